@@ -1,0 +1,1 @@
+//! Ids and newtypes, time, seeded randomness, limits

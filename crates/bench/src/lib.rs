@@ -1,0 +1,1 @@
+//! Load generation and the floor of the machine

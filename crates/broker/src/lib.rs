@@ -1,0 +1,1 @@
+//! The broker machine: connections, APIs, routing between cores and logs

@@ -1,0 +1,1 @@
+//! The production host: sockets, disks, clock, configuration, metrics

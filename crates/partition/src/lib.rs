@@ -1,0 +1,1 @@
+//! One replica of one partition: producer state, high watermark, waiting requests

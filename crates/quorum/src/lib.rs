@@ -1,0 +1,1 @@
+//! The metadata quorum: an adapter around openraft

@@ -1,0 +1,1 @@
+//! The deterministic host: simulated disks, network, clients and faults

@@ -1,0 +1,1 @@
+//! One partition log on a Disk: segments, indexes, recovery, retention

@@ -1,0 +1,1 @@
+//! The Kafka protocol: generated messages, framing, error codes, versions
