@@ -1,1 +1,14 @@
-//! Ids and newtypes, time, seeded randomness, limits
+//! What every other crate agrees on: ids, time as a value, seeded randomness, the vocabulary of disk
+//! operations, and limits. Nothing here does I/O, reads a clock or allocates without a bound.
+
+pub mod disk;
+pub mod ids;
+pub mod limits;
+pub mod rng;
+pub mod time;
+pub mod uuid;
+
+pub use ids::{BrokerEpoch, LeaderEpoch, NodeId, PartitionEpoch, PartitionIndex, ProducerId, TopicPartition};
+pub use rng::Rng;
+pub use time::{Mono, Now};
+pub use uuid::Uuid;

@@ -1,0 +1,18 @@
+//! Every limit that is not a configuration key, and the relations between them.
+
+/// Longest topic name, in bytes, as in Kafka.
+pub const TOPIC_NAME_BYTES: usize = 249;
+/// Most partitions one request may create in one topic.
+pub const PARTITIONS_PER_TOPIC: i32 = 100_000;
+/// Most topics one CreateTopics, DeleteTopics or CreatePartitions request may name.
+pub const TOPICS_PER_REQUEST: usize = 10_000;
+/// Batches remembered per producer and partition, to recognise duplicates (as in Kafka, KIP-98).
+pub const BATCHES_PER_PRODUCER: usize = 5;
+/// Longest string the protocol can carry, in bytes.
+pub const STRING_BYTES: usize = i16::MAX as usize;
+/// Most fetch sessions a shard keeps (`max.incremental.fetch.session.cache.slots` divides this among shards).
+pub const FETCH_SESSIONS: usize = 1_000;
+/// Longest consumer group or member id, in bytes.
+pub const GROUP_ID_BYTES: usize = STRING_BYTES;
+
+const _: () = assert!(TOPIC_NAME_BYTES < STRING_BYTES);
