@@ -16,17 +16,17 @@ impl Rng {
 
     /// A generator of its own for a part, so that the parts do not disturb each other's sequences.
     pub fn fork(&mut self) -> Rng {
-        Rng::seeded(self.next())
+        Rng::seeded(self.next_u64())
     }
 
     /// 64 random bits.
-    pub fn next(&mut self) -> u64 {
+    pub fn next_u64(&mut self) -> u64 {
         self.0.next_u64()
     }
 
     /// A number in `0..bound`; 0 for a bound of 0. The bias is below 2⁻³².
     pub fn below(&mut self, bound: u64) -> u64 {
-        ((u128::from(self.next()) * u128::from(bound)) >> 64) as u64
+        ((u128::from(self.next_u64()) * u128::from(bound)) >> 64) as u64
     }
 
     /// True `part` times of `whole`.
