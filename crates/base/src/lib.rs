@@ -4,11 +4,13 @@
 pub mod disk;
 pub mod ids;
 pub mod limits;
+pub mod producer;
 pub mod rng;
 pub mod time;
 pub mod uuid;
 
 pub use ids::{BrokerEpoch, LeaderEpoch, NodeId, PartitionEpoch, PartitionIndex, ProducerId, TopicPartition};
+pub use producer::ProducerEntry;
 pub use rng::Rng;
 pub use time::{Mono, Now};
 pub use uuid::Uuid;
