@@ -1,6 +1,7 @@
 //! What every other crate agrees on: ids, time as a value, seeded randomness, the vocabulary of disk
 //! operations, and limits. Nothing here does I/O, reads a clock or allocates without a bound.
 
+pub mod config;
 pub mod disk;
 pub mod ids;
 pub mod limits;
