@@ -1,3 +1,38 @@
 //! Everything a developer or CI runs.
 
-fn main() {}
+mod gen_wire;
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+/// Everything a developer or CI runs.
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+struct Arguments {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Subcommand)]
+enum Task {
+    /// Write the wire crate's message types from its schemas
+    Gen {
+        /// Change nothing; fail if what is committed is not what the schemas say
+        #[arg(long)]
+        check: bool,
+    },
+}
+
+/// The checkout that this program was built in.
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap_or(Path::new(".")).to_owned()
+}
+
+fn main() -> Result<()> {
+    match Arguments::parse().task {
+        Task::Gen { check: false } => gen_wire::write(&root()),
+        Task::Gen { check: true } => gen_wire::check(&root()),
+    }
+}
