@@ -146,7 +146,7 @@ pub enum Dynamic {
     Topic,
 }
 
-/// How much a reader of the reference should care.
+/// A part of the reference.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Group {
     /// Who the node is and where it listens.
@@ -175,6 +175,26 @@ pub enum Group {
     Other,
 }
 
+impl Group {
+    /// The heading of this part.
+    pub fn title(self) -> &'static str {
+        match self {
+            Group::Node => "The node",
+            Group::Network => "Connections and requests",
+            Group::Log => "Logs",
+            Group::Topics => "Topics",
+            Group::Groups => "Consumer groups",
+            Group::Quorum => "The metadata quorum",
+            Group::Replication => "Replication",
+            Group::Transactions => "Transactions and idempotent producers",
+            Group::Security => "Security",
+            Group::Quotas => "Quotas",
+            Group::Tiering => "Tiered storage",
+            Group::Other => "Metrics and the rest",
+        }
+    }
+}
+
 /// One configuration key.
 #[derive(Clone, Copy, Debug)]
 pub struct Def {
@@ -197,8 +217,6 @@ pub struct Def {
     pub synonyms: &'static [(&'static str, i64)],
     /// Not part of Kafka's public configuration: understood, but not listed.
     pub hidden: bool,
-    /// Where it stands in the reference.
-    pub group: Group,
     /// What it does, in a sentence or two.
     pub help: &'static str,
 }
@@ -216,7 +234,6 @@ impl Def {
             status: Status::Honoured,
             synonyms: &[],
             hidden: false,
-            group: Group::Other,
             help,
         }
     }
@@ -272,12 +289,6 @@ impl Def {
     /// The same key, left out of listings.
     pub const fn hidden(mut self) -> Def {
         self.hidden = true;
-        self
-    }
-
-    /// The same key, in this part of the reference.
-    pub const fn in_group(mut self, group: Group) -> Def {
-        self.group = group;
         self
     }
 }

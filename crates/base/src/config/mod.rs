@@ -15,7 +15,7 @@ mod value;
 #[cfg(test)]
 mod tests;
 
-pub use broker::{BROKER, broker_key};
+pub use broker::{BROKER, broker_key, broker_keys};
 pub use change::{Audience, Change, Op, Warning, alter_broker, alter_topic, validate_topic};
 pub use def::{Bounds, Def, Dynamic, Group, Kind, Status, Unit};
 pub use layers::{
@@ -34,15 +34,10 @@ pub fn describe_topic(topic: &Values, broker: &BrokerLayers) -> Vec<Described> {
 
 /// All the public keys of a broker, as DescribeConfigs shows them.
 pub fn describe_broker(broker: &BrokerLayers) -> Vec<Described> {
-    BROKER
-        .iter()
-        .flat_map(|part| part.iter())
-        .filter(|def| !def.hidden)
-        .map(|def| describe_broker_key(def, broker))
-        .collect()
+    broker_keys().filter(|def| !def.hidden).map(|def| describe_broker_key(def, broker)).collect()
 }
 
 /// The keys that are set for all brokers, as DescribeConfigs shows them.
 pub fn describe_cluster(broker: &BrokerLayers) -> Vec<Described> {
-    BROKER.iter().flat_map(|part| part.iter()).filter_map(|def| describe_cluster_key(def, broker)).collect()
+    broker_keys().filter_map(|def| describe_cluster_key(def, broker)).collect()
 }

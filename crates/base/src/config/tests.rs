@@ -150,3 +150,82 @@ fn the_nearest_key_is_found_and_nonsense_has_none() {
     assert_eq!(nearest("min.in.sync.replicas", known()), Some("min.insync.replicas"));
     assert_eq!(nearest("zzzzzzzzzzzzzzz", known()), None);
 }
+
+#[test]
+fn broker_keys_are_sorted_known_once_and_their_defaults_good() {
+    let mut seen = std::collections::BTreeSet::new();
+    for (group, keys) in BROKER {
+        assert!(keys.is_sorted_by(|a, b| a.name < b.name), "{group:?}");
+    }
+    for def in broker_keys() {
+        assert!(seen.insert(def.name), "{} twice", def.name);
+        assert!(def.help.ends_with('.') && def.help.len() > 10, "{}", def.name);
+        if let Some(default) = def.default {
+            def.accept(default).unwrap_or_else(|e| panic!("{}: {e}", def.name));
+        }
+    }
+    assert!(seen.len() > 290, "{}", seen.len());
+}
+
+#[test]
+fn a_topic_key_and_the_broker_keys_behind_it_agree_on_default_and_bounds() {
+    for def in TOPIC {
+        let Some((last, factor)) = def.synonyms.last() else { continue };
+        let broker = broker_key(last).unwrap_or_else(|| panic!("{} of {} is no broker key", last, def.name));
+        let scaled =
+            broker.default.map(|d| d.parse::<i64>().map_or(d.to_owned(), |n| (n * factor).to_string()));
+        assert_eq!(scaled.as_deref(), def.default, "{} and {last}", def.name);
+        for (name, _) in def.synonyms {
+            assert!(broker_key(name).is_some(), "{name} of {} is no broker key", def.name);
+        }
+        if def.synonyms.len() == 1 {
+            assert_eq!(broker.bounds, def.bounds, "{} and {last}", def.name);
+        }
+    }
+}
+
+#[test]
+fn describe_shows_the_ladder_and_hides_secrets() {
+    let broker = BrokerLayers {
+        dynamic: values(&[("log.retention.ms", "500000")]),
+        cluster: values(&[("log.retention.ms", "600000")]),
+        fixed: values(&[
+            ("log.retention.minutes", "5000"),
+            ("log.retention.hours", "100"),
+            ("ssl.key.password", "secret"),
+        ]),
+        derived: values(&[("node.id", "7")]),
+    };
+    let topic = describe_topic(&values(&[("retention.ms", "1000")]), &broker);
+    let retention = topic.iter().find(|d| d.def.name == "retention.ms").unwrap();
+    let ladder: Vec<String> = retention
+        .synonyms
+        .iter()
+        .map(|s| format!("{}={}@{}", s.name, s.value.as_deref().unwrap_or("null"), s.source.wire()))
+        .collect();
+    assert_eq!(
+        ladder.join(" "),
+        "retention.ms=1000@1 log.retention.ms=500000@2 log.retention.ms=600000@3 log.retention.minutes=5000@4 \
+         log.retention.hours=100@4 log.retention.hours=168@5"
+    );
+    let all = describe_broker(&broker);
+    let of = |name: &str| all.iter().find(|d| d.def.name == name).unwrap();
+    assert_eq!(of("ssl.key.password").value, None);
+    assert!(of("ssl.key.password").sensitive);
+    assert_eq!((of("node.id").value.as_deref(), of("node.id").source), (Some("7"), Source::Default));
+    assert_eq!(describe_cluster(&broker).len(), 1);
+}
+
+#[test]
+fn only_dynamic_keys_change_while_the_broker_runs() {
+    let none = Values::new();
+    let set = |name, value| [Change { name, op: Op::Set, value: Some(value) }];
+    let refusal = |name, value| alter_broker(&none, &set(name, value)).unwrap_err().to_string();
+    assert_eq!(refusal("node.id", "7"), "Cannot update these configs dynamically: [node.id]");
+    assert_eq!(
+        refusal("message.max.bytes", "-1"),
+        "Invalid value -1 for configuration message.max.bytes: Value must be at least 0"
+    );
+    assert_eq!(refusal("foo.bar", "1"), "Unknown broker config name: foo.bar");
+    assert!(alter_broker(&none, &set("log.retention.ms", "5")).is_ok());
+}
