@@ -1,6 +1,6 @@
 //! `cargo xtask gen`: Rust from the schema files of the wire crate.
 //!
-//! Owns the path from `crates/wire/schema/*.txt` to `crates/wire/src/generated/*.rs`. The output depends on the schemas
+//! Owns the path from `crates/wire/schema/*.txt` to `crates/wire/src/generated/*.rs` and `tests/walk/generated/*.rs`. The output depends on the schemas
 //! and on nothing else, so that `--check` can compare it with what is committed.
 
 mod decode;
@@ -10,6 +10,7 @@ mod layout;
 mod schema;
 mod types;
 mod unions;
+mod walk;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -45,9 +46,12 @@ fn schemas(root: &Path) -> Result<Vec<File>> {
 fn outputs(root: &Path) -> Result<BTreeMap<PathBuf, String>> {
     let files = schemas(root)?;
     let folder = Path::new("crates/wire/src/generated");
+    let walks = Path::new("crates/wire/tests/walk/generated");
     let mut out = BTreeMap::new();
     out.insert(folder.join("mod.rs"), format(root, &unions::root(&files))?);
+    out.insert(walks.join("mod.rs"), format(root, &walk::root(&files))?);
     for file in &files {
+        out.insert(walks.join(format!("{}.rs", file.module)), format(root, &walk::module(file))?);
         out.insert(folder.join(format!("{}.rs", file.module)), format(root, &emit::module(file))?);
     }
     Ok(out)
@@ -99,7 +103,7 @@ pub fn write(root: &Path) -> Result<()> {
             fs::write(path, text)?;
         }
     }
-    println!("{} files from {} schemas are up to date", outputs.len(), outputs.len() - 1);
+    println!("{} generated files are up to date", outputs.len());
     Ok(())
 }
 

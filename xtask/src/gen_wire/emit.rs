@@ -37,10 +37,15 @@ fn sentence(line: &str) -> String {
     letters.next().map_or(String::new(), |first| first.to_uppercase().chain(letters).collect())
 }
 
+/// Whether `name` stands in `code` as a word of its own.
+pub fn uses(code: &str, name: &str) -> bool {
+    code.split(|c: char| !c.is_alphanumeric() && c != '_').any(|word| word == name)
+}
+
 /// The `use` lines that this code needs.
 pub fn imports(code: &str, krate: &str) -> String {
     let mut out = String::new();
-    let uses = |name: &str| code.split(|c: char| !c.is_alphanumeric() && c != '_').any(|word| word == name);
+    let uses = |name: &str| uses(code, name);
     if uses("Bytes") {
         out += "use bytes::Bytes;\n";
     }
@@ -245,10 +250,7 @@ fn function(place: &Place, is_root: bool, side: Side) -> String {
         ),
     };
     let body = guard + &body;
-    let word = |name: &str| {
-        let used = body.split(|c: char| !c.is_alphanumeric() && c != '_').any(|word| word == name);
-        if used { name.to_owned() } else { format!("_{name}") }
-    };
+    let word = |name: &str| if uses(&body, name) { name.to_owned() } else { format!("_{name}") };
     let visible = match (is_root, place.message.kind) {
         (true, _) => "pub ",
         (false, Kind::Message) => "",
