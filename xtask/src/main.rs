@@ -1,6 +1,7 @@
 //! Everything a developer or CI runs.
 
 mod gen_wire;
+mod oracle;
 
 use std::path::{Path, PathBuf};
 
@@ -23,6 +24,15 @@ enum Task {
         #[arg(long)]
         check: bool,
     },
+    /// Compare the wire crate's codec with the PyPI package kio, in both directions
+    Oracle {
+        /// The same seed makes the same messages
+        #[arg(long, default_value_t = 1)]
+        seed: u64,
+        /// Random messages of each kind and version
+        #[arg(long, default_value_t = 20)]
+        rounds: u32,
+    },
 }
 
 /// The checkout that this program was built in.
@@ -34,5 +44,12 @@ fn main() -> Result<()> {
     match Arguments::parse().task {
         Task::Gen { check: false } => gen_wire::write(&root()),
         Task::Gen { check: true } => gen_wire::check(&root()),
+        Task::Oracle { seed, rounds } => {
+            match oracle::run(&root(), seed, rounds)? {
+                oracle::Outcome::Agreed => println!("oracle: both codecs agree"),
+                oracle::Outcome::Skipped(why) => println!("oracle: SKIPPED, {why}"),
+            }
+            Ok(())
+        }
     }
 }

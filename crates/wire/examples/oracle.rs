@@ -13,8 +13,8 @@ use std::process::ExitCode;
 use moldau_base::Rng;
 use moldau_wire::Message;
 use serde_json::{Value, json};
-use walk::show::{hex, unhex};
-use walk::{Kind, Visitor, Walk, random, show, visit_all};
+use walk::show::{hex, show, unhex};
+use walk::{Kind, Visitor, Walk, random, visit_all};
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -108,6 +108,9 @@ fn check() -> ExitCode {
     }
     visit_all(&mut check);
     let unread: usize = check.lines.values().map(Vec::len).sum();
-    eprintln!("ours: {} messages read and written back, {} differ, {unread} unread", check.checked, check.wrong);
+    eprintln!(
+        "ours: {} messages read and written back, {} differ, {unread} unread",
+        check.checked, check.wrong
+    );
     ExitCode::from(u8::from(check.wrong + unread > 0 || check.checked == 0))
 }

@@ -11,7 +11,8 @@ use super::types::{Place, condition};
 
 /// The walk of all structures of one schema file.
 pub fn module(file: &File) -> String {
-    let mut out = format!("{BANNER}use moldau_wire::{};\n\nuse super::super::{{Walk, Walker}};\n\n", file.module);
+    let mut out =
+        format!("{BANNER}use moldau_wire::{};\n\nuse super::super::{{Walk, Walker}};\n\n", file.module);
     for message in &file.messages {
         for owner in all_structs(message) {
             let place = Place { message, owner, label: String::new() };

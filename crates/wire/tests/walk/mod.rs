@@ -13,7 +13,6 @@ use moldau_wire::{ErrorCode, Message, Records};
 
 pub use generated::visit_all;
 pub use random::random;
-pub use show::show;
 
 /// Which side of the protocol a message is on, with the API's key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -38,7 +38,9 @@ pub fn hex(bytes: &[u8]) -> String {
 
 /// The bytes of hexadecimal digits.
 pub fn unhex(text: &str) -> Vec<u8> {
-    (0..text.len() / 2).map(|i| u8::from_str_radix(&text[2 * i..2 * i + 2], 16).expect("hexadecimal")).collect()
+    (0..text.len() / 2)
+        .map(|i| u8::from_str_radix(&text[2 * i..2 * i + 2], 16).expect("hexadecimal"))
+        .collect()
 }
 
 macro_rules! plain {
@@ -101,7 +103,12 @@ impl Walker for Shower {
         self.put(Value::Array(values));
     }
 
-    fn nullable<T: Default>(&mut self, _: bool, value: &mut Option<T>, inner: impl FnOnce(&mut T, &mut Self)) {
+    fn nullable<T: Default>(
+        &mut self,
+        _: bool,
+        value: &mut Option<T>,
+        inner: impl FnOnce(&mut T, &mut Self),
+    ) {
         match value {
             Some(value) => inner(value, self),
             None => self.put(Value::Null),
