@@ -1,9 +1,16 @@
-//! Everything a developer or CI runs.
+//! Everything a developer or CI runs: `cargo xtask COMMAND`.
+//!
+//! One module per command; this file only lists them. A command installs what it needs into `.tools/` of the
+//! checkout (see [`toolbox`]) and says so when a whole toolchain is missing.
 
 mod gen_wire;
+mod interop;
+mod kafka;
 mod oracle;
+mod toolbox;
 
 use std::path::{Path, PathBuf};
+use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
@@ -33,6 +40,8 @@ enum Task {
         #[arg(long, default_value_t = 20)]
         rounds: u32,
     },
+    /// Drive a broker with real Kafka clients and tools
+    Interop(interop::Args),
 }
 
 /// The checkout that this program was built in.
@@ -40,8 +49,18 @@ fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap_or(Path::new(".")).to_owned()
 }
 
-fn main() -> Result<()> {
-    match Arguments::parse().task {
+fn main() -> ExitCode {
+    match run(Arguments::parse().task) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(why) => {
+            eprintln!("error: {why:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(task: Task) -> Result<()> {
+    match task {
         Task::Gen { check: false } => gen_wire::write(&root()),
         Task::Gen { check: true } => gen_wire::check(&root()),
         Task::Oracle { seed, rounds } => {
@@ -51,5 +70,6 @@ fn main() -> Result<()> {
             }
             Ok(())
         }
+        Task::Interop(args) => interop::run(&args),
     }
 }

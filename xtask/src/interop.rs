@@ -1,0 +1,163 @@
+//! `cargo xtask interop`: real Kafka clients and tools against a broker.
+//!
+//! Owns starting the broker, running every family's cases side by side, each bounded in time, and the verdict. The
+//! client programs are in `interop/`. Every process started here is ended through its handle.
+
+mod broker;
+mod cases;
+mod client;
+mod families;
+mod group;
+mod kcat;
+mod process;
+mod report;
+mod rule;
+
+use anyhow::{Result, bail};
+use broker::{Against, Broker};
+use cases::{Bench, CASES};
+use client::{Client, Outcome};
+use report::{Outcomes, Verdicts};
+use std::path::PathBuf;
+use std::sync::{Mutex, OnceLock};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+/// Options of `cargo xtask interop`.
+#[derive(clap::Args)]
+pub struct Args {
+    /// The broker: `kafka` or `moldau`, started for the run, or HOST:PORT
+    #[arg(long, default_value = "moldau")]
+    against: Against,
+    /// Only these client families (several with commas), or `tools`
+    #[arg(long, value_delimiter = ',')]
+    client: Vec<String>,
+    /// Only these cases (several with commas)
+    #[arg(long, value_delimiter = ',')]
+    case: Vec<String>,
+    /// A part that takes a third of the time, for CI
+    #[arg(long)]
+    quick: bool,
+    /// The binary for `--against moldau`
+    #[arg(long, default_value = "target/release/moldau")]
+    bin: PathBuf,
+    /// Seconds that one step of a case may take
+    #[arg(long, default_value_t = 60)]
+    timeout: u64,
+    /// Write every outcome to this file
+    #[arg(long)]
+    json: Option<PathBuf>,
+    /// Keep what a real Kafka did in interop/kafka-verdicts.json (with --against kafka)
+    #[arg(long)]
+    record: bool,
+}
+
+/// Families of `--quick`: one of each code base.
+const QUICK: [&str; 6] = ["java-4.3", "confluent", "franz-go", "sarama", "kafkajs", "aiokafka"];
+
+/// Runs the command; an error when a case failed.
+pub fn run(args: &Args) -> Result<()> {
+    check_names(args)?;
+    let names = families::NAMES.iter().copied().filter(|name| args.wants_client(name));
+    let clients: Vec<Client> = names.map(families::prepare).collect();
+    let dir = broker::scratch("interop")?;
+    let bin = std::path::absolute(&args.bin)?;
+    let broker = Broker::start(&args.against, &bin, &dir)?;
+    let began = Instant::now();
+    let bench = bench(args, clients, &broker);
+    let outcomes = all_cases(&bench, &args.wanted_cases());
+    println!("{} s against {:?} at {}", began.elapsed().as_secs(), args.against, broker.bootstrap);
+    let failed = conclude(args, outcomes)?;
+    if failed > 0 {
+        for line in broker.tail() {
+            println!("    broker: {line}");
+        }
+        bail!("{failed} cases failed; the broker's files are in {}", dir.display());
+    }
+    drop(broker);
+    std::fs::remove_dir_all(&dir)?;
+    Ok(())
+}
+
+impl Args {
+    fn wants_client(&self, name: &str) -> bool {
+        if self.client.is_empty() {
+            !self.quick || QUICK.contains(&name)
+        } else {
+            self.client.iter().any(|c| c == name)
+        }
+    }
+
+    fn wanted_cases(&self) -> Vec<&'static str> {
+        CASES.iter().copied().filter(|c| self.case.is_empty() || self.case.iter().any(|w| w == c)).collect()
+    }
+}
+
+fn check_names(args: &Args) -> Result<()> {
+    for name in &args.client {
+        if name != report::TOOLS && !families::NAMES.contains(&name.as_str()) {
+            bail!("no client `{name}`; there are {} and {}", families::NAMES.join(", "), report::TOOLS);
+        }
+    }
+    if args.record && args.against != Against::Kafka {
+        bail!("--record keeps what a real Kafka did: it needs --against kafka");
+    }
+    Ok(())
+}
+
+fn bench(args: &Args, clients: Vec<Client>, broker: &Broker) -> Bench {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let t0 = u64::try_from(now.as_millis()).unwrap_or_default().saturating_sub(3_600_000);
+    Bench {
+        bootstrap: broker.bootstrap.clone(),
+        data: clients.iter().map(|_| OnceLock::new()).collect(),
+        clients,
+        tag: format!("i{}", now.as_secs() % 1_000_000),
+        t0,
+        lag: Duration::from_millis(if args.against == Against::Kafka { 300 } else { 0 }),
+        patience: Duration::from_secs(args.timeout),
+    }
+}
+
+/// Every family in a thread of its own, one case after the other.
+fn all_cases(bench: &Bench, cases: &[&'static str]) -> Outcomes {
+    let outcomes = Mutex::new(Outcomes::new());
+    std::thread::scope(|scope| {
+        for (me, client) in bench.clients.iter().enumerate() {
+            let outcomes = &outcomes;
+            scope.spawn(move || {
+                for case in cases {
+                    let outcome = bench.run(me, case);
+                    tell(client.name, case, &outcome);
+                    if let Ok(mut all) = outcomes.lock() {
+                        all.entry(client.name.into()).or_default().insert((*case).into(), outcome);
+                    }
+                }
+            });
+        }
+    });
+    bench.clients.iter().for_each(Client::leave);
+    outcomes.into_inner().unwrap_or_default()
+}
+
+fn tell(client: &str, case: &str, outcome: &Outcome) {
+    let detail = outcome.detail.lines().next().unwrap_or_default();
+    eprintln!("{client:>10} {case:<12} {:?} {} ms  {detail}", outcome.verdict, outcome.ms);
+}
+
+fn conclude(args: &Args, mut outcomes: Outcomes) -> Result<usize> {
+    let mut verdicts = Verdicts::load()?;
+    if args.record {
+        verdicts.record(&outcomes)?;
+    }
+    report::excuse(&mut outcomes, &verdicts);
+    let beside = (args.against != Against::Kafka).then_some(&verdicts);
+    if beside.is_some() {
+        println!("each cell: this broker / Apache Kafka {}", verdicts.kafka);
+    }
+    report::table(&outcomes, &families::NAMES, &CASES, beside);
+    report::tools_table(&outcomes, beside);
+    if let Some(path) = &args.json {
+        report::write_json(path, &format!("{:?}", args.against), &outcomes)?;
+    }
+    Ok(report::summary(&outcomes))
+}

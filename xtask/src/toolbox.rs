@@ -1,0 +1,88 @@
+//! The folder `.tools/` of the checkout: what tests need and the machine lacks.
+//!
+//! Owns finding toolchains and running their installers, never with more rights than the user has. An installer runs
+//! once: a stamp file holds what was asked for, and the step is repeated when that text changes.
+
+use anyhow::{Context, Result, bail};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+/// `.tools/NAME` of the checkout, created when absent.
+pub fn dir(name: &str) -> Result<PathBuf> {
+    let dir = crate::root().join(".tools").join(name);
+    fs::create_dir_all(&dir).with_context(|| format!("cannot create {}", dir.display()))?;
+    Ok(dir)
+}
+
+/// Where `program` is on the PATH, if it is.
+pub fn find(program: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH")?;
+    std::env::split_paths(&path).map(|d| d.join(program)).find(|p| p.is_file())
+}
+
+/// Refuses with the name of the first program that the machine lacks.
+pub fn need(programs: &[&str]) -> Result<()> {
+    for program in programs {
+        if find(program).is_none() {
+            bail!("no `{program}` on this machine");
+        }
+    }
+    Ok(())
+}
+
+/// Runs an installer to its end; its output is kept in the error only.
+pub fn install(command: &mut Command) -> Result<String> {
+    let name = command.get_program().to_string_lossy().into_owned();
+    let out = command.stdin(Stdio::null()).output().with_context(|| format!("cannot run {name}"))?;
+    if !out.status.success() {
+        let mut text = String::from_utf8_lossy(&out.stdout).into_owned();
+        text.push_str(&String::from_utf8_lossy(&out.stderr));
+        bail!("{name} failed ({}):\n{}", out.status, last_lines(&text, 15));
+    }
+    Ok(String::from_utf8_lossy(&out.stdout).into_owned())
+}
+
+/// Runs `step` unless `dir` bears the stamp of the same `recipe`.
+pub fn once(dir: &Path, recipe: &str, step: impl FnOnce() -> Result<()>) -> Result<()> {
+    let stamp = dir.join(".stamp");
+    if fs::read_to_string(&stamp).is_ok_and(|s| s == recipe) {
+        return Ok(());
+    }
+    step()?;
+    fs::write(&stamp, recipe).with_context(|| format!("cannot write {}", stamp.display()))
+}
+
+/// The last `count` lines of `text`, for error messages.
+pub fn last_lines(text: &str, count: usize) -> String {
+    let lines: Vec<&str> = text.lines().filter(|l| !l.trim().is_empty()).collect();
+    lines[lines.len().saturating_sub(count)..].join("\n")
+}
+
+/// A pom that names nothing but dependencies, for `mvn dependency:copy-dependencies`.
+pub fn copy_jars(dir: &Path, artifacts: &[(&str, &str, &str, Option<&str>)]) -> Result<PathBuf> {
+    let mut pom = String::from(
+        "<project xmlns=\"http://maven.apache.org/POM/4.0.0\"><modelVersion>4.0.0</modelVersion>\
+         <groupId>moldau</groupId><artifactId>jars</artifactId><version>1</version><dependencies>\n",
+    );
+    for (group, artifact, version, classifier) in artifacts {
+        pom.push_str(&format!(
+            "<dependency><groupId>{group}</groupId><artifactId>{artifact}</artifactId><version>{version}</version>"
+        ));
+        if let Some(classifier) = classifier {
+            pom.push_str(&format!("<classifier>{classifier}</classifier>"));
+        }
+        pom.push_str("</dependency>\n");
+    }
+    pom.push_str("</dependencies></project>\n");
+    let libs = dir.join("libs");
+    once(dir, &pom, || {
+        need(&["java", "mvn"])?;
+        eprintln!("fetching jars into {}", libs.display());
+        fs::write(dir.join("pom.xml"), &pom)?;
+        let out = format!("-DoutputDirectory={}", libs.display());
+        let args = ["-q", "-B", "dependency:copy-dependencies", "-DincludeScope=runtime", &out];
+        install(Command::new("mvn").args(args).current_dir(dir)).map(drop)
+    })?;
+    Ok(libs)
+}
