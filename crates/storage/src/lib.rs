@@ -1,1 +1,27 @@
-//! One partition log on a Disk: segments, indexes, recovery, retention
+//! One partition's log: segments, indexes, leader epochs, producer snapshots, recovery, retention, truncation, deletion.
+//!
+//! A running [`Log`] is a state machine that asks for disk operations ([`moldau_base::disk::Op`]) and is told how they ended;
+//! it does no I/O, so a host decides what happens at once and what in the background, and a simulator can crash it anywhere.
+//! Files have Apache Kafka's formats.
+//!
+//! Batches are opaque: headers are looked at, payload is neither decompressed nor copied.
+
+mod checkpoint;
+mod config;
+mod epochs;
+mod index;
+mod log;
+pub mod names;
+mod segment;
+mod snapshot;
+
+pub use checkpoint::{
+    BadText, encode_clean_shutdown, encode_epochs, encode_metadata, encode_offsets, parse_epochs,
+    parse_metadata, parse_offsets,
+};
+pub use config::{LogConfig, SEGMENT_BYTES_MAX};
+pub use epochs::EpochHistory;
+pub use index::{BadIndex, IndexCache};
+pub use log::*;
+pub use segment::FileIds;
+pub use snapshot::{BadSnapshot, ProducerEntry, encode as encode_snapshot, parse as parse_snapshot};

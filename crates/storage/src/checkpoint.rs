@@ -1,0 +1,175 @@
+//! The small text files: offset checkpoints of a log directory, the epoch checkpoint and `partition.metadata` of a
+//! partition, the clean-shutdown marker. Formats are Kafka's: a version line, a count, one entry a line.
+//!
+//! Parsers never panic and keep no more than the file's length; a file that is not understood is an error that names the line.
+
+use std::fmt::Write as _;
+
+use moldau_base::Uuid;
+
+use crate::names::{LogDirEntry, log_dir_entry};
+
+/// A text file that is not in its format.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum BadText {
+    /// Bytes that are not UTF-8.
+    #[error("not text")]
+    NotText,
+    /// A version this program does not know.
+    #[error("version {0:?} where 0 is needed")]
+    Version(String),
+    /// A line that is not understood; lines count from 1.
+    #[error("line {line}: {text:?}")]
+    Line {
+        /// Which line.
+        line: usize,
+        /// At most 80 characters of it.
+        text: String,
+    },
+    /// The count does not match the entries.
+    #[error("{found} entries where {expected} are announced")]
+    Count {
+        /// By the second line.
+        expected: u64,
+        /// In the file.
+        found: usize,
+    },
+}
+
+fn bad(line: usize, text: &str) -> BadText {
+    BadText::Line { line, text: text.chars().take(80).collect() }
+}
+
+/// Splits a checkpoint of version 0 into its entries, each with its line number.
+fn entries(data: &[u8]) -> Result<Vec<(usize, &str)>, BadText> {
+    let text = std::str::from_utf8(data).map_err(|_| BadText::NotText)?;
+    let mut lines = text.lines().enumerate().map(|(i, line)| (i + 1, line));
+    match lines.next() {
+        Some((_, "0")) => {}
+        other => return Err(BadText::Version(other.map_or("", |(_, l)| l).chars().take(80).collect())),
+    }
+    let (line, count) = lines.next().ok_or_else(|| bad(2, ""))?;
+    let expected: u64 = count.trim().parse().map_err(|_| bad(line, count))?;
+    let rest: Vec<_> = lines.filter(|(_, text)| !text.trim().is_empty()).collect();
+    if rest.len() as u64 != expected {
+        return Err(BadText::Count { expected, found: rest.len() });
+    }
+    Ok(rest)
+}
+
+/// The text of an offset checkpoint. `offsets` are directory names (`orders-3`) with an offset; a name that is no
+/// partition's is left out.
+pub fn encode_offsets<'a>(offsets: impl IntoIterator<Item = (&'a str, i64)>) -> Vec<u8> {
+    let mut lines = String::new();
+    let mut count = 0;
+    for (name, offset) in offsets {
+        if let LogDirEntry::Partition { topic, partition } = log_dir_entry(name) {
+            count += 1;
+            let _ = writeln!(lines, "{topic} {partition} {offset}");
+        }
+    }
+    format!("0\n{count}\n{lines}").into_bytes()
+}
+
+/// Reads an offset checkpoint: directory names and offsets, in the order of the file.
+pub fn parse_offsets(data: &[u8]) -> Result<Vec<(String, i64)>, BadText> {
+    let parse = |text: &str| {
+        let mut words = text.split_whitespace();
+        let (topic, partition, offset) = (words.next()?, words.next()?, words.next()?);
+        let (partition, offset) = (partition.parse::<i32>().ok()?, offset.parse::<i64>().ok()?);
+        let valid = words.next().is_none() && partition >= 0 && offset >= 0;
+        valid.then(|| (crate::names::partition_dir(topic, partition), offset))
+    };
+    entries(data)?.into_iter().map(|(line, text)| parse(text).ok_or_else(|| bad(line, text))).collect()
+}
+
+/// The text of a leader epoch checkpoint.
+pub fn encode_epochs(epochs: &[(i32, i64)]) -> Vec<u8> {
+    let mut text = format!("0\n{}\n", epochs.len());
+    for (epoch, start) in epochs {
+        let _ = writeln!(text, "{epoch} {start}");
+    }
+    text.into_bytes()
+}
+
+/// Reads a leader epoch checkpoint: epochs and their start offsets, in the order of the file.
+pub fn parse_epochs(data: &[u8]) -> Result<Vec<(i32, i64)>, BadText> {
+    let parse = |text: &str| {
+        let mut words = text.split_whitespace();
+        let (epoch, start) = (words.next()?.parse::<i32>().ok()?, words.next()?.parse::<i64>().ok()?);
+        (words.next().is_none() && epoch >= 0 && start >= 0).then_some((epoch, start))
+    };
+    entries(data)?.into_iter().map(|(line, text)| parse(text).ok_or_else(|| bad(line, text))).collect()
+}
+
+/// The text of `partition.metadata`.
+pub fn encode_metadata(topic: Uuid) -> Vec<u8> {
+    format!("version: 0\ntopic_id: {topic}").into_bytes()
+}
+
+/// Reads `partition.metadata`.
+pub fn parse_metadata(data: &[u8]) -> Result<Uuid, BadText> {
+    let text = std::str::from_utf8(data).map_err(|_| BadText::NotText)?;
+    let (mut version, mut topic) = (None, None);
+    for (i, line) in text.lines().enumerate().filter(|(_, l)| !l.trim().is_empty()) {
+        match line.split_once(':').map(|(key, value)| (key.trim(), value.trim())) {
+            Some(("version", value)) => version = Some(value),
+            Some(("topic_id", value)) => topic = Some(value.parse().map_err(|_| bad(i + 1, line))?),
+            _ => return Err(bad(i + 1, line)),
+        }
+    }
+    match (version, topic) {
+        (Some("0"), Some(topic)) => Ok(topic),
+        (Some("0"), None) => Err(bad(2, "")),
+        (other, _) => Err(BadText::Version(other.unwrap_or("").chars().take(80).collect())),
+    }
+}
+
+/// The content of the clean-shutdown marker (KIP-966 adds the broker epoch).
+pub fn encode_clean_shutdown(broker_epoch: i64) -> Vec<u8> {
+    format!("{{\"version\":0,\"brokerEpoch\":{broker_epoch}}}").into_bytes()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn offsets_are_kafkas_text() {
+        let text = encode_offsets([("orders-3", 17), ("a-b-0", 0), ("no partition", 4)]);
+        assert_eq!(text, b"0\n2\norders 3 17\na-b 0 0\n");
+        assert_eq!(parse_offsets(&text), Ok(vec![("orders-3".into(), 17), ("a-b-0".into(), 0)]));
+    }
+
+    #[test]
+    fn bad_files_are_named() {
+        assert_eq!(parse_offsets(b""), Err(BadText::Version(String::new())));
+        assert_eq!(parse_offsets(b"1\n0\n"), Err(BadText::Version("1".into())));
+        assert_eq!(parse_offsets(b"0\n2\na 0 0\n"), Err(BadText::Count { expected: 2, found: 1 }));
+        assert_eq!(parse_offsets(b"0\n1\na 0 -5\n"), Err(bad(3, "a 0 -5")));
+        assert_eq!(parse_epochs(b"0\n1\n1 x\n"), Err(bad(3, "1 x")));
+        assert_eq!(parse_epochs(b"\xff"), Err(BadText::NotText));
+        assert!(parse_metadata(b"version: 1\ntopic_id: AAAAAAAAAAAAAAAAAAAAAQ").is_err());
+        assert!(parse_metadata(b"version: 0\ntopic_id: x").is_err());
+    }
+
+    #[test]
+    fn metadata_is_kafkas_text() {
+        let text = encode_metadata(Uuid::METADATA_TOPIC);
+        assert_eq!(text, b"version: 0\ntopic_id: AAAAAAAAAAAAAAAAAAAAAQ");
+        assert_eq!(parse_metadata(&text), Ok(Uuid::METADATA_TOPIC));
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_read_or_refused(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+            let _ = (parse_offsets(&bytes), parse_epochs(&bytes), parse_metadata(&bytes));
+        }
+
+        #[test]
+        fn epochs_read_back(epochs in prop::collection::vec((0..i32::MAX, 0..i64::MAX), 0..20)) {
+            prop_assert_eq!(parse_epochs(&encode_epochs(&epochs)), Ok(epochs));
+        }
+    }
+}

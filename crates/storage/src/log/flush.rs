@@ -1,0 +1,316 @@
+//! Making things durable: each append's own sync where the topic asks for it, and flushes that move the recovery point.
+//!
+//! A flush is a list of operations that are asked for at once: sync the log file, write and sync new index entries, replace
+//! the epoch checkpoint and the producer snapshot. Since a host carries out a log's operations in order, they describe the log
+//! at the offset where it ended when the flush began; when all have succeeded, that offset is the recovery point.
+
+use bytes::Bytes;
+use moldau_base::disk::{Done, Fault, Op};
+use moldau_base::{Mono, Now};
+
+use super::{IndexCache, Log, Metadata, Pending, Place, Producers, State};
+use crate::checkpoint::encode_epochs;
+use crate::index::{INDEX_ENTRY_BYTES, TIME_ENTRY_BYTES, encode_index, encode_time_index};
+use crate::names::{EPOCH_CHECKPOINT, FileKind, file_name};
+use crate::snapshot;
+
+/// A flush starts this long after the first byte that is not durable, or after `flush.ms` if that is less.
+pub const FLUSH_INTERVAL_MS: i64 = 1_000;
+/// A flush starts when this many bytes are not durable: with [`FLUSH_INTERVAL_MS`], the bound on what recovery reads.
+pub const FLUSH_BYTES: u64 = 64 << 20;
+
+/// What no flush has been started for.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Dirty {
+    bytes: u64,
+    records: i64,
+    /// A flush failed for want of space: sealed segments may have index entries that are not written.
+    behind: bool,
+    pub(super) since: Option<Mono>,
+}
+
+impl Dirty {
+    pub(super) fn add(&mut self, now: Now, bytes: u64, records: i64) {
+        self.bytes = self.bytes.saturating_add(bytes);
+        self.records = self.records.saturating_add(records);
+        self.since.get_or_insert(now.mono);
+    }
+}
+
+/// A sync of a log file that is on its way.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Syncing {
+    seq: u32,
+    to: Place,
+    done: bool,
+    /// It was asked for by an append, not by a flush.
+    for_append: bool,
+}
+
+/// A flush that is on its way.
+#[derive(Clone, Debug)]
+pub(super) struct FlushJob {
+    id: u32,
+    target: i64,
+    steps: u32,
+    indexes: Vec<IndexGoal>,
+    snapshot: bool,
+    epochs: bool,
+    outcome: Outcome,
+}
+
+/// Entries that a segment's index files have when a flush is done.
+#[derive(Clone, Copy, Debug)]
+struct IndexGoal {
+    segment: i64,
+    index: u32,
+    time: u32,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Outcome {
+    /// So far.
+    Good,
+    /// The disk was full: to be tried again.
+    Full,
+    /// What it flushed was cut off.
+    Void,
+}
+
+impl Log {
+    /// Starts a flush of everything appended, for a clean stop; its end is [`super::Events::flushed`]. False when there is nothing
+    /// to do.
+    pub fn flush(&mut self, now: Now, producers: Producers<'_>) -> bool {
+        if self.is_unusable() || self.flushed == self.end {
+            return false;
+        }
+        if self.dirty.since.is_some() || self.flushes.is_empty() {
+            self.start_flush(now, producers);
+        }
+        true
+    }
+
+    pub(super) fn flush_deadline(&self) -> Option<Mono> {
+        if self.is_unusable() || !self.flushes.is_empty() {
+            return None;
+        }
+        let wait = self.config.flush_ms.clamp(0, FLUSH_INTERVAL_MS);
+        self.dirty.since.map(|since| since.after_ms(wait))
+    }
+
+    pub(super) fn flush_if_due(&mut self, now: Now, producers: Producers<'_>) {
+        if self.flush_deadline().is_some_and(|due| due <= now.mono) {
+            self.start_flush(now, producers);
+        }
+    }
+
+    /// Starts a flush when too much is dirty, whatever the time.
+    pub(super) fn flush_if_heavy(&mut self, now: Now, producers: Producers<'_>) {
+        let by_records = self.config.flush_messages > 1 && self.dirty.records >= self.config.flush_messages;
+        if (self.dirty.bytes >= FLUSH_BYTES || by_records) && self.flushes.is_empty() {
+            self.start_flush(now, producers);
+        }
+    }
+
+    /// Starts a flush of the active segment, to which everything not flushed or being flushed belongs.
+    pub(super) fn start_flush(&mut self, _now: Now, producers: Producers<'_>) {
+        let Some(active) = self.segments.len().checked_sub(1) else { return };
+        let behind = std::mem::take(&mut self.dirty).behind;
+        let id = self.next_flush;
+        self.next_flush = self.next_flush.wrapping_add(1);
+        let mut job = FlushJob {
+            id,
+            target: self.end,
+            steps: 1,
+            indexes: Vec::with_capacity(1),
+            snapshot: false,
+            epochs: self.epochs_dirty,
+            outcome: Outcome::Good,
+        };
+        self.sync_log(active, Some(id));
+        let first = if behind { 0 } else { active };
+        for at in first..=active {
+            let segment = &self.segments[at];
+            let (index, time) = (segment.index.len(), segment.time.len());
+            if at == active || segment.index.emitted < index || segment.time.emitted < time {
+                job.indexes.push(IndexGoal { segment: segment.base, index, time });
+                job.steps += self.flush_index(at, id);
+            }
+        }
+        if let Metadata::Written(file) = self.metadata {
+            self.ask(Op::Sync { file }, Pending::StepSync(id));
+            self.ask(Op::Close { file }, Pending::May);
+            self.metadata = Metadata::Durable;
+            job.steps += 1;
+        }
+        if self.epochs_dirty {
+            self.epochs_dirty = false;
+            let data = Bytes::from(encode_epochs(self.epochs.entries()));
+            self.ask(Op::Replace { path: self.path(EPOCH_CHECKPOINT), data }, Pending::Step(id));
+            job.steps += 1;
+        }
+        let entries = producers();
+        if (!entries.is_empty() || self.snapshot.is_some()) && self.snapshot != Some(job.target) {
+            let path = self.path(&file_name(job.target, FileKind::Snapshot));
+            let data = Bytes::from(snapshot::encode(&entries));
+            self.ask(Op::Replace { path, data }, Pending::Step(id));
+            job.snapshot = true;
+            job.steps += 1;
+        }
+        self.flushes.push_back(job);
+    }
+
+    /// Writes the index entries that no flush has written, and syncs their files. Returns the number of steps.
+    fn flush_index(&mut self, segment: usize, id: u32) -> u32 {
+        let mut steps = 0;
+        let (first, entries) = self.segments[segment].index.emit();
+        let index = (u64::from(first) * INDEX_ENTRY_BYTES, encode_index(entries));
+        let (first, entries) = self.segments[segment].time.emit();
+        let time = (u64::from(first) * TIME_ENTRY_BYTES, encode_time_index(entries));
+        for (kind, (position, bytes)) in [(FileKind::Index, index), (FileKind::TimeIndex, time)] {
+            // The files are there from the first flush on, even if they are empty.
+            let file = self.file(segment, kind);
+            if !bytes.is_empty() {
+                self.ask(Op::Write { file, position, parts: vec![bytes] }, Pending::Step(id));
+                self.ask(Op::Sync { file }, Pending::StepSync(id));
+                steps += 2;
+            }
+        }
+        steps
+    }
+
+    fn sync_log(&mut self, segment: usize, job: Option<u32>) {
+        let file = self.file(segment, FileKind::Log);
+        let seq = self.ask(Op::Sync { file }, Pending::Sync(job));
+        let to = self.end_place();
+        self.syncs.push_back(Syncing { seq, to, done: false, for_append: job.is_none() });
+    }
+
+    /// With a sync per append: one is on its way at a time, and the next takes all appends that came meanwhile.
+    pub(super) fn sync_if_wanted(&mut self) {
+        let wanted = self.config.syncs_every_append()
+            && !self.segments.is_empty()
+            && self.syncs.back().map_or(self.synced.offset, |s| s.to.offset) < self.end;
+        if wanted && !self.syncs.iter().any(|s| s.for_append && !s.done) {
+            self.sync_log(self.active(), None);
+        }
+    }
+
+    pub(super) fn sync_done(
+        &mut self,
+        now: Now,
+        cache: &mut IndexCache,
+        seq: u32,
+        job: Option<u32>,
+        done: Done,
+    ) {
+        if let Done::Failed(fault) = done {
+            return self.go_offline(fault);
+        }
+        if let Some(sync) = self.syncs.iter_mut().find(|s| s.seq == seq) {
+            sync.done = true;
+        }
+        while self.syncs.front().is_some_and(|s| s.done) {
+            let to = self.syncs.pop_front().map_or(self.synced, |s| s.to);
+            if to.offset > self.synced.offset {
+                self.synced = to;
+            }
+        }
+        self.advance_stored();
+        self.sync_if_wanted();
+        if let Some(job) = job {
+            self.step_done(now, cache, job, Done::Ok);
+        }
+    }
+
+    pub(super) fn step_done(&mut self, now: Now, cache: &mut IndexCache, id: u32, done: Done) {
+        let Some(job) = self.flushes.iter_mut().find(|j| j.id == id) else { return };
+        job.steps -= 1;
+        match done {
+            // Later flushes write behind what this one could not write: they fail with it.
+            Done::Failed(Fault::Full) => {
+                self.flushes
+                    .iter_mut()
+                    .filter(|j| j.outcome == Outcome::Good)
+                    .for_each(|j| j.outcome = Outcome::Full);
+            }
+            Done::Failed(fault) => return self.go_offline(fault),
+            _ => {}
+        }
+        while self.flushes.front().is_some_and(|j| j.steps == 0) {
+            if let Some(job) = self.flushes.pop_front() {
+                self.finish_flush(now, cache, job);
+            }
+        }
+    }
+
+    fn finish_flush(&mut self, now: Now, cache: &mut IndexCache, job: FlushJob) {
+        if job.outcome != Outcome::Good {
+            self.epochs_dirty |= job.epochs;
+            // The snapshot may describe what is gone, or not be there.
+            let wanted =
+                |offset| self.snapshot == Some(offset) || self.flushes.iter().any(|j| j.target == offset);
+            if job.snapshot && !wanted(job.target) {
+                self.remove_snapshot(job.target);
+            }
+            if job.outcome == Outcome::Full {
+                self.retry_flush(now, &job);
+            }
+            return;
+        }
+        for goal in &job.indexes {
+            let Some(at) = self.segment_at(goal.segment) else { continue };
+            let segment = &mut self.segments[at];
+            let before = segment.index.flushed as usize;
+            let added = segment.index.complete(goal.index);
+            if let Some(last) = segment.time.complete(goal.time).last() {
+                segment.time_flushed_ms = last.timestamp_ms;
+            }
+            cache.extend(segment.file(FileKind::Index), before, &added);
+        }
+        if job.snapshot
+            && let Some(old) = self.snapshot.replace(job.target)
+            && old != job.target
+        {
+            self.remove_snapshot(old);
+        }
+        if job.target > self.flushed {
+            self.flushed = job.target;
+            self.events.flushed = Some(job.target);
+        }
+    }
+
+    /// The next flush writes again what this one could not.
+    fn retry_flush(&mut self, now: Now, job: &FlushJob) {
+        for goal in &job.indexes {
+            if let Some(at) = self.segment_at(goal.segment) {
+                self.segments[at].index.retry();
+                self.segments[at].time.retry();
+            }
+        }
+        self.dirty.behind = true;
+        self.dirty.since = Some(now.mono);
+    }
+
+    fn remove_snapshot(&mut self, offset: i64) {
+        let path = self.path(&file_name(offset, FileKind::Snapshot));
+        self.ask(Op::Remove { path }, Pending::May);
+    }
+
+    /// The log was cut at `end`: what was to be made durable behind it is void.
+    pub(super) fn void_flushes(&mut self, end: i64) {
+        for job in self.flushes.iter_mut().filter(|j| j.target > end) {
+            job.outcome = Outcome::Void;
+        }
+        self.syncs.retain(|s| s.to.offset <= end);
+        if self.snapshot.is_some_and(|offset| offset > end)
+            && let Some(offset) = self.snapshot.take()
+        {
+            self.remove_snapshot(offset);
+        }
+        self.flushed = self.flushed.min(end);
+        if self.flushed < end && self.state != State::Deleting {
+            self.dirty.since.get_or_insert(Mono::default());
+        }
+    }
+}

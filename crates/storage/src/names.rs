@@ -1,0 +1,171 @@
+//! Names of files and directories in a log directory, as Kafka gives them.
+
+use moldau_base::Uuid;
+
+/// Offsets of durable prefixes, per partition (`recovery-point-offset-checkpoint`).
+pub const RECOVERY_POINT_CHECKPOINT: &str = "recovery-point-offset-checkpoint";
+/// Log start offsets, per partition (`log-start-offset-checkpoint`).
+pub const LOG_START_CHECKPOINT: &str = "log-start-offset-checkpoint";
+/// High watermarks, per partition (`replication-offset-checkpoint`).
+pub const HIGH_WATERMARK_CHECKPOINT: &str = "replication-offset-checkpoint";
+/// Written at a clean stop, removed at the next start.
+pub const CLEAN_SHUTDOWN: &str = ".kafka_cleanshutdown";
+/// The leader epochs of one partition.
+pub const EPOCH_CHECKPOINT: &str = "leader-epoch-checkpoint";
+/// The topic id of a partition directory.
+pub const PARTITION_METADATA: &str = "partition.metadata";
+/// Longest name of a directory entry.
+const NAME_BYTES_MAX: usize = 255;
+const DELETED: &str = ".deleted";
+
+/// What a file of a partition directory holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum FileKind {
+    /// Batches.
+    Log,
+    /// Offset to position.
+    Index,
+    /// Timestamp to offset.
+    TimeIndex,
+    /// Aborted transactions.
+    TxnIndex,
+    /// Producer state below the offset in its name.
+    Snapshot,
+}
+
+impl FileKind {
+    const ALL: [FileKind; 5] =
+        [FileKind::Log, FileKind::Index, FileKind::TimeIndex, FileKind::TxnIndex, FileKind::Snapshot];
+
+    /// The extension, with its dot.
+    pub fn suffix(self) -> &'static str {
+        match self {
+            FileKind::Log => ".log",
+            FileKind::Index => ".index",
+            FileKind::TimeIndex => ".timeindex",
+            FileKind::TxnIndex => ".txnindex",
+            FileKind::Snapshot => ".snapshot",
+        }
+    }
+}
+
+/// The name of the file of this kind that starts at (or, a snapshot, ends before) `offset`.
+pub fn file_name(offset: i64, kind: FileKind) -> String {
+    format!("{offset:020}{}", kind.suffix())
+}
+
+/// The name of that file once it waits for its removal.
+pub fn deleted_name(offset: i64, kind: FileKind) -> String {
+    format!("{offset:020}{}{DELETED}", kind.suffix())
+}
+
+/// An entry of a partition directory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PartitionFile {
+    /// One of a segment's files, or a snapshot.
+    Segment(i64, FileKind),
+    /// Left over from a removal, a replacement or a compaction that a crash cut short.
+    Leftover,
+    /// A checkpoint, `partition.metadata`, or something that is not ours.
+    Other,
+}
+
+/// Recognises an entry of a partition directory.
+pub fn partition_file(name: &str) -> PartitionFile {
+    if [DELETED, ".tmp", ".cleaned", ".swap"].iter().any(|end| name.ends_with(end)) {
+        return PartitionFile::Leftover;
+    }
+    for kind in FileKind::ALL {
+        if let Some(digits) = name.strip_suffix(kind.suffix()) {
+            let well_formed = digits.len() == 20 && digits.bytes().all(|b| b.is_ascii_digit());
+            return match digits.parse() {
+                Ok(offset) if well_formed => PartitionFile::Segment(offset, kind),
+                _ => PartitionFile::Other,
+            };
+        }
+    }
+    PartitionFile::Other
+}
+
+/// A directory below a log directory.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LogDirEntry {
+    /// `<topic>-<partition>`.
+    Partition {
+        /// The topic's name.
+        topic: String,
+        /// The partition's number.
+        partition: i32,
+    },
+    /// A partition that was deleted, its files not gone yet.
+    Deleted,
+    /// Not a partition that is served: `-future` and `-stray` directories of Kafka, or something foreign.
+    Other,
+}
+
+/// Recognises a directory below a log directory.
+pub fn log_dir_entry(name: &str) -> LogDirEntry {
+    if name.ends_with("-delete") && name.contains('.') {
+        return LogDirEntry::Deleted;
+    }
+    let Some((topic, digits)) = name.rsplit_once('-') else { return LogDirEntry::Other };
+    let canonical = digits == "0" || !digits.starts_with('0');
+    let numeric = !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit());
+    match digits.parse() {
+        Ok(partition) if canonical && numeric && !topic.is_empty() => {
+            LogDirEntry::Partition { topic: topic.to_owned(), partition }
+        }
+        _ => LogDirEntry::Other,
+    }
+}
+
+/// The name of a partition's directory.
+pub fn partition_dir(topic: &str, partition: i32) -> String {
+    format!("{topic}-{partition}")
+}
+
+/// What a partition's directory is renamed to when it is deleted: `<dir>.<tag as 32 hexadecimal digits>-delete`, cut at
+/// the front so that the file system takes it.
+pub fn deleted_dir(dir: &str, tag: Uuid) -> String {
+    let suffix = format!(".{:032x}-delete", u128::from_be_bytes(tag.0));
+    let keep = dir.len().min(NAME_BYTES_MAX - suffix.len());
+    let keep = (0..=keep).rev().find(|&at| dir.is_char_boundary(at)).unwrap_or(0);
+    format!("{}{suffix}", &dir[..keep])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_read_back() {
+        assert_eq!(file_name(42, FileKind::TimeIndex), "00000000000000000042.timeindex");
+        for kind in FileKind::ALL {
+            assert_eq!(partition_file(&file_name(7, kind)), PartitionFile::Segment(7, kind));
+            assert_eq!(partition_file(&deleted_name(7, kind)), PartitionFile::Leftover);
+        }
+        for other in
+            ["7.log", "0000000000000000000x.log", "99999999999999999999.log", "leader-epoch-checkpoint"]
+        {
+            assert_eq!(partition_file(other), PartitionFile::Other, "{other}");
+        }
+    }
+
+    #[test]
+    fn directories_are_recognised() {
+        let of = |topic: &str, partition| LogDirEntry::Partition { topic: topic.into(), partition };
+        assert_eq!(log_dir_entry("orders-3"), of("orders", 3));
+        assert_eq!(log_dir_entry("a-b-10"), of("a-b", 10));
+        for other in
+            ["orders", "-3", "orders-", "orders-03", "orders-3x", "orders-99999999999", "a-1.x-future"]
+        {
+            assert_eq!(log_dir_entry(other), LogDirEntry::Other, "{other}");
+        }
+        let long = partition_dir(&"x".repeat(249), 12);
+        for dir in ["orders-3", long.as_str()] {
+            let deleted = deleted_dir(dir, Uuid([0xab; 16]));
+            assert!(deleted.len() <= 255);
+            assert_eq!(log_dir_entry(&deleted), LogDirEntry::Deleted);
+        }
+    }
+}
