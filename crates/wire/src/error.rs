@@ -30,6 +30,14 @@ pub enum DecodeError {
         /// How many bytes there are.
         left: u32,
     },
+    /// Arrays that together would take more memory than a request may.
+    #[error("array of {count} elements at byte {at}: the request asks for too much memory")]
+    TooManyElements {
+        /// Where reading stopped.
+        at: u32,
+        /// The number of elements.
+        count: u32,
+    },
     /// A length below zero where null is not allowed, or below -1.
     #[error("negative length {length} at byte {at}")]
     NegativeLength {

@@ -29,7 +29,7 @@ pub use error::{DecodeError, EncodeError};
 pub use error_code::ErrorCode;
 pub use frame::{FileRange, Frame, FrameError, Records, Segment};
 pub use generated::*;
-pub use reader::{Form, Reader};
+pub use reader::{Form, MAX_REQUEST_ARRAY_BYTES, Reader};
 pub use writer::Writer;
 
 use bytes::Bytes;

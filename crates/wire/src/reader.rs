@@ -9,8 +9,11 @@ use moldau_base::Uuid;
 
 use crate::{DecodeError, ErrorCode, Records};
 
-/// No array starts with room for more than this many bytes; a longer one grows as its elements really arrive.
-const FIRST_ROOM_BYTES: usize = 64 * 1024;
+/// What the arrays of one request may take in memory. An empty string is one byte on the wire and 32 in memory, so a
+/// frame of 100 MiB could ask for gigabytes; an OffsetCommit of a million partitions takes about 80 MiB.
+pub const MAX_REQUEST_ARRAY_BYTES: usize = 128 * 1024 * 1024;
+/// An array has room for this many elements at least before the first one is read.
+const FIRST_ROOM: usize = 4;
 /// The longest string of the protocol.
 pub(crate) const MAX_STRING: usize = i16::MAX as usize;
 
@@ -55,6 +58,7 @@ pub struct Reader {
     frame: Bytes,
     at: usize,
     end: usize,
+    array_bytes_left: usize,
 }
 
 type Result<T> = std::result::Result<T, DecodeError>;
@@ -73,7 +77,12 @@ impl Reader {
     /// Reads `frame` from its beginning.
     pub fn new(frame: Bytes) -> Self {
         let end = frame.len();
-        Self { frame, at: 0, end }
+        Self { frame, at: 0, end, array_bytes_left: usize::MAX }
+    }
+
+    /// Reads what anybody may have sent: arrays together take at most [`MAX_REQUEST_ARRAY_BYTES`] of memory.
+    pub fn for_request(frame: Bytes) -> Self {
+        Self { array_bytes_left: MAX_REQUEST_ARRAY_BYTES, ..Self::new(frame) }
     }
 
     /// How many bytes are left.
@@ -279,9 +288,17 @@ impl Reader {
         if count > self.left() / smallest.max(1) {
             return Err(self.forged(count, smallest));
         }
-        let room = FIRST_ROOM_BYTES / size_of::<T>().max(1);
+        self.array_bytes_left = self
+            .array_bytes_left
+            .checked_sub(count.saturating_mul(size_of::<T>()))
+            .ok_or(DecodeError::TooManyElements { at: self.offset(), count: count as u32 })?;
+        // A forged count passes the test above and still ends early, so room is made for no more than is left to read.
+        let room = (self.left() / size_of::<T>().max(1)).max(FIRST_ROOM);
         let mut elements = Vec::with_capacity(count.min(room));
         for _ in 0..count {
+            if elements.len() == elements.capacity() {
+                elements.reserve_exact((count - elements.len()).min(elements.len()));
+            }
             elements.push(element(self)?);
         }
         Ok(Some(elements))

@@ -315,3 +315,78 @@ impl Writer {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{FileRange, Reader};
+
+    /// A tagged field of `small` inline bytes around a shared payload of `large` bytes.
+    fn tagged(small: usize, large: usize) -> Frame {
+        let mut writer = Writer::frame();
+        writer.i32(7);
+        writer.tagged(3, |w| {
+            w.raw(&vec![1; small]);
+            w.shared(&Bytes::from(vec![2; large]));
+            w.raw(&[3]);
+        });
+        writer.shared(&Bytes::from(vec![4; 600]));
+        writer.i32(8);
+        writer.finish().unwrap()
+    }
+
+    #[test]
+    fn the_size_of_a_tagged_field_makes_room_for_itself() {
+        for small in [0, 1, 126, 127, 128, 16_382, 16_383, 16_384] {
+            for large in [0, 511, 512, 20_000] {
+                let frame = tagged(small, large);
+                let len = frame.len;
+                let bytes = frame.into_bytes().unwrap();
+                assert_eq!(bytes.len(), len);
+                let mut r = Reader::new(bytes);
+                assert_eq!(r.i32(), Ok(len as i32 - 4));
+                assert_eq!(r.i32(), Ok(7));
+                assert_eq!(r.tag(), Ok((3, small + large + 1)));
+                let content = r.rest().slice(..small + large + 1);
+                let parts = (&content[..small], &content[small..small + large], &content[small + large..]);
+                assert!(parts.0.iter().all(|b| *b == 1) && parts.1.iter().all(|b| *b == 2));
+                assert_eq!(parts.2, [3]);
+                r.skip(content.len() + 600).unwrap();
+                assert_eq!((r.i32(), r.finish()), (Ok(8), Ok(())));
+            }
+        }
+    }
+
+    #[test]
+    fn segments_keep_their_order() {
+        let file = FileRange { file: 1, position: 4096, len: 100 };
+        let large = Bytes::from(vec![9; 600]);
+        let records = Records::Segments(vec![Segment::File(file), Segment::Bytes(large.clone())]);
+        let mut writer = Writer::frame();
+        writer.records(Form::Plain, &records);
+        writer.records(Form::Plain, &Records::File(file));
+        writer.records(Form::Compact, &Records::Null);
+        let frame = writer.finish().unwrap();
+        assert_eq!(frame.len, 4 + 4 + 700 + 4 + 100 + 1);
+        let inline = |bytes: &'static [u8]| Segment::Bytes(Bytes::from_static(bytes));
+        let expected = [
+            inline(&[0, 0, 3, 41, 0, 0, 2, 188]),
+            Segment::File(file),
+            Segment::Bytes(large),
+            inline(&[0, 0, 0, 100]),
+            Segment::File(file),
+            inline(&[0]),
+        ];
+        assert_eq!(frame.segments, expected);
+        assert_eq!(frame.into_bytes(), Err(EncodeError::FileRange));
+    }
+
+    #[test]
+    fn the_first_mistake_is_kept() {
+        let long = "x".repeat(40_000);
+        let mut writer = Writer::bare();
+        writer.string(Form::Compact, &long);
+        writer.null("Message", "field", 3);
+        assert_eq!(writer.into_bytes(), Err(EncodeError::StringTooLong { length: 40_000 }));
+    }
+}

@@ -88,9 +88,9 @@ fn api_key(apis: &[(&Api, &File)]) -> String {
 }
 
 fn messages(apis: &[(&Api, &File)], kind: Kind) -> String {
-    let (name, doc) = match kind {
-        Kind::Request => ("Request", "A request of any API."),
-        _ => ("Response", "A response of any API."),
+    let (name, doc, new) = match kind {
+        Kind::Request => ("Request", "A request of any API.", "for_request"),
+        _ => ("Response", "A response of any API.", "new"),
     };
     let mut out = format!("/// {doc}\n#[derive(Clone, Debug, PartialEq, Eq)]\npub enum {name} {{\n");
     for (api, file) in apis {
@@ -109,7 +109,7 @@ fn messages(apis: &[(&Api, &File)], kind: Kind) -> String {
          /// Reads a {lower} that must fill `body`, which is what follows the header.\n\
          pub fn decode(key: ApiKey, version: i16, body: Bytes) -> Result<Self, DecodeError> {{\n\
          if !key.versions().contains(version) {{\nreturn Err(DecodeError::UnsupportedVersion {{ api: key, version }});\n}}\n\
-         let mut reader = Reader::new(body);\nlet r = &mut reader;\n\
+         let mut reader = Reader::{new}(body);\nlet r = &mut reader;\n\
          let {lower} = match key {{\n{decode}}};\nr.finish()?;\nOk({lower})\n}}\n\n\
          /// Writes the {lower} without its header; the writer keeps what was wrong.\n\
          pub fn encode(&self, w: &mut Writer, version: i16) {{\nmatch self {{\n{encode}}}\n}}\n\n\

@@ -397,7 +397,7 @@ impl Request {
         if !key.versions().contains(version) {
             return Err(DecodeError::UnsupportedVersion { api: key, version });
         }
-        let mut reader = Reader::new(body);
+        let mut reader = Reader::for_request(body);
         let r = &mut reader;
         let request = match key {
             ApiKey::Produce => Request::Produce(produce::Request::decode(r, version)?),
