@@ -91,6 +91,7 @@ impl Coordinator {
     pub(crate) fn bury_group(&mut self, id: &ByteString, entries: &mut Vec<Entry>) {
         if let Some(group) = self.groups.get_mut(id).filter(|group| group.recorded) {
             group.recorded = false;
+            group.burials += 1;
             entries.push(Entry::Group { group: group.id.clone(), value: None });
         }
     }

@@ -23,6 +23,8 @@ pub(crate) enum Then {
     Nothing,
     /// Give the answer; if the append fails, the same answer with its error.
     Reply { token: u64, reply: Reply },
+    /// Nothing; if the append fails, the record of the empty group is due again.
+    Emptied { group: ByteString, generation: i32 },
     /// Hand out the leader's assignment.
     Assign { group: ByteString, generation: i32, assignments: BTreeMap<ByteString, Bytes> },
     /// Welcome a static member that came back under a new id, or restore the old one.

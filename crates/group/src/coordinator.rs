@@ -13,7 +13,7 @@ use moldau_wire::ErrorCode;
 
 use crate::config::{Config, STRING_BYTES};
 use crate::context::{Context, Then, UNWRITABLE, Write, Writes};
-use crate::group::Group;
+use crate::group::{Group, State};
 use crate::offsets::{OffsetKey, Offsets};
 use crate::records::{BadRecord, Entry, Record};
 use crate::refusal::append_error;
@@ -184,6 +184,11 @@ impl Coordinator {
         self.timers.next()
     }
 
+    /// How many groups there are, empty ones included.
+    pub fn group_count(&self) -> usize {
+        self.groups.len()
+    }
+
     /// The leadership is lost: every request that waits is answered with `error`. The coordinator is of no use afterwards.
     pub fn resign(mut self, error: ErrorCode, out: &mut Vec<Effect>) {
         let parked = std::mem::take(&mut self.parked);
@@ -245,7 +250,7 @@ impl Coordinator {
 
     /// A group that nobody is in, that has no offsets and that the log does not know is no group.
     pub(crate) fn forget_if_idle(&mut self, id: &ByteString) {
-        let idle = self.groups.get(id).is_some_and(|group| group.is_deserted() && !group.recorded);
+        let idle = self.groups.get(id).is_some_and(Group::is_forgettable);
         if idle && !self.offsets.has_group(id) {
             self.groups.remove(id);
         }
@@ -317,6 +322,11 @@ impl Coordinator {
         for key in &offsets {
             self.offsets.commit(id, key);
         }
+        for group in &removed {
+            if let Some(group) = self.groups.get_mut(group) {
+                group.burials -= 1;
+            }
+        }
         self.finish(now, then, Ok(()), out);
         for group in offsets.iter().map(|key| &key.group).chain(&removed) {
             self.forget_if_idle(group);
@@ -331,6 +341,7 @@ impl Coordinator {
         }
         for group in &removed {
             if let Some(group) = self.groups.get_mut(group) {
+                group.burials -= 1;
                 group.recorded = true;
             }
         }
@@ -349,6 +360,14 @@ impl Coordinator {
                 Ok(()) => cx.answer(token, reply),
                 Err(error) => cx.answer(token, reply.into_failure(error)),
             },
+            Then::Emptied { group, generation } => {
+                if let Some(group) = groups.get_mut(&group)
+                    && group.state == State::Empty
+                    && group.generation == generation
+                {
+                    group.unwritten = result.is_err();
+                }
+            }
             Then::Assign { group, generation, assignments } => {
                 let Some(group) = groups.get_mut(&group) else { return };
                 if !group.assigning || group.generation != generation {

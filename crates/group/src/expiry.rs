@@ -29,6 +29,11 @@ impl Coordinator {
         let mut entries = Vec::new();
         let ids: Vec<ByteString> = self.groups.keys().cloned().collect();
         for id in ids {
+            self.with_group(now, out, &id, |group, cx| {
+                if group.unwritten && group.state == State::Empty {
+                    group.write_empty(cx);
+                }
+            });
             if self.expire_group(&id, now.wall_ms, &mut entries) {
                 self.bury_group(&id, &mut entries);
             }

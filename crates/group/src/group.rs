@@ -109,8 +109,12 @@ pub(crate) struct Group {
     pub(crate) new_member_added: bool,
     /// The leader's assignment of this generation is being written.
     pub(crate) assigning: bool,
-    /// The log has a record of the group.
+    /// The log has a record of the group, or was asked to take one.
     pub(crate) recorded: bool,
+    /// Tombstones of the group that are neither committed nor failed.
+    pub(crate) burials: usize,
+    /// The record of the empty group could not be written and is due.
+    pub(crate) unwritten: bool,
 }
 
 impl Group {
@@ -135,6 +139,8 @@ impl Group {
             new_member_added: false,
             assigning: false,
             recorded: false,
+            burials: 0,
+            unwritten: false,
         }
     }
 
@@ -204,6 +210,11 @@ impl Group {
     /// Nobody is a member, waits to be one or was given an id to become one.
     pub(crate) fn is_deserted(&self) -> bool {
         self.state == State::Empty && self.pending.is_empty()
+    }
+
+    /// Nobody is there, and the log says nothing of the group.
+    pub(crate) fn is_forgettable(&self) -> bool {
+        self.is_deserted() && !self.recorded && self.burials == 0
     }
 
     /// All members wait in JoinGroup and nobody is expected.

@@ -12,6 +12,7 @@
 //! group and its rules in `group`, `join`, `rebalance` and `session`, offsets in `commit`, `offsets` and `expiry`.
 
 mod admin;
+mod audit;
 mod commit;
 mod config;
 mod context;
@@ -25,6 +26,7 @@ mod records;
 mod refusal;
 pub mod request;
 mod session;
+mod text;
 mod timers;
 
 pub use config::Config;

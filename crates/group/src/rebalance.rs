@@ -88,12 +88,19 @@ impl Group {
         self.initial = None;
         self.next_generation(cx);
         if self.state == State::Empty {
-            let record = self.record(|member| member.assignment.clone());
-            self.recorded = true;
-            cx.append(vec![record], Then::Nothing);
+            self.write_empty(cx);
         } else {
             self.welcome_members(cx);
         }
+    }
+
+    /// Writes down that the group has no members.
+    pub(crate) fn write_empty(&mut self, cx: &mut Context) {
+        let record = self.record(|member| member.assignment.clone());
+        self.recorded = true;
+        self.unwritten = false;
+        let then = Then::Emptied { group: self.id.clone(), generation: self.generation };
+        cx.append(vec![record], then);
     }
 
     fn drop_missing(&mut self, cx: &mut Context) {
