@@ -12,6 +12,8 @@ mod epochs;
 mod index;
 mod log;
 pub mod names;
+mod recover;
+mod scan;
 mod segment;
 mod snapshot;
 
@@ -22,6 +24,13 @@ pub use checkpoint::{
 pub use config::{LogConfig, SEGMENT_BYTES_MAX};
 pub use epochs::EpochHistory;
 pub use index::{BadIndex, IndexCache};
-pub use log::*;
+pub use log::{
+    AppendError, Appended, Chunk, Damage, Events, FLUSH_BYTES, FLUSH_INTERVAL_MS, FULL_RETRY_MS, Log,
+    Producers, Range, Read, ReadId, ReadRequest, Refusal, State,
+};
+pub use recover::{
+    Finding, FindingKind, RecoverError, Recovered, RecoveredLog, RecoveryPolicy, mark_clean, recover,
+};
+pub use scan::{Depth, Flaw, Scanned, Scanner};
 pub use segment::FileIds;
 pub use snapshot::{BadSnapshot, ProducerEntry, encode as encode_snapshot, parse as parse_snapshot};

@@ -20,6 +20,7 @@ use moldau_base::disk::{DirId, Done, Fault, FileId, Op, OpId, Ops, Path};
 use moldau_base::{Mono, Now, Uuid};
 
 pub use append::{AppendError, Appended};
+pub(crate) use open::LogParts;
 pub use read::{Damage, Range, Read, ReadId, ReadRequest, Refusal};
 
 use crate::config::LogConfig;

@@ -1,0 +1,268 @@
+//! Recovery: from a log directory, however it was left, to logs that can be appended to and read.
+//!
+//! After a clean stop nothing is scanned. After any other, each log is read from its recovery point on, which a running log keeps
+//! within [`crate::FLUSH_BYTES`] and [`crate::FLUSH_INTERVAL_MS`] of its end; checksums are verified there, and the log is cut
+//! at the first batch that is torn, since nothing behind it was acknowledged as flushed. A batch whose header is damaged below the recovery point is
+//! reported and left where it is; reads refuse it. Everything that was changed or doubted is a [`Finding`].
+
+mod files;
+mod partition;
+mod producers;
+mod segments;
+
+use std::collections::BTreeMap;
+use std::io;
+
+use moldau_base::Uuid;
+use moldau_base::disk::{DirId, Disk, Path};
+use moldau_batch::Header;
+
+use crate::checkpoint::{encode_clean_shutdown, parse_offsets};
+use crate::config::LogConfig;
+use crate::log::{Log, LogParts};
+use crate::names::{
+    CLEAN_SHUTDOWN, FileKind, HIGH_WATERMARK_CHECKPOINT, LOG_START_CHECKPOINT, LogDirEntry,
+    RECOVERY_POINT_CHECKPOINT, log_dir_entry,
+};
+use crate::segment::FileIds;
+use crate::snapshot::ProducerEntry;
+
+/// How to recover.
+#[derive(Clone, Debug)]
+pub struct RecoveryPolicy {
+    /// Directories that belong to others, such as `__cluster_metadata-0`.
+    pub skip: Vec<String>,
+    /// Distance of the index entries that are rebuilt, in bytes.
+    pub index_interval_bytes: u32,
+    /// Wall clock, in milliseconds: the age of active segments counts from here.
+    pub now_ms: i64,
+}
+
+impl Default for RecoveryPolicy {
+    fn default() -> RecoveryPolicy {
+        RecoveryPolicy { skip: Vec::new(), index_interval_bytes: 4096, now_ms: 0 }
+    }
+}
+
+/// What is in a log directory.
+#[derive(Debug)]
+pub struct Recovered {
+    /// The logs, in the order of their names.
+    pub logs: Vec<RecoveredLog>,
+    /// The node stopped cleanly.
+    pub clean: bool,
+    /// What was repaired, cut or doubted.
+    pub findings: Vec<Finding>,
+    /// Bytes of log files that were read.
+    pub scanned_bytes: u64,
+}
+
+/// A log that waits for its slot.
+#[derive(Debug)]
+pub struct RecoveredLog {
+    parts: LogParts,
+    /// The topic's name.
+    pub topic: String,
+    /// The partition's number.
+    pub partition: i32,
+    /// The topic's id; `None` when its file is missing or damaged, as after a crash just behind the first append.
+    pub topic_id: Option<Uuid>,
+    /// The high watermark that was checkpointed last, not above the log's end.
+    pub high_watermark: i64,
+    /// Producer state of a snapshot.
+    pub producers: Vec<ProducerEntry>,
+    /// Offset below which `producers` holds.
+    pub producers_offset: i64,
+    /// Headers of the batches behind that offset that have a producer id, oldest first; at most
+    /// [`moldau_base::limits::BATCHES_PER_PRODUCER`] of each producer, the last ones.
+    pub replay: Vec<Header>,
+}
+
+impl RecoveredLog {
+    /// The directory's name.
+    pub fn name(&self) -> &str {
+        &self.parts.name
+    }
+
+    /// First offset.
+    pub fn start_offset(&self) -> i64 {
+        self.parts.start
+    }
+
+    /// Next offset.
+    pub fn end_offset(&self) -> i64 {
+        self.parts.end
+    }
+
+    /// Gives the log its slot. `topic` is the id that metadata knows; it is written when the directory does not have it.
+    pub fn into_log(self, slot: u32, files: &mut FileIds, topic: Uuid, config: LogConfig) -> Log {
+        Log::from_parts(slot, files, self.parts, topic, config)
+    }
+}
+
+/// Something that recovery changed or doubts.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{log}: {what}")]
+pub struct Finding {
+    /// The directory's name, or the file's in the log directory.
+    pub log: String,
+    /// What.
+    pub what: FindingKind,
+}
+
+/// The kinds of [`Finding`].
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum FindingKind {
+    /// The end of the log was cut off: it had not been flushed and is not whole.
+    #[error("cut {bytes} bytes at offset {offset}, segment {segment}: {why}")]
+    Cut {
+        /// The log ends here.
+        offset: i64,
+        /// Base offset of its last segment.
+        segment: i64,
+        /// Bytes that are gone, those of later segments included.
+        bytes: u64,
+        /// What the first of them were.
+        why: String,
+    },
+    /// Flushed data is damaged. It stays; reads of it are refused.
+    #[error("damage behind offset {offset} in segment {segment}, byte {position}: {why}")]
+    Damaged {
+        /// First offset that is not there.
+        offset: i64,
+        /// Base offset of the segment.
+        segment: i64,
+        /// Where in its log file.
+        position: u64,
+        /// What was found.
+        why: String,
+    },
+    /// An index was missing or not to be trusted, and was made again.
+    #[error("rebuilt the {kind:?} file of segment {segment}: {why}")]
+    Rebuilt {
+        /// Base offset of the segment.
+        segment: i64,
+        /// Which file.
+        kind: FileKind,
+        /// What was wrong.
+        why: String,
+    },
+    /// A checkpoint, snapshot or id file is damaged and was left out.
+    #[error("{file} is not usable: {why}")]
+    BadFile {
+        /// Its name.
+        file: String,
+        /// What is wrong.
+        why: String,
+    },
+    /// The start offset was behind the log's end: the log begins there, empty.
+    #[error("begins at {start}, where checkpoints say it does; it had ended at {end}")]
+    StartBehindEnd {
+        /// The start offset.
+        start: i64,
+        /// The end that was found.
+        end: i64,
+    },
+    /// The log ends before its recovery point: flushed data is gone, unless the log was truncated just before the crash.
+    #[error("ends at {end}, before its recovery point {recovery_point}")]
+    EndsEarly {
+        /// The end that was found.
+        end: i64,
+        /// What was checkpointed.
+        recovery_point: i64,
+    },
+    /// A deletion that a crash had cut short was finished.
+    #[error("finished the deletion")]
+    Deleted,
+    /// A directory that is not a partition was left alone.
+    #[error("not a partition, left alone")]
+    Foreign,
+}
+
+/// The log directory could not be read or repaired: it must not be used.
+#[derive(Debug, thiserror::Error)]
+#[error("recovery of {what}: {source}")]
+pub struct RecoverError {
+    /// Where.
+    what: String,
+    /// Why.
+    source: io::Error,
+}
+
+/// Offsets from the checkpoints of a log directory, by directory name.
+struct Checkpoints {
+    recovery: BTreeMap<String, i64>,
+    start: BTreeMap<String, i64>,
+    high_watermark: BTreeMap<String, i64>,
+}
+
+/// Recovers all logs of a log directory and repairs its files. Removes the mark of a clean stop, so that a crash from here on is seen
+/// as one.
+pub fn recover(disk: &dyn Disk, dir: DirId, policy: &RecoveryPolicy) -> Result<Recovered, RecoverError> {
+    let at = |what: &str| {
+        let what = what.to_owned();
+        move |source| RecoverError { what, source }
+    };
+    let marker = Path::new(dir, CLEAN_SHUTDOWN);
+    let clean = disk.len(&marker).map_err(at(CLEAN_SHUTDOWN))?.is_some();
+    let mut recovered = Recovered { logs: Vec::new(), clean, findings: Vec::new(), scanned_bytes: 0 };
+    let mut checkpoint =
+        |name: &str| read_checkpoint(disk, dir, name, &mut recovered.findings).map_err(at(name));
+    let checkpoints = Checkpoints {
+        recovery: checkpoint(RECOVERY_POINT_CHECKPOINT)?,
+        start: checkpoint(LOG_START_CHECKPOINT)?,
+        high_watermark: checkpoint(HIGH_WATERMARK_CHECKPOINT)?,
+    };
+    for entry in disk.list(&Path::new(dir, "")).map_err(at("the log directory"))? {
+        let name = entry.name;
+        if !entry.is_dir || policy.skip.contains(&name) {
+            continue;
+        }
+        match log_dir_entry(&name) {
+            LogDirEntry::Partition { topic, partition } => {
+                let hints = partition::Hints {
+                    clean,
+                    recovery_point: checkpoints.recovery.get(&name).copied().unwrap_or(0),
+                    start: checkpoints.start.get(&name).copied().unwrap_or(0),
+                    high_watermark: checkpoints.high_watermark.get(&name).copied(),
+                };
+                let log =
+                    partition::recover(disk, dir, &name, (topic, partition), hints, policy, &mut recovered)
+                        .map_err(at(&name))?;
+                recovered.logs.push(log);
+            }
+            LogDirEntry::Deleted => {
+                disk.remove(&Path::new(dir, name.clone())).map_err(at(&name))?;
+                recovered.findings.push(Finding { log: name, what: FindingKind::Deleted });
+            }
+            LogDirEntry::Other => {
+                recovered.findings.push(Finding { log: name, what: FindingKind::Foreign });
+            }
+        }
+    }
+    disk.remove(&marker).map_err(at(CLEAN_SHUTDOWN))?;
+    Ok(recovered)
+}
+
+/// Marks a clean stop: everything is flushed and all checkpoints are written.
+pub fn mark_clean(disk: &dyn Disk, dir: DirId, broker_epoch: i64) -> io::Result<()> {
+    disk.replace(&Path::new(dir, CLEAN_SHUTDOWN), &encode_clean_shutdown(broker_epoch))
+}
+
+fn read_checkpoint(
+    disk: &dyn Disk,
+    dir: DirId,
+    name: &str,
+    findings: &mut Vec<Finding>,
+) -> io::Result<BTreeMap<String, i64>> {
+    let path = Path::new(dir, name);
+    let Some(data) = files::read_whole(disk, &path)? else { return Ok(BTreeMap::new()) };
+    match parse_offsets(&data) {
+        Ok(offsets) => Ok(offsets.into_iter().collect()),
+        Err(bad) => {
+            let what = FindingKind::BadFile { file: name.to_owned(), why: bad.to_string() };
+            findings.push(Finding { log: name.to_owned(), what });
+            Ok(BTreeMap::new())
+        }
+    }
+}

@@ -1,0 +1,176 @@
+//! One partition: its segments in order, the end of the log, start offset, epochs, producers, topic id.
+
+use std::io;
+
+use moldau_base::Uuid;
+use moldau_base::disk::{DirId, Disk};
+
+use super::files::Files;
+use super::segments::Segments;
+use super::{Finding, FindingKind, Recovered, RecoveredLog, RecoveryPolicy, producers};
+use crate::checkpoint::{BadText, parse_epochs, parse_metadata};
+use crate::epochs::EpochHistory;
+use crate::log::LogParts;
+use crate::names::{EPOCH_CHECKPOINT, FileKind, PARTITION_METADATA};
+use crate::segment::SegmentMeta;
+
+/// What the log directory's checkpoints say about the partition.
+#[derive(Clone, Copy)]
+pub(super) struct Hints {
+    pub(super) clean: bool,
+    pub(super) recovery_point: i64,
+    pub(super) start: i64,
+    pub(super) high_watermark: Option<i64>,
+}
+
+/// The segments that stay, and where the log ends.
+struct Body {
+    segments: Vec<SegmentMeta>,
+    end: i64,
+}
+
+pub(super) fn recover(
+    disk: &dyn Disk,
+    dir: DirId,
+    name: &str,
+    (topic, partition): (String, i32),
+    hints: Hints,
+    policy: &RecoveryPolicy,
+    recovered: &mut Recovered,
+) -> io::Result<RecoveredLog> {
+    let mut files = Files::list(disk, dir, name)?;
+    let findings = &mut recovered.findings;
+    let topic_id: Option<Uuid> = read_text(&files, name, PARTITION_METADATA, parse_metadata, findings)?;
+    let stored = read_text(&files, name, EPOCH_CHECKPOINT, parse_epochs, findings)?;
+    let checkpointed = EpochHistory::from_entries(stored.unwrap_or_default());
+    let mut epochs = checkpointed.clone();
+    let mut segments = Segments {
+        files: &mut files,
+        log: name,
+        interval: policy.index_interval_bytes,
+        findings,
+        scanned_bytes: &mut recovered.scanned_bytes,
+        epochs: &mut epochs,
+    };
+    let Body { segments, end } = recover_segments(&mut segments, hints)?;
+    if end < hints.recovery_point {
+        let what = FindingKind::EndsEarly { end, recovery_point: hints.recovery_point };
+        findings.push(Finding { log: name.to_owned(), what });
+    }
+    let (segments, start, end) = settle_start(&mut files, name, segments, hints.start, end, findings)?;
+    epochs.truncate_end(end);
+    epochs.truncate_start(start);
+    let snapshot = producers::load(&mut files, name, end, findings)?;
+    // Without a snapshot there were no producers at the recovery point.
+    let behind =
+        snapshot.as_ref().map_or(if hints.clean { end } else { hints.recovery_point }, |(at, _)| *at);
+    let behind = behind.clamp(start, end);
+    let replay = if behind < end { producers::replay(&files, &segments, behind)? } else { Vec::new() };
+    let parts = LogParts {
+        dir,
+        name: name.to_owned(),
+        segments,
+        start,
+        end,
+        flushed: end,
+        epochs_dirty: epochs != checkpointed,
+        epochs,
+        snapshot: snapshot.as_ref().map(|(at, _)| *at),
+        has_metadata: topic_id.is_some(),
+        loaded_ms: policy.now_ms,
+    };
+    Ok(RecoveredLog {
+        parts,
+        topic,
+        partition,
+        topic_id,
+        high_watermark: hints.high_watermark.unwrap_or(start).clamp(start, end),
+        producers: snapshot.map_or_else(Vec::new, |(_, entries)| entries),
+        producers_offset: behind,
+        replay,
+    })
+}
+
+/// Reads one of the partition's text files; `None` if it is missing or damaged.
+fn read_text<T>(
+    files: &Files<'_>,
+    log: &str,
+    file: &str,
+    parse: fn(&[u8]) -> Result<T, BadText>,
+    findings: &mut Vec<Finding>,
+) -> io::Result<Option<T>> {
+    let Some(data) = files.read(&files.path(file))? else { return Ok(None) };
+    match parse(&data) {
+        Ok(value) => Ok(Some(value)),
+        Err(bad) => {
+            let what = FindingKind::BadFile { file: file.to_owned(), why: bad.to_string() };
+            findings.push(Finding { log: log.to_owned(), what });
+            Ok(None)
+        }
+    }
+}
+
+/// Goes through the segments in order. Behind the first that ends before its file does, or before the next one begins, nothing stays.
+fn recover_segments(segments: &mut Segments<'_, '_>, hints: Hints) -> io::Result<Body> {
+    let bases: Vec<i64> = segments.files.segments.keys().copied().collect();
+    let verified = if hints.clean { i64::MAX } else { hints.recovery_point };
+    let mut body =
+        Body { segments: Vec::with_capacity(bases.len()), end: bases.first().copied().unwrap_or(0) };
+    for (i, &base) in bases.iter().enumerate() {
+        let next_base = bases.get(i + 1).copied();
+        if let Some(next) = next_base.filter(|&next| next <= verified) {
+            body.segments.push(segments.trust(base, next)?);
+            body.end = next;
+            continue;
+        }
+        let scanned = segments.scan(base, verified)?;
+        let len = segments.files.segments.get(&base).and_then(|f| f.log).unwrap_or(0);
+        let path = segments.files.segment_path(base, FileKind::Log);
+        let size = scanned.meta.size;
+        body.end = scanned.next;
+        body.segments.push(scanned.meta);
+        if size < len {
+            segments.files.disk.truncate(&path, size)?;
+        }
+        if size < len || !hints.clean {
+            segments.files.disk.sync(&path)?;
+        }
+        let why = match (scanned.flaw, next_base) {
+            (Some(flaw), _) => flaw,
+            (None, Some(next)) if next != scanned.next => {
+                format!("the next segment begins at {next}, this one ends at {}", scanned.next)
+            }
+            _ => continue,
+        };
+        let mut bytes = len - size;
+        for &later in &bases[i + 1..] {
+            bytes += segments.files.segments.get(&later).and_then(|f| f.log).unwrap_or(0);
+            segments.files.remove_segment(later)?;
+        }
+        let what = FindingKind::Cut { offset: body.end, segment: base, bytes, why };
+        segments.findings.push(Finding { log: segments.log.to_owned(), what });
+        break;
+    }
+    Ok(body)
+}
+
+/// The start offset, and what is left of the log when it lies behind its end.
+fn settle_start(
+    files: &mut Files<'_>,
+    log: &str,
+    segments: Vec<SegmentMeta>,
+    checkpointed: i64,
+    end: i64,
+    findings: &mut Vec<Finding>,
+) -> io::Result<(Vec<SegmentMeta>, i64, i64)> {
+    let start = segments.first().map_or(checkpointed, |s| s.base.max(checkpointed));
+    if start <= end || segments.is_empty() {
+        return Ok((segments, start, end.max(start)));
+    }
+    for segment in &segments {
+        files.remove_segment(segment.base)?;
+    }
+    let what = FindingKind::StartBehindEnd { start, end };
+    findings.push(Finding { log: log.to_owned(), what });
+    Ok((Vec::new(), start, start))
+}

@@ -1,0 +1,264 @@
+//! One segment at a time: trusted when it was flushed, scanned when it was not, its indexes made again when they are not to be
+//! trusted.
+
+use std::io;
+
+use moldau_base::disk::FileId;
+
+use super::files::Files;
+use super::{Finding, FindingKind};
+use crate::epochs::EpochHistory;
+use crate::index::{
+    INDEX_ENTRY_BYTES, TIME_ENTRY_BYTES, encode_index, encode_time_index, floor, parse_index,
+    parse_time_index,
+};
+use crate::names::FileKind;
+use crate::scan::{Depth, Scanned, Scanner};
+use crate::segment::{PlacedBatch, Segment, SegmentMeta};
+
+/// Where in a segment a scan begins, and what is known of what is before.
+struct Beginning {
+    position: u64,
+    next: i64,
+    index: u32,
+    time: u32,
+    newest: (i64, i64),
+}
+
+/// What a scan of a segment found.
+pub(super) struct ScannedSegment {
+    pub(super) meta: SegmentMeta,
+    /// Offset behind its last batch.
+    pub(super) next: i64,
+    /// It ends before its file does, because of this.
+    pub(super) flaw: Option<String>,
+}
+
+/// Recovers the segments of one partition.
+pub(super) struct Segments<'a, 'b> {
+    pub(super) files: &'b mut Files<'a>,
+    pub(super) log: &'b str,
+    pub(super) interval: u32,
+    pub(super) findings: &'b mut Vec<Finding>,
+    pub(super) scanned_bytes: &'b mut u64,
+    pub(super) epochs: &'b mut EpochHistory,
+}
+
+impl Segments<'_, '_> {
+    fn find(&mut self, what: FindingKind) {
+        self.findings.push(Finding { log: self.log.to_owned(), what });
+    }
+
+    fn rebuilt(&mut self, segment: i64, kind: FileKind, why: String) {
+        self.find(FindingKind::Rebuilt { segment, kind, why });
+    }
+
+    /// A sealed segment below the recovery point: only the ends of its indexes are looked at. One that cannot be trusted is
+    /// made again from the headers.
+    pub(super) fn trust(&mut self, base: i64, end: i64) -> io::Result<SegmentMeta> {
+        match self.plausible(base, end)? {
+            Ok(meta) => Ok(meta),
+            Err((kind, why)) => {
+                self.rebuilt(base, kind, why);
+                let size = self.files.segments.get(&base).and_then(|f| f.log).unwrap_or(0);
+                let none = Beginning { position: 0, next: base, index: 0, time: 0, newest: (-1, base) };
+                let scanned = self.scan_from(base, none, end)?;
+                if let Some(why) = scanned.flaw {
+                    let (offset, position) = (scanned.next, scanned.meta.size);
+                    self.find(FindingKind::Damaged { offset, segment: base, position, why });
+                }
+                Ok(SegmentMeta { size, ..scanned.meta })
+            }
+        }
+    }
+
+    fn plausible(&self, base: i64, end: i64) -> io::Result<Result<SegmentMeta, (FileKind, String)>> {
+        let files = self.files.segments.get(&base).copied().unwrap_or_default();
+        let size = files.log.unwrap_or(0);
+        let span = u64::try_from(end - base).unwrap_or(0);
+        let last = |kind, len: u64, entry: u64| -> io::Result<Option<bytes::Bytes>> {
+            let path = self.files.segment_path(base, kind);
+            if len == 0 {
+                return Ok(None);
+            }
+            self.files.disk.read(&path, len - entry, entry as usize).map(Some)
+        };
+        let (Some(index), Some(time)) = (files.index, files.time) else {
+            let kind = if files.index.is_none() { FileKind::Index } else { FileKind::TimeIndex };
+            let needed = size > 0;
+            let empty = SegmentMeta { size, ..SegmentMeta::empty(base) };
+            return Ok(if needed { Err((kind, "it is missing".into())) } else { Ok(empty) });
+        };
+        if index % INDEX_ENTRY_BYTES != 0 || index / INDEX_ENTRY_BYTES > size {
+            return Ok(Err((FileKind::Index, format!("it has {index} bytes"))));
+        }
+        if time % TIME_ENTRY_BYTES != 0 || time / TIME_ENTRY_BYTES > size {
+            return Ok(Err((FileKind::TimeIndex, format!("it has {time} bytes"))));
+        }
+        if let Some(bytes) = last(FileKind::Index, index, INDEX_ENTRY_BYTES)? {
+            let entry = parse_index(&bytes, size).ok().and_then(|e| e.first().copied());
+            if !entry.is_some_and(|e| u64::from(e.last) < span) {
+                return Ok(Err((FileKind::Index, "its last entry is not possible".into())));
+            }
+        }
+        let mut meta = SegmentMeta { size, ..SegmentMeta::empty(base) };
+        if let Some(bytes) = last(FileKind::TimeIndex, time, TIME_ENTRY_BYTES)? {
+            let entry = parse_time_index(&bytes).ok().and_then(|e| e.first().copied());
+            let Some(entry) = entry.filter(|e| u64::from(e.last) < span) else {
+                return Ok(Err((FileKind::TimeIndex, "its last entry is not possible".into())));
+            };
+            meta.max_timestamp = entry.timestamp_ms;
+            meta.max_timestamp_last = base + i64::from(entry.last);
+            meta.last_time_entry = entry.timestamp_ms;
+        }
+        meta.index_entries = (index / INDEX_ENTRY_BYTES) as u32;
+        meta.time_entries = (time / TIME_ENTRY_BYTES) as u32;
+        Ok(Ok(meta))
+    }
+
+    /// A segment whose end is not known: reads it from the last index entry before `verified` on, with checksums from
+    /// `verified` on.
+    pub(super) fn scan(&mut self, base: i64, verified: i64) -> io::Result<ScannedSegment> {
+        let beginning = self.beginning(base, verified)?;
+        self.scan_from(base, beginning, verified)
+    }
+
+    fn beginning(&mut self, base: i64, verified: i64) -> io::Result<Beginning> {
+        let none = Beginning { position: 0, next: base, index: 0, time: 0, newest: (-1, base) };
+        let files = self.files.segments.get(&base).copied().unwrap_or_default();
+        let size = files.log.unwrap_or(0);
+        let upto = u32::try_from(verified.saturating_sub(base)).unwrap_or(u32::MAX);
+        if files.index.is_none() || verified <= base || size == 0 {
+            let flushed = verified > base && verified < i64::MAX;
+            if files.index.is_none() && size > 0 && flushed {
+                self.rebuilt(base, FileKind::Index, "it is missing".into());
+            }
+            return Ok(none);
+        }
+        let read = |kind| self.files.read(&self.files.segment_path(base, kind));
+        let index = match parse_index(&read(FileKind::Index)?.unwrap_or_default(), size) {
+            Ok(entries) => entries,
+            Err(bad) => {
+                self.rebuilt(base, FileKind::Index, bad.to_string());
+                return Ok(none);
+            }
+        };
+        let times = match parse_time_index(&read(FileKind::TimeIndex)?.unwrap_or_default()) {
+            Ok(entries) => entries,
+            Err(bad) => {
+                self.rebuilt(base, FileKind::TimeIndex, bad.to_string());
+                return Ok(none);
+            }
+        };
+        let Some(entry) = floor(&index, upto) else { return Ok(none) };
+        let kept = index.partition_point(|e| e.position <= entry.position);
+        let time = times.partition_point(|e| e.last <= entry.last);
+        // Each index entry came with a time entry unless nothing was newer: without any there is no knowing.
+        let Some(newest) = time.checked_sub(1).map(|i| times[i]) else { return Ok(none) };
+        let before = kept.checked_sub(2).map_or(base, |i| base + i64::from(index[i].last) + 1);
+        Ok(Beginning {
+            position: entry.position.into(),
+            next: before,
+            index: kept as u32,
+            time: time as u32,
+            newest: (newest.timestamp_ms, base + i64::from(newest.last)),
+        })
+    }
+
+    fn scan_from(&mut self, base: i64, beginning: Beginning, verified: i64) -> io::Result<ScannedSegment> {
+        let files = self.files.segments.get(&base).copied().unwrap_or_default();
+        let size = files.log.unwrap_or(0);
+        let mut segment = Segment::new(
+            SegmentMeta {
+                size: beginning.position,
+                max_timestamp: beginning.newest.0,
+                max_timestamp_last: beginning.newest.1,
+                index_entries: beginning.index,
+                time_entries: beginning.time,
+                last_time_entry: beginning.newest.0,
+                ..SegmentMeta::empty(base)
+            },
+            FileId(0),
+            0,
+        );
+        let path = self.files.segment_path(base, FileKind::Log);
+        let mut scanner = Scanner::new(self.files.disk, path, size, beginning.position, beginning.next);
+        let mut flaw = None;
+        loop {
+            let depth = if scanner.next_offset() < verified { Depth::Headers } else { Depth::Checksums };
+            match scanner.next(depth)? {
+                Scanned::End => break,
+                Scanned::Batch { position, header } => {
+                    // Behind damage, positions jump.
+                    segment.size = position;
+                    let placed = PlacedBatch {
+                        base: header.base_offset,
+                        last: header.last_offset(),
+                        max_timestamp: header.max_timestamp,
+                        size: header.size() as u64,
+                    };
+                    if header.last_offset() - base > i64::from(i32::MAX) {
+                        flaw = Some("offsets too far from the segment's base".to_owned());
+                        break;
+                    }
+                    segment.push(placed, self.interval);
+                    self.epochs.assign(header.leader_epoch, header.base_offset);
+                }
+                Scanned::Flaw(found) => {
+                    let (position, offset) = (scanner.position(), scanner.next_offset());
+                    // In what was flushed, what is behind the damage stays.
+                    if offset < verified && verified < i64::MAX && scanner.resync()? {
+                        let why = found.to_string();
+                        self.findings.push(Finding {
+                            log: self.log.to_owned(),
+                            what: FindingKind::Damaged { offset, segment: base, position, why },
+                        });
+                        continue;
+                    }
+                    flaw = Some(found.to_string());
+                    break;
+                }
+            }
+        }
+        *self.scanned_bytes += scanner.read_bytes;
+        let next = if segment.size > 0 { scanner.next_offset() } else { base };
+        let meta = self.write_indexes(segment, &beginning)?;
+        Ok(ScannedSegment { meta, next, flaw })
+    }
+
+    /// Writes the entries that the scan made behind those that were kept.
+    fn write_indexes(&mut self, mut segment: Segment, beginning: &Beginning) -> io::Result<SegmentMeta> {
+        let base = segment.base;
+        let files = self.files.segments.get(&base).copied().unwrap_or_default();
+        let (first, entries) = segment.index.emit();
+        let index = (u64::from(first) * INDEX_ENTRY_BYTES, encode_index(entries));
+        let (first, entries) = segment.time.emit();
+        let time = (u64::from(first) * TIME_ENTRY_BYTES, encode_time_index(entries));
+        debug_assert_eq!(first, beginning.time);
+        let disk = self.files.disk;
+        for (kind, len, (position, bytes)) in
+            [(FileKind::Index, files.index, index), (FileKind::TimeIndex, files.time, time)]
+        {
+            let path = self.files.segment_path(base, kind);
+            let end = position + bytes.len() as u64;
+            if len.is_some_and(|len| len > end) {
+                disk.truncate(&path, position)?;
+            }
+            if !bytes.is_empty() {
+                disk.write(&path, position, &[bytes])?;
+                disk.sync(&path)?;
+            }
+        }
+        Ok(SegmentMeta {
+            base,
+            size: segment.size,
+            max_timestamp: segment.max_timestamp,
+            max_timestamp_last: segment.max_timestamp_last,
+            first_timestamp: segment.first_timestamp,
+            since_entry: segment.since_entry,
+            index_entries: segment.index.len(),
+            time_entries: segment.time.len(),
+            last_time_entry: segment.last_time_entry,
+        })
+    }
+}
