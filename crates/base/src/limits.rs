@@ -8,6 +8,8 @@ pub const PARTITIONS_PER_TOPIC: i32 = 100_000;
 pub const TOPICS_PER_REQUEST: usize = 10_000;
 /// Batches remembered per producer and partition, to recognise duplicates (as in Kafka, KIP-98).
 pub const BATCHES_PER_PRODUCER: usize = 5;
+/// Producers remembered per partition; beyond it those that wrote longest ago are forgotten.
+pub const PRODUCERS_PER_PARTITION: usize = 1 << 16;
 /// Longest string the protocol can carry, in bytes.
 pub const STRING_BYTES: usize = i16::MAX as usize;
 /// Most fetch sessions a shard keeps (`max.incremental.fetch.session.cache.slots` divides this among shards).

@@ -2,6 +2,8 @@
 
 use bytes::{Buf, Bytes};
 
+use crate::split::Batch;
+
 /// The end of a producer's transaction in one partition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
@@ -47,5 +49,16 @@ impl Marker {
         let value_version = value.try_get_i16().ok()?;
         let coordinator_epoch = value.try_get_i32().ok()?;
         (key_version >= 0 && value_version >= 0).then_some(Marker { outcome, coordinator_epoch })
+    }
+}
+
+impl Batch {
+    /// The transaction marker that it holds, if it is a control batch with one. Markers are never compressed.
+    pub fn marker(&self) -> Option<Marker> {
+        if !self.header().attributes.is_control() {
+            return None;
+        }
+        let record = self.records(0).ok()?.next()?.ok()?;
+        Marker::read(record.key?, record.value?)
     }
 }

@@ -1,0 +1,86 @@
+//! Requests that wait: producers for their acknowledgement, fetches for more to read.
+
+use std::collections::VecDeque;
+
+use crate::input::{Acks, Token, View};
+
+/// A produce request whose batches are in the log and not yet as safe as it asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Pending {
+    pub(crate) token: Token,
+    pub(crate) base_offset: i64,
+    pub(crate) end_offset: i64,
+    pub(crate) append_time: i64,
+}
+
+/// Producers, by what they wait for, in the order of the log.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Producing {
+    stored: VecDeque<Pending>,
+    replicated: VecDeque<Pending>,
+}
+
+impl Producing {
+    pub(crate) fn push(&mut self, acks: Acks, pending: Pending) {
+        let queue = match acks {
+            Acks::None => return,
+            Acks::Leader => &mut self.stored,
+            Acks::All => &mut self.replicated,
+        };
+        // Only a duplicate of a batch in flight does not go to the end.
+        let at = queue.partition_point(|other| other.end_offset <= pending.end_offset);
+        queue.insert(at, pending);
+    }
+
+    /// The next request that waits for storage and is below `stored`.
+    pub(crate) fn pop_stored(&mut self, stored: i64) -> Option<Pending> {
+        self.stored.pop_front_if(|pending| pending.end_offset <= stored)
+    }
+
+    /// The next request that waits for replication and is below `high_watermark`.
+    pub(crate) fn pop_replicated(&mut self, high_watermark: i64) -> Option<Pending> {
+        self.replicated.pop_front_if(|pending| pending.end_offset <= high_watermark)
+    }
+
+    pub(crate) fn cancel(&mut self, token: Token) {
+        self.stored.retain(|pending| pending.token != token);
+        self.replicated.retain(|pending| pending.token != token);
+    }
+
+    /// Everyone, in the order of the log; none are left.
+    pub(crate) fn drain(&mut self) -> impl Iterator<Item = Token> {
+        let mut all: Vec<Pending> = self.stored.drain(..).chain(self.replicated.drain(..)).collect();
+        all.sort_by_key(|pending| pending.end_offset);
+        all.into_iter().map(|pending| pending.token)
+    }
+}
+
+/// A fetch from `offset` that saw everything below `beyond`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Parked {
+    pub(crate) token: Token,
+    pub(crate) view: View,
+    pub(crate) offset: i64,
+    pub(crate) beyond: i64,
+}
+
+/// Fetches, in the order they came.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Fetching(Vec<Parked>);
+
+impl Fetching {
+    pub(crate) fn push(&mut self, parked: Parked) {
+        self.0.push(parked);
+    }
+
+    /// Takes out those that `ready` chooses and hands each to `wake`.
+    pub(crate) fn wake(&mut self, ready: impl Fn(&Parked) -> bool, mut wake: impl FnMut(Token)) {
+        self.0.retain(|parked| {
+            let ready = ready(parked);
+            if ready {
+                wake(parked.token);
+            }
+            !ready
+        });
+    }
+}

@@ -1,0 +1,277 @@
+//! Plays `tests/transcripts/*.txt`: what a partition answers to what happens to it.
+//!
+//! Commands: `open start= end= hw=`, `lead epoch= pe= replicas= isr= min_isr=`, `stop WHY [epoch=]`, `produce NAME acks= batches= [append_time=]`,
+//! `stored END`, `follower node= end=`, `start OFFSET`, `wait NAME view= [offset=] beyond=`, `cancel NAME`, `expire after=`, `time MS`, `min_isr N`,
+//! `ask [epoch=]` (leader epoch check and ListOffsets), `show`, `producers`, `restart` (from the log alone).
+//! A batch is `xN` (N records), or `PID/EPOCH/SEQUENCExN` with `t` after it when transactional, or `PID/EPOCH/commit`.
+
+use moldau_base::{LeaderEpoch, Mono, NodeId, Now, PartitionEpoch};
+use moldau_batch::{Batch, Builder, Codec, Header, Marker, Outcome};
+use moldau_check::transcript::{Line, check_dir};
+use moldau_partition::{
+    Acks, Effect, Input, Leadership, LogState, Partition, Producers, Refusal, Token, View,
+};
+
+#[test]
+fn transcripts() {
+    check_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/transcripts"), || {
+        let mut world = World::default();
+        move |line: &Line| world.run(line)
+    });
+}
+
+struct World {
+    partition: Partition,
+    now_ms: i64,
+    names: Vec<String>,
+    /// What the log has: the snapshot of an empty log is empty.
+    log: Vec<(Header, Option<Marker>)>,
+}
+
+impl Default for World {
+    fn default() -> World {
+        let partition = Partition::new(NodeId(1), LogState::default(), Producers::default());
+        World { partition, now_ms: 0, names: Vec::new(), log: Vec::new() }
+    }
+}
+
+impl World {
+    fn run(&mut self, line: &Line) -> String {
+        match line.verb() {
+            "open" => self.open(line),
+            "time" => self.now_ms = number(line),
+            "lead" => return self.step(Input::Lead(leadership(line)), &[]),
+            "min_isr" => return self.step(Input::MinIsr(number(line)), &[]),
+            "stop" => {
+                let refusal = match line.word(0) {
+                    "moved" => Refusal::NotLeader,
+                    "deleted" => Refusal::Deleted,
+                    "disk" => Refusal::Storage,
+                    other => panic!("stop for {other}?"),
+                };
+                return self.step(Input::Stop { epoch: line.number("epoch").map(LeaderEpoch), refusal }, &[]);
+            }
+            "produce" => return self.produce(line),
+            "stored" => return self.step(Input::Stored { end_offset: number(line) }, &[]),
+            "follower" => {
+                let (node, end_offset) = (NodeId(line.number("node").unwrap()), line.number("end").unwrap());
+                return self.step(Input::ReplicaStored { node, end_offset }, &[]);
+            }
+            "start" => return self.step(Input::LogStart { offset: number(line) }, &[]),
+            "wait" => {
+                let token = self.token(line.word(0));
+                let view = match line.get("view").unwrap_or("replicated") {
+                    "committed" => View::Committed,
+                    "replicated" => View::Replicated,
+                    "stored" => View::Stored,
+                    other => panic!("view {other}?"),
+                };
+                let beyond = line.number("beyond").unwrap();
+                let offset = line.number("offset").unwrap_or(beyond);
+                return self.step(Input::Wait { token, view, offset, beyond }, &[]);
+            }
+            "cancel" => {
+                let token = self.token(line.word(0));
+                return self.step(Input::Cancel { token }, &[]);
+            }
+            "expire" => return self.step(Input::Expire { after_ms: line.number("after").unwrap() }, &[]),
+            "ask" => return self.ask(line),
+            "show" => return self.show(),
+            "producers" => return self.producers(),
+            "restart" => return self.restart(),
+            other => panic!("{other}?"),
+        }
+        String::new()
+    }
+
+    fn now(&self) -> Now {
+        Now { wall_ms: self.now_ms, mono: Mono(self.now_ms as u64 * 1_000_000) }
+    }
+
+    fn token(&mut self, name: &str) -> Token {
+        let known = self.names.iter().position(|n| n == name);
+        Token(known.unwrap_or_else(|| {
+            self.names.push(name.to_owned());
+            self.names.len() - 1
+        }) as u64)
+    }
+
+    fn open(&mut self, line: &Line) {
+        let log = LogState {
+            start_offset: line.number("start").unwrap_or(0),
+            end_offset: line.number("end").unwrap_or(0),
+            high_watermark: line.number("hw").unwrap_or(0),
+        };
+        self.partition = Partition::new(NodeId(1), log, Producers::default());
+    }
+
+    fn produce(&mut self, line: &Line) -> String {
+        let token = self.token(line.word(0));
+        let acks = Acks::from_wire(line.number("acks").unwrap_or(-1)).unwrap();
+        let batches: Vec<Batch> =
+            line.list("batches").into_iter().map(|text| batch(text, self.now_ms)).collect();
+        self.step(
+            Input::Produce { token, acks, batches: &batches, append_time: line.number("append_time") },
+            &batches,
+        )
+    }
+
+    fn step(&mut self, input: Input<'_>, batches: &[Batch]) -> String {
+        let mut out = Vec::new();
+        self.partition.step(self.now(), input, &mut out);
+        let mut said = String::new();
+        for effect in out {
+            said += &self.tell(&effect);
+            said.push('\n');
+            if let Effect::Append { mut base_offset, append_time, .. } = effect {
+                for batch in batches {
+                    let max_timestamp = append_time.unwrap_or(batch.header().max_timestamp);
+                    let header = Header { base_offset, max_timestamp, ..*batch.header() };
+                    base_offset = header.next_offset();
+                    self.log.push((header, batch.marker()));
+                }
+            }
+        }
+        said
+    }
+
+    fn tell(&self, effect: &Effect) -> String {
+        let name = |token: &Token| &self.names[token.0 as usize];
+        match effect {
+            Effect::StartEpoch { epoch, start_offset } => format!("epoch {epoch} starts at {start_offset}"),
+            Effect::Append { token, base_offset, epoch, append_time } => {
+                let time = append_time.map_or(String::new(), |ms| format!(", append time {ms}"));
+                format!("append {} at {base_offset} in epoch {epoch}{time}", name(token))
+            }
+            Effect::HighWatermark { offset } => format!("high watermark {offset}"),
+            Effect::Acknowledge { token, base_offset, append_time, .. } => {
+                let time = if *append_time < 0 { String::new() } else { format!(", time {append_time}") };
+                format!("acknowledge {} at {base_offset}{time}", name(token))
+            }
+            Effect::Refuse { token, refusal } => format!("refuse {}: {}", name(token), kafka(*refusal)),
+            Effect::Wake { token } => format!("wake {}", name(token)),
+        }
+    }
+
+    fn ask(&self, line: &Line) -> String {
+        let epoch = self.partition.check_epoch(line.number("epoch")).map_or_else(kafka, str_ok);
+        let latest = self.partition.latest(View::Replicated).map_or_else(kafka, |offset| offset.to_string());
+        format!("epoch: {epoch}, latest: {latest}")
+    }
+
+    fn show(&self) -> String {
+        let p = &self.partition;
+        let role = p.leadership().map_or("no leader".to_owned(), |l| {
+            format!("leader, isr {:?}", l.isr.iter().map(|n| n.0).collect::<Vec<_>>())
+        });
+        let (start, end, high, stable) =
+            (p.log_start_offset(), p.log_end_offset(), p.high_watermark(), p.last_stable_offset());
+        format!(
+            "epoch {} {role}: start {start}, end {end}, high watermark {high}, last stable {stable}",
+            p.epoch()
+        )
+    }
+
+    fn producers(&self) -> String {
+        let row = |e: moldau_base::ProducerEntry| {
+            let or_none = |n: Option<i64>| n.map_or("none".to_owned(), |n| n.to_string());
+            let (sequence, offset) = (or_none(e.last_sequence.map(i64::from)), or_none(e.last_offset));
+            format!(
+                "producer {} epoch {}: last sequence {sequence}, last offset {offset}, open since {}\n",
+                e.producer_id,
+                e.epoch,
+                or_none(e.txn_first_offset)
+            )
+        };
+        let rows: String = self.partition.producers().entries().map(row).collect();
+        if rows.is_empty() { "none".to_owned() } else { rows }
+    }
+
+    fn restart(&mut self) -> String {
+        let mut producers = Producers::default();
+        for (header, marker) in &self.log {
+            producers.apply(header, *marker, self.now().mono);
+        }
+        let (start_offset, end_offset) = (
+            self.partition.log_start_offset(),
+            self.log.last().map_or(0, |(header, _)| header.next_offset()),
+        );
+        let log = LogState { start_offset, end_offset, high_watermark: self.partition.high_watermark() };
+        self.partition = Partition::new(NodeId(1), log, producers);
+        self.show()
+    }
+}
+
+fn str_ok((): ()) -> String {
+    "ok".to_owned()
+}
+
+fn kafka(refusal: Refusal) -> String {
+    let name = match refusal {
+        Refusal::Deleted => "UNKNOWN_TOPIC_OR_PARTITION",
+        Refusal::NotLeader => "NOT_LEADER_OR_FOLLOWER",
+        Refusal::Storage => "KAFKA_STORAGE_ERROR",
+        Refusal::FencedLeaderEpoch => "FENCED_LEADER_EPOCH",
+        Refusal::UnknownLeaderEpoch => "UNKNOWN_LEADER_EPOCH",
+        Refusal::NotEnoughReplicas => "NOT_ENOUGH_REPLICAS",
+        Refusal::NotEnoughReplicasAfterAppend => "NOT_ENOUGH_REPLICAS_AFTER_APPEND",
+        Refusal::InvalidProducerEpoch => "INVALID_PRODUCER_EPOCH",
+        Refusal::OutOfOrderSequence => "OUT_OF_ORDER_SEQUENCE_NUMBER",
+        Refusal::DuplicateSequence => "DUPLICATE_SEQUENCE_NUMBER",
+        Refusal::InvalidTxnState => "INVALID_TXN_STATE",
+        Refusal::OffsetNotAvailable => "OFFSET_NOT_AVAILABLE",
+    };
+    format!("{name}({})", refusal.code())
+}
+
+fn number<T: std::str::FromStr>(line: &Line) -> T {
+    line.word(0).parse().unwrap_or_else(|_| panic!("`{}`: not a number", line.text()))
+}
+
+fn nodes(line: &Line, name: &str) -> Box<[NodeId]> {
+    let nodes: Vec<NodeId> = line.list(name).into_iter().map(|id| NodeId(id.parse().unwrap())).collect();
+    if nodes.is_empty() { Box::new([NodeId(1)]) } else { nodes.into() }
+}
+
+fn leadership(line: &Line) -> Leadership {
+    Leadership {
+        epoch: LeaderEpoch(line.number("epoch").unwrap()),
+        partition_epoch: PartitionEpoch(line.number("pe").unwrap_or(0)),
+        replicas: nodes(line, "replicas"),
+        isr: nodes(line, "isr"),
+        min_isr: line.number("min_isr").unwrap_or(1),
+    }
+}
+
+fn batch(text: &str, now_ms: i64) -> Batch {
+    let parts: Vec<&str> = text.split('/').collect();
+    let builder = match parts[..] {
+        [count] => records(Builder::new(Codec::None), count, now_ms),
+        [id, epoch, "commit"] => {
+            let marker = Marker { outcome: Outcome::Commit, coordinator_epoch: 0 };
+            Builder::marker(id.parse().unwrap(), epoch.parse().unwrap(), marker, now_ms)
+        }
+        [id, epoch, rest] => {
+            let (sequence, count) = rest.split_once('x').unwrap();
+            let builder = Builder::new(Codec::None).producer(
+                id.parse().unwrap(),
+                epoch.parse().unwrap(),
+                sequence.parse().unwrap(),
+            );
+            records(builder, count, now_ms)
+        }
+        _ => panic!("batch {text}?"),
+    };
+    Batch::verify(&builder.build().unwrap()).unwrap()
+}
+
+fn records(mut builder: Builder, count: &str, now_ms: i64) -> Builder {
+    let count = count.trim_start_matches('x');
+    if count.ends_with('t') {
+        builder = builder.transactional();
+    }
+    for _ in 0..count.trim_end_matches('t').parse::<usize>().unwrap() {
+        builder.push(now_ms, None, Some(b"v"), &[]);
+    }
+    builder
+}
