@@ -13,8 +13,9 @@ use std::process::ExitCode;
 use moldau_base::Rng;
 use moldau_wire::Message;
 use serde_json::{Value, json};
+use walk::random::random;
 use walk::show::{hex, show, unhex};
-use walk::{Kind, Visitor, Walk, random, visit_all};
+use walk::{Kind, Visitor, Walk, visit_all};
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();

@@ -13,7 +13,8 @@ use moldau_wire::{
     ApiKey, DecodeError, Form, Frame, FrameError, MAX_REQUEST_ARRAY_BYTES, Message, Request, Segment, Writer,
     describe_groups, frame,
 };
-use walk::{Kind, Visitor, Walk, random, visit_all};
+use walk::random::random;
+use walk::{Kind, Visitor, Walk, visit_all};
 
 /// Memory per byte of input, in the worst case an array of empty strings: 32 bytes for one, and the array is copied
 /// once when it grows.

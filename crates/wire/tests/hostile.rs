@@ -7,7 +7,8 @@ use bytes::Bytes;
 use moldau_base::Rng;
 use moldau_wire::{ApiKey, Message, Request, Response, decode_header, decode_request, metadata_frame};
 use proptest::prelude::*;
-use walk::{Kind, Visitor, Walk, random, visit_all};
+use walk::random::random;
+use walk::{Kind, Visitor, Walk, visit_all};
 
 struct Mutate(Rng);
 

@@ -4,9 +4,9 @@ use bytes::Bytes;
 use bytestring::ByteString;
 use moldau_wire::header::RequestHeader;
 use moldau_wire::{
-    ApiKey, DecodeError, EncodeError, FileRange, Message, Records, Request, Response, VersionRange, api_versions,
-    decode_header, decode_request, decode_response, encode_request, encode_response, fetch, group_records,
-    metadata, metadata_frame, metadata_records, produce,
+    ApiKey, DecodeError, EncodeError, FileRange, Message, Records, Request, Response, VersionRange,
+    api_versions, decode_header, decode_request, decode_response, encode_request, encode_response, fetch,
+    group_records, metadata, metadata_frame, metadata_records, produce,
 };
 
 fn hex(text: &str) -> Bytes {
@@ -66,7 +66,8 @@ fn an_api_versions_response_has_the_old_header_always() {
 fn a_metadata_request_byte_by_byte() {
     let topic = metadata::request::Topic { name: Some("t".into()), ..Default::default() };
     let request = metadata::Request { topics: Some(vec![topic]), ..Default::default() };
-    let frame = encode_request(1, Some("c".into()), 4, &request.clone().into()).unwrap().into_bytes().unwrap();
+    let frame =
+        encode_request(1, Some("c".into()), 4, &request.clone().into()).unwrap().into_bytes().unwrap();
     assert_eq!(frame, hex("00000013 0003 0004 00000001 0001 63 00000001 0001 74 01"));
     let (header, read) = decode_request(frame.slice(4..)).unwrap();
     assert_eq!(read, Request::Metadata(request));

@@ -5,7 +5,8 @@ mod walk;
 use bytes::Bytes;
 use moldau_base::Rng;
 use moldau_wire::{DecodeError, Message};
-use walk::{Kind, Visitor, Walk, random, visit_all};
+use walk::random::random;
+use walk::{Kind, Visitor, Walk, visit_all};
 
 const ROUNDS: usize = 20;
 

@@ -3,7 +3,7 @@
 #![allow(dead_code)] // each test uses a part of it
 
 mod generated;
-mod random;
+pub mod random;
 pub mod show;
 
 use bytes::Bytes;
@@ -12,7 +12,6 @@ use moldau_base::Uuid;
 use moldau_wire::{ErrorCode, Message, Records};
 
 pub use generated::visit_all;
-pub use random::random;
 
 /// Which side of the protocol a message is on, with the API's key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
