@@ -144,7 +144,7 @@ impl Bench {
     }
 
     fn big(&self, me: usize, topic: &str) -> Outcome {
-        if let Err(failed) = self.create(me, topic, PARTITIONS, "max.message.bytes=2097152") {
+        if let Err(failed) = self.create(me, topic, PARTITIONS, "max.message.bytes=4194304") {
             return failed;
         }
         self.crossed(me, 6, &self.content(topic, 6, "big", self.own_times(me)), "none", "0")
@@ -185,7 +185,7 @@ impl Bench {
         if self.is_kcat(me) {
             return self.ask(me, "configs", "");
         }
-        if let Err(failed) = self.create(me, topic, 1, "retention.ms=86400000 max.message.bytes=2097152") {
+        if let Err(failed) = self.create(me, topic, 1, "retention.ms=86400000 max.message.bytes=4194304") {
             return failed;
         }
         self.ask(me, "configs", &format!("topic={topic} key=retention.ms value=86400000"))
