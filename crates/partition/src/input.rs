@@ -50,8 +50,8 @@ pub enum Input<'a> {
     Lead(Leadership),
     /// `min.insync.replicas` has changed.
     MinIsr(usize),
-    /// Leadership is over here: moved, deleted, or the log directory has failed. Everything that waits gets this answer. When an
-    /// [`Effect::Append`] has failed, this state is ahead of the log: drop it and open the partition again from the log.
+    /// Leadership is over here: moved, deleted, or the log directory has failed. Everything that waits gets this answer. When the
+    /// log has lost what it had taken, this state is ahead of it: open the partition again from the log.
     Stop {
         /// The epoch of the decision, if it came with one.
         epoch: Option<LeaderEpoch>,
@@ -68,6 +68,22 @@ pub enum Input<'a> {
         batches: &'a [Batch],
         /// The append time, where `message.timestamp.type=LogAppendTime`.
         append_time: Option<i64>,
+    },
+    /// The log has taken the batches of the last [`Effect::Append`]; they are not stored yet.
+    Appended {
+        /// The request that brought them.
+        token: Token,
+        /// The offset that the log gave to the first record.
+        base_offset: i64,
+        /// The same batches as in [`Input::Produce`].
+        batches: &'a [Batch],
+    },
+    /// The log has taken nothing.
+    NotAppended {
+        /// The request that brought the batches.
+        token: Token,
+        /// The answer.
+        refusal: Refusal,
     },
     /// The log has stored everything below `end_offset`, as durably as the topic asks for.
     Stored {
@@ -119,13 +135,12 @@ pub enum Effect {
         /// Where it begins: the end of the log.
         start_offset: i64,
     },
-    /// Append the batches of this request at this offset, which is the end of the log. Must be executed before the partition's
-    /// next input; [`Input::Stored`] follows, or [`Input::Stop`] when the log cannot.
+    /// Append the batches of this request to the log. It is the last effect of its step, and the partition's next input tells what came
+    /// of it: [`Input::Appended`] or [`Input::NotAppended`]. While the log takes them, this state knows nothing of them: a producer
+    /// snapshot that the log wants for its new segment holds what is before them.
     Append {
         /// The request that brought the batches.
         token: Token,
-        /// Offset of the first record.
-        base_offset: i64,
         /// To be stamped on each batch.
         epoch: LeaderEpoch,
         /// To be stamped on each batch, if there is one.
@@ -180,6 +195,9 @@ pub enum Refusal {
     /// The client knows a newer leader epoch.
     #[error("the leader epoch of the request has not been seen here")]
     UnknownLeaderEpoch,
+    /// The batches are larger than a segment may be.
+    #[error("the batches do not fit into a segment of the log")]
+    TooLarge,
     /// Fewer replicas are in sync than `min.insync.replicas`; nothing was appended.
     #[error("fewer replicas are in sync than min.insync.replicas asks for")]
     NotEnoughReplicas,
@@ -209,6 +227,7 @@ impl Refusal {
         match self {
             Refusal::Deleted => 3,
             Refusal::NotLeader => 6,
+            Refusal::TooLarge => 18,
             Refusal::NotEnoughReplicas => 19,
             Refusal::NotEnoughReplicasAfterAppend => 20,
             Refusal::OutOfOrderSequence => 45,

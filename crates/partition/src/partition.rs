@@ -24,15 +24,24 @@ pub struct LogState {
 pub struct Partition {
     me: NodeId,
     start_offset: i64,
-    /// Offset of the next append. The log is never ahead of it, and behind it only while it executes [`Effect::Append`].
+    /// The log's end, known from its appends.
     end_offset: i64,
     stored_offset: i64,
     high_watermark: i64,
     epoch: LeaderEpoch,
     leader: Option<Box<Leader>>,
     producers: Producers,
+    /// The request whose batches the log is taking.
+    appending: Option<Appending>,
     producing: Producing,
     fetching: Fetching,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Appending {
+    token: Token,
+    acks: Acks,
+    append_time: Option<i64>,
 }
 
 impl Partition {
@@ -47,6 +56,7 @@ impl Partition {
             epoch: LeaderEpoch(-1),
             leader: None,
             producers,
+            appending: None,
             producing: Producing::default(),
             fetching: Fetching::default(),
         }
@@ -63,9 +73,17 @@ impl Partition {
             }
             Input::Stop { epoch, refusal } => self.stop(epoch, refusal, out),
             Input::Produce { token, acks, batches, append_time } => {
-                if let Err(refusal) = self.produce(now, token, acks, batches, append_time, out) {
+                let appending = Appending { token, acks, append_time };
+                if let Err(refusal) = self.produce(appending, batches, out) {
                     out.push(Effect::Refuse { token, refusal });
                 }
+            }
+            Input::Appended { token, base_offset, batches } => {
+                self.appended(now, token, base_offset, batches)
+            }
+            Input::NotAppended { token, refusal } => {
+                self.take_appending(token);
+                out.push(Effect::Refuse { token, refusal });
             }
             Input::Stored { end_offset } => {
                 assert!(
@@ -125,50 +143,54 @@ impl Partition {
 
     fn produce(
         &mut self,
-        now: Now,
-        token: Token,
-        acks: Acks,
+        request: Appending,
         batches: &[Batch],
-        append_time: Option<i64>,
         out: &mut Vec<Effect>,
     ) -> Result<(), Refusal> {
+        assert!(self.appending.is_none(), "an append has no result yet");
+        let Appending { token, acks, append_time } = request;
         let leader = self.leader.as_ref().ok_or(Refusal::NotLeader)?;
         if acks == Acks::All && !leader.has_min_isr() {
             return Err(Refusal::NotEnoughReplicas);
         }
-        let pending = match self.producers.admit(batches)? {
-            Admission::Duplicate { base_offset, end_offset, timestamp } => {
-                Pending { token, base_offset, end_offset, append_time: timestamp }
-            }
+        match self.producers.admit(batches)? {
             Admission::Fresh => {
-                let base_offset = self.end_offset;
-                out.push(Effect::Append { token, base_offset, epoch: self.epoch, append_time });
-                self.append(now, batches, append_time);
-                Pending {
-                    token,
-                    base_offset,
-                    end_offset: self.end_offset,
-                    append_time: append_time.unwrap_or(-1),
-                }
+                self.appending = Some(request);
+                out.push(Effect::Append { token, epoch: self.epoch, append_time });
             }
-        };
-        self.producing.push(acks, pending);
-        // A duplicate may be safe already.
-        self.acknowledge(out);
+            Admission::Duplicate { base_offset, end_offset, timestamp } => {
+                self.producing.push(acks, Pending { token, base_offset, end_offset, append_time: timestamp });
+                self.acknowledge(out);
+            }
+        }
         Ok(())
     }
 
-    /// Gives the batches their offsets and remembers their producers, by the headers that the log will have.
-    fn append(&mut self, now: Now, batches: &[Batch], append_time: Option<i64>) {
+    fn take_appending(&mut self, token: Token) -> Appending {
+        let appending = self.appending.take().filter(|appending| appending.token == token);
+        appending.expect("the result of an append that was asked for")
+    }
+
+    /// Remembers the producers, by the headers that the log has, and who waits.
+    fn appended(&mut self, now: Now, token: Token, base_offset: i64, batches: &[Batch]) {
+        let Appending { acks, append_time, .. } = self.take_appending(token);
+        assert_eq!(base_offset, self.end_offset, "the log appends at its end");
         for batch in batches {
             let header = batch.header();
-            assert!(header.last_offset_delta >= 0, "a batch without records");
             let max_timestamp = append_time.unwrap_or(header.max_timestamp);
             let stamped =
                 Header { base_offset: self.end_offset, leader_epoch: self.epoch.0, max_timestamp, ..*header };
+            assert!(stamped.next_offset() > self.end_offset, "a batch without records");
             self.producers.apply(&stamped, batch.marker(), now.mono);
             self.end_offset = stamped.next_offset();
         }
+        let pending = Pending {
+            token,
+            base_offset,
+            end_offset: self.end_offset,
+            append_time: append_time.unwrap_or(-1),
+        };
+        self.producing.push(acks, pending);
     }
 
     fn cut(&mut self, offset: i64, out: &mut Vec<Effect>) {
@@ -264,7 +286,7 @@ impl Partition {
         self.start_offset
     }
 
-    /// Offset of the next append.
+    /// Offset after the last record that the log has taken.
     pub fn log_end_offset(&self) -> i64 {
         self.end_offset
     }

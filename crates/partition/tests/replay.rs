@@ -90,12 +90,15 @@ impl World {
         self.partition.step(Now::default(), input, &mut out);
         for effect in out {
             match effect {
-                Effect::Append { token, base_offset, .. } => {
-                    let end = self.log.last().map_or(0, |(header, _)| header.next_offset());
-                    assert_eq!(base_offset, end, "appends have no gaps");
+                Effect::Append { token, .. } => {
+                    let base_offset = self.log.last().map_or(0, |(header, _)| header.next_offset());
                     let batch = batch.unwrap();
                     self.log.push((Header { base_offset, ..*batch.header() }, batch.marker()));
                     self.waiting.insert(token.0, Some(base_offset));
+                    self.step(
+                        Input::Appended { token, base_offset, batches: std::slice::from_ref(batch) },
+                        None,
+                    );
                 }
                 Effect::Acknowledge { token, base_offset, .. } => {
                     let appended = self.waiting.remove(&token.0).expect("answered once");

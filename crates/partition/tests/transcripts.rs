@@ -2,6 +2,7 @@
 //!
 //! Commands: `open start= end= hw=`, `lead epoch= pe= replicas= isr= min_isr=`, `stop WHY [epoch=]`, `produce NAME acks= batches= [append_time=]`,
 //! `stored END`, `follower node= end=`, `start OFFSET`, `wait NAME view= [offset=] beyond=`, `cancel NAME`, `expire after=`, `time MS`, `min_isr N`,
+//! `full` and `small_segments` (why the log will not take the next append),
 //! `ask [epoch=]` (leader epoch check and ListOffsets), `show`, `producers`, `restart` (from the log alone).
 //! A batch is `xN` (N records), or `PID/EPOCH/SEQUENCExN` with `t` after it when transactional, or `PID/EPOCH/commit`.
 
@@ -24,6 +25,8 @@ struct World {
     partition: Partition,
     now_ms: i64,
     names: Vec<String>,
+    /// What the log says to the next append.
+    failure: Option<Refusal>,
     /// What the log has: the snapshot of an empty log is empty.
     log: Vec<(Header, Option<Marker>)>,
 }
@@ -31,7 +34,7 @@ struct World {
 impl Default for World {
     fn default() -> World {
         let partition = Partition::new(NodeId(1), LogState::default(), Producers::default());
-        World { partition, now_ms: 0, names: Vec::new(), log: Vec::new() }
+        World { partition, now_ms: 0, names: Vec::new(), failure: None, log: Vec::new() }
     }
 }
 
@@ -39,6 +42,8 @@ impl World {
     fn run(&mut self, line: &Line) -> String {
         match line.verb() {
             "open" => self.open(line),
+            "full" => self.failure = Some(Refusal::Storage),
+            "small_segments" => self.failure = Some(Refusal::TooLarge),
             "time" => self.now_ms = number(line),
             "lead" => return self.step(Input::Lead(leadership(line)), &[]),
             "min_isr" => return self.step(Input::MinIsr(number(line)), &[]),
@@ -123,23 +128,35 @@ impl World {
         for effect in out {
             said += &self.tell(&effect);
             said.push('\n');
-            if let Effect::Append { mut base_offset, append_time, .. } = effect {
-                for batch in batches {
-                    let max_timestamp = append_time.unwrap_or(batch.header().max_timestamp);
-                    let header = Header { base_offset, max_timestamp, ..*batch.header() };
-                    base_offset = header.next_offset();
-                    self.log.push((header, batch.marker()));
-                }
+            if let Effect::Append { token, append_time, .. } = effect {
+                said += &self.append(token, append_time, batches);
             }
         }
         said
+    }
+
+    /// The log's part.
+    fn append(&mut self, token: Token, append_time: Option<i64>, batches: &[Batch]) -> String {
+        if let Some(refusal) = self.failure.take() {
+            return self.step(Input::NotAppended { token, refusal }, &[]);
+        }
+        let base_offset = self.partition.log_end_offset();
+        let mut end = base_offset;
+        for batch in batches {
+            let max_timestamp = append_time.unwrap_or(batch.header().max_timestamp);
+            let header = Header { base_offset: end, max_timestamp, ..*batch.header() };
+            end = header.next_offset();
+            self.log.push((header, batch.marker()));
+        }
+        self.step(Input::Appended { token, base_offset, batches }, &[])
     }
 
     fn tell(&self, effect: &Effect) -> String {
         let name = |token: &Token| &self.names[token.0 as usize];
         match effect {
             Effect::StartEpoch { epoch, start_offset } => format!("epoch {epoch} starts at {start_offset}"),
-            Effect::Append { token, base_offset, epoch, append_time } => {
+            Effect::Append { token, epoch, append_time } => {
+                let base_offset = self.partition.log_end_offset();
                 let time = append_time.map_or(String::new(), |ms| format!(", append time {ms}"));
                 format!("append {} at {base_offset} in epoch {epoch}{time}", name(token))
             }
@@ -213,6 +230,7 @@ fn kafka(refusal: Refusal) -> String {
         Refusal::Storage => "KAFKA_STORAGE_ERROR",
         Refusal::FencedLeaderEpoch => "FENCED_LEADER_EPOCH",
         Refusal::UnknownLeaderEpoch => "UNKNOWN_LEADER_EPOCH",
+        Refusal::TooLarge => "RECORD_LIST_TOO_LARGE",
         Refusal::NotEnoughReplicas => "NOT_ENOUGH_REPLICAS",
         Refusal::NotEnoughReplicasAfterAppend => "NOT_ENOUGH_REPLICAS_AFTER_APPEND",
         Refusal::InvalidProducerEpoch => "INVALID_PRODUCER_EPOCH",
