@@ -129,4 +129,33 @@ mod tests {
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
         check(&root).unwrap();
     }
+
+    fn refusal(schema: &str) -> String {
+        format!("{:#}", File::parse("test", schema).expect_err("a bad schema"))
+    }
+
+    #[test]
+    fn bad_schemas_are_refused_with_their_line() {
+        for (schema, expected) in [
+            ("message M 0-1\n  a i32", "test.txt:1: line 2: expected a colon after the name"),
+            ("message M 0-1\n  a: int", "test.txt:1: line 2: unknown type 'int'"),
+            ("message M 0-1\n   a: i32", "test.txt: line 2: indent by two spaces"),
+            (
+                "message M 0-1\n  a: i32 1-2",
+                "test.txt:1: line 2: versions 1-2 reach beyond what is around them",
+            ),
+            ("message M 0-1\n  a: i32\n  a: i8", "test.txt:1: line 3: twice a"),
+            ("message M 0-1\n  a: i32 optional", "test.txt:1: line 2: unknown attribute 'optional'"),
+            ("message M 0-1\n  a: S", "test.txt: M.M.a: no structure S"),
+            ("message M 0-1\n  a: i32 tag 0", "test.txt: M.M.a: a tag before the first flexible version"),
+            ("message M 0 flexible 0+\n  a: i8 tag 0\n  b: i8 tag 0", "test.txt: M.M.a: tag 0 twice"),
+            ("message M 0-1\n  a: i32?", "test.txt: M.M.a: a field of this type is never null"),
+            ("message M 0-1\n  a: string = null", "test.txt: M.M.a: the default is null, the field is not"),
+            ("message M 0-1\n  a: []S\n    b: i32 1", "test.txt: M.M.a: elements without bytes in version 0"),
+            ("request", "test.txt:1: expected versions and perhaps 'flexible N+'"),
+            ("fields", "test.txt:1: expected 'api', 'union', 'request', 'response' or 'message'"),
+        ] {
+            assert_eq!(refusal(schema), expected, "{schema}");
+        }
+    }
 }

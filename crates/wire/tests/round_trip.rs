@@ -5,7 +5,7 @@ mod walk;
 use bytes::Bytes;
 use moldau_base::Rng;
 use moldau_wire::{DecodeError, Message};
-use walk::random::random;
+use walk::random::{random, small};
 use walk::{Kind, Visitor, Walk, visit_all};
 
 const ROUNDS: usize = 20;
@@ -25,9 +25,10 @@ impl Visitor for RoundTrip {
                 assert_eq!(read.to_bytes(version).as_ref(), Ok(&bytes), "{}", place());
                 every_cut_is_refused::<M>(&bytes, version);
             }
-            let empty = M::default();
-            let bytes = empty.to_bytes(version).unwrap_or_else(|e| panic!("default of {}: {e}", place()));
-            assert_eq!(M::from_bytes(bytes, version), Ok(empty), "{}", place());
+            for plain in (0..5).map(|depth| small(depth, version)).chain([M::default()]) {
+                let bytes = plain.to_bytes(version).unwrap_or_else(|e| panic!("{}: {e}", place()));
+                assert_eq!(M::from_bytes(bytes, version), Ok(plain), "{}", place());
+            }
         }
         for version in [M::VERSIONS.min - 1, M::VERSIONS.max + 1] {
             assert!(M::default().to_bytes(version).is_err());

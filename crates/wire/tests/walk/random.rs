@@ -10,7 +10,16 @@ use super::{Walk, Walker};
 /// A message with random values in every field that this version has, and defaults in the others.
 pub fn random<M: Message + Walk>(rng: &mut Rng, version: i16) -> M {
     let mut message = M::default();
-    message.walk(version, &mut Filler { rng, name: "", depth: 0 });
+    message.walk(version, &mut Filler { rng, name: "", depth: 0, small: None });
+    message
+}
+
+/// A message of few bytes: arrays down to this depth have three elements and deeper ones none, strings are empty,
+/// what may be null is.
+pub fn small<M: Message + Walk>(depth: usize, version: i16) -> M {
+    let mut message = M::default();
+    let rng = &mut Rng::seeded(0);
+    message.walk(version, &mut Filler { rng, name: "", depth: 0, small: Some(depth) });
     message
 }
 
@@ -18,11 +27,12 @@ struct Filler<'a> {
     rng: &'a mut Rng,
     name: &'static str,
     depth: usize,
+    small: Option<usize>,
 }
 
 impl Filler<'_> {
     fn below(&mut self, limit: u64) -> u64 {
-        self.rng.below(limit)
+        if self.small.is_some() { 0 } else { self.rng.below(limit) }
     }
 
     /// Mostly small numbers, now and then any number; the ends of the range are what codecs get wrong.
@@ -127,8 +137,10 @@ impl Walker for Filler<'_> {
     }
 
     fn array<T: Default>(&mut self, items: &mut Vec<T>, mut each: impl FnMut(&mut T, &mut Self)) {
-        let most = if self.depth > 2 { 3 } else { 4 };
-        let len = self.below(most);
+        let len = match self.small {
+            Some(depth) if self.depth <= depth => 3,
+            _ => self.below(4),
+        };
         items.clear();
         for _ in 0..len {
             let mut item = T::default();
