@@ -1,1 +1,3 @@
 //! The production host: sockets, disks, clock, configuration, metrics
+
+pub mod config;
