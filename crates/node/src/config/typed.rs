@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use moldau_base::config::{BrokerLayers, Value, Values, broker_key};
+use moldau_base::config::{BrokerLayers, Value, Values, broker_key, split_list};
 use moldau_base::{NodeId, Uuid};
 
 use super::listeners::{self, Endpoint, Listener, Listeners};
@@ -219,6 +219,7 @@ impl Read {
     fn list(&self, key: &str) -> Vec<String> {
         match self.value(key) {
             Some(Value::List(items)) => items,
+            Some(Value::Text(text)) => split_list(&text),
             _ => Vec::new(),
         }
     }
