@@ -1,0 +1,211 @@
+//! The threads that wait for disks: per log directory one that syncs (many waiting syncs of one file become one, and those of
+//! several files follow each other without a gap: group commit), and one for cold reads, replacements, renames and removals.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::thread;
+
+use bytes::Bytes;
+use moldau_base::disk::{Done, OpId};
+use moldau_broker::Input;
+
+use crate::files::failed;
+use crate::fs;
+use crate::mailbox::{Item, Mailbox};
+
+/// Something that waits for a disk.
+pub enum Job {
+    /// Make a file durable; with `directory`, its directory entry too.
+    Sync {
+        /// Names the operation.
+        id: OpId,
+        /// The file.
+        file: Arc<File>,
+        /// The path of a file that was made since the last sync.
+        directory: Option<PathBuf>,
+    },
+    /// Read what is not in memory.
+    Read {
+        /// Names the operation.
+        id: OpId,
+        /// The file.
+        file: Arc<File>,
+        /// Byte position.
+        position: u64,
+        /// At most this many bytes.
+        len: u32,
+    },
+    /// Replace a file as a whole.
+    Replace {
+        /// Names the operation.
+        id: OpId,
+        /// The file.
+        path: PathBuf,
+        /// Its content.
+        data: Bytes,
+    },
+    /// Rename.
+    Rename {
+        /// Names the operation.
+        id: OpId,
+        /// From.
+        from: PathBuf,
+        /// To.
+        to: PathBuf,
+    },
+    /// Remove.
+    Remove {
+        /// Names the operation.
+        id: OpId,
+        /// What.
+        path: PathBuf,
+    },
+}
+
+struct Order {
+    job: Job,
+    back: Arc<Mailbox>,
+}
+
+/// The threads of all log directories.
+#[derive(Clone)]
+pub struct Threads {
+    syncs: Vec<Sender<Order>>,
+    others: Vec<Sender<Order>>,
+}
+
+/// The threads as one shard sees them.
+#[derive(Clone)]
+pub struct Background {
+    threads: Threads,
+    mailbox: Arc<Mailbox>,
+}
+
+impl Threads {
+    /// Starts the threads of `dirs` log directories. They end when the last [`Background`] is gone.
+    pub fn start(dirs: usize) -> io::Result<Threads> {
+        let mut threads = Threads { syncs: Vec::new(), others: Vec::new() };
+        for dir in 0..dirs {
+            let (send, orders) = channel();
+            thread::Builder::new().name(format!("sync-{dir}")).spawn(move || sync_loop(&orders))?;
+            threads.syncs.push(send);
+            let (send, orders) = channel();
+            thread::Builder::new().name(format!("disk-{dir}")).spawn(move || other_loop(&orders))?;
+            threads.others.push(send);
+        }
+        Ok(threads)
+    }
+
+    /// A shard's view: what finishes goes to its mailbox.
+    pub fn of(&self, mailbox: Arc<Mailbox>) -> Background {
+        Background { threads: self.clone(), mailbox }
+    }
+}
+
+impl Background {
+    /// Gives a job to the thread of its log directory.
+    pub fn send(&self, dir: u16, job: Job) {
+        let threads = match job {
+            Job::Sync { .. } => &self.threads.syncs,
+            _ => &self.threads.others,
+        };
+        let order = Order { job, back: self.mailbox.clone() };
+        let thread = threads.get(usize::from(dir)).or(threads.first());
+        if let Some(Err(lost)) = thread.map(|thread| thread.send(order)) {
+            let id = id_of(&lost.0.job);
+            let error = io::Error::other("the disk thread has ended");
+            report(&self.mailbox, id, failed(&error));
+        }
+    }
+}
+
+fn id_of(job: &Job) -> OpId {
+    match job {
+        Job::Sync { id, .. }
+        | Job::Read { id, .. }
+        | Job::Replace { id, .. }
+        | Job::Rename { id, .. }
+        | Job::Remove { id, .. } => *id,
+    }
+}
+
+fn report(mailbox: &Mailbox, op: OpId, done: Done) {
+    mailbox.send(Item::Input(Input::DiskDone { op, done }));
+}
+
+/// The syncs that wait for one file.
+struct Waiting {
+    file: Arc<File>,
+    directories: Vec<PathBuf>,
+    ids: Vec<(OpId, Arc<Mailbox>)>,
+}
+
+fn sync_loop(orders: &Receiver<Order>) {
+    while let Ok(first) = orders.recv() {
+        let mut files: BTreeMap<usize, Waiting> = BTreeMap::new();
+        for order in std::iter::once(first).chain(orders.try_iter()) {
+            if let Job::Sync { id, file, directory } = order.job {
+                let waiting = files.entry(Arc::as_ptr(&file) as usize).or_insert_with(|| Waiting {
+                    file,
+                    directories: Vec::new(),
+                    ids: Vec::new(),
+                });
+                waiting.directories.extend(directory);
+                waiting.ids.push((id, order.back));
+            }
+        }
+        for waiting in files.into_values() {
+            let synced = waiting.file.sync_data();
+            let synced = waiting
+                .directories
+                .iter()
+                .fold(synced, |before, path| before.and_then(|()| fs::sync_directory_of(path)));
+            for (id, back) in waiting.ids {
+                report(&back, id, done(&synced));
+            }
+        }
+    }
+}
+
+fn done(result: &io::Result<()>) -> Done {
+    match result {
+        Ok(()) => Done::Ok,
+        Err(error) => failed(error),
+    }
+}
+
+fn other_loop(orders: &Receiver<Order>) {
+    while let Ok(Order { job, back }) = orders.recv() {
+        let id = id_of(&job);
+        let end = match job {
+            Job::Sync { file, .. } => done(&file.sync_data()),
+            Job::Read { file, position, len, .. } => read(&file, position, len),
+            Job::Replace { path, data, .. } => done(&fs::replace_file(&path, &data)),
+            Job::Rename { from, to, .. } => {
+                done(&std::fs::rename(&from, &to).and_then(|()| fs::sync_directory_of(&to)))
+            }
+            Job::Remove { path, .. } => done(&fs::remove_all(&path)),
+        };
+        report(&back, id, end);
+    }
+}
+
+fn read(file: &File, position: u64, len: u32) -> Done {
+    let mut bytes = vec![0; len as usize];
+    let mut filled = 0;
+    while filled < bytes.len() {
+        match file.read_at(&mut bytes[filled..], position + filled as u64) {
+            Ok(0) => break,
+            Ok(n) => filled += n,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return failed(&error),
+        }
+    }
+    bytes.truncate(filled);
+    Done::Read(bytes.into())
+}

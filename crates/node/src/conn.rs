@@ -1,0 +1,322 @@
+//! One client connection: cutting what arrives into frames, and sending responses without copying what lies in files.
+//!
+//! An idle connection owns its socket and a few hundred bytes; a buffer exists only while a frame is incomplete or a response
+//! is unsent. A client that does not read its responses is not read from either.
+
+use std::collections::VecDeque;
+use std::fs::File;
+use std::io::{self, ErrorKind, IoSlice};
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::task::Waker;
+
+use bytes::{BufMut, Bytes, BytesMut};
+use moldau_broker::ConnId;
+use moldau_wire::frame::{FrameError, LENGTH_PREFIX};
+use rustix::net::{SendAncillaryBuffer, SendFlags};
+use tokio::io::Interest;
+use tokio::net::TcpStream;
+
+/// Requests of one connection that may be unanswered, or answered and unsent.
+const IN_WORK: usize = 64;
+/// A frame's buffer grows from this many bytes as the frame arrives, so that a length alone costs nothing.
+const FIRST_CAPACITY: usize = 256 * 1024;
+/// Most slices handed to one `sendmsg`.
+const SLICES_PER_SEND: usize = 64;
+
+/// A connection.
+pub struct Conn {
+    /// Its name to the broker.
+    pub id: ConnId,
+    /// The socket.
+    pub stream: TcpStream,
+    /// The client's address.
+    pub address: IpAddr,
+    /// Cuts frames.
+    pub reader: Reader,
+    /// What is to be sent.
+    pub out: Outgoing,
+    /// Bytes of the requests that are not answered, in order.
+    pub unanswered: VecDeque<usize>,
+    /// Close when everything is sent.
+    pub closing: bool,
+    /// Close at once: silent for too long.
+    pub abandoned: bool,
+    /// Not read from because too much of it is in work.
+    pub held: bool,
+    /// Wakes the connection's task.
+    pub waker: Option<Waker>,
+    /// Monotonic milliseconds of the last byte in either direction.
+    pub active_ms: u64,
+}
+
+impl Conn {
+    /// A connection that has just been accepted.
+    pub fn new(id: ConnId, stream: TcpStream, address: IpAddr, limit: u32, now_ms: u64) -> Conn {
+        Conn {
+            id,
+            stream,
+            address,
+            reader: Reader::new(limit),
+            out: Outgoing::default(),
+            unanswered: VecDeque::new(),
+            closing: false,
+            abandoned: false,
+            held: false,
+            waker: None,
+            active_ms: now_ms,
+        }
+    }
+
+    /// Whether another frame may be begun.
+    pub fn may_begin(&self) -> bool {
+        !self.closing && self.unanswered.len() + self.out.frames < IN_WORK
+    }
+
+    /// Wakes the connection's task, if it sleeps.
+    pub fn wake(&self) {
+        if let Some(waker) = &self.waker {
+            waker.wake_by_ref();
+        }
+    }
+}
+
+/// Cuts a byte stream into frames.
+pub struct Reader {
+    limit: u32,
+    /// The first bytes of a length.
+    prefix: [u8; LENGTH_PREFIX],
+    prefix_len: usize,
+    /// The frame that is arriving, and its length.
+    partial: Option<(BytesMut, usize)>,
+}
+
+impl Reader {
+    /// Refuses frames longer than `limit` bytes.
+    pub fn new(limit: u32) -> Reader {
+        Reader { limit, prefix: [0; LENGTH_PREFIX], prefix_len: 0, partial: None }
+    }
+
+    /// Length of the frame that is arriving; 0 when there is none.
+    pub fn in_frame(&self) -> usize {
+        self.partial.as_ref().map_or(0, |(_, len)| *len)
+    }
+
+    /// Takes in bytes; adds the frames that are complete to `frames`.
+    pub fn push(&mut self, mut bytes: &[u8], frames: &mut VecDeque<Bytes>) -> Result<(), FrameError> {
+        while !bytes.is_empty() {
+            match &mut self.partial {
+                Some((buffer, len)) => {
+                    let take = bytes.len().min(*len - buffer.len());
+                    grow(buffer, *len, take);
+                    buffer.put_slice(&bytes[..take]);
+                    bytes = &bytes[take..];
+                    self.finish(frames);
+                }
+                None => {
+                    let take = bytes.len().min(LENGTH_PREFIX - self.prefix_len);
+                    self.prefix[self.prefix_len..self.prefix_len + take].copy_from_slice(&bytes[..take]);
+                    self.prefix_len += take;
+                    bytes = &bytes[take..];
+                    if self.prefix_len == LENGTH_PREFIX {
+                        let len = moldau_wire::frame::check_length(self.prefix, self.limit)?;
+                        self.prefix_len = 0;
+                        if bytes.len() >= len {
+                            frames.push_back(Bytes::copy_from_slice(&bytes[..len]));
+                            bytes = &bytes[len..];
+                        } else {
+                            self.partial = Some((BytesMut::with_capacity(len.min(FIRST_CAPACITY)), len));
+                        }
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads from the socket straight into a large frame that is arriving. `None`: no such frame, use a scratch buffer.
+    pub fn read_large(&mut self, stream: &TcpStream, frames: &mut VecDeque<Bytes>) -> Option<io::Result<usize>> {
+        let (buffer, len) = self.partial.as_mut()?;
+        let missing = *len - buffer.len();
+        if missing < 16 * 1024 {
+            return None;
+        }
+        grow(buffer, *len, 1);
+        let read = match stream.try_read_buf(&mut buffer.limit(missing)) {
+            Ok(0) => Err(ErrorKind::UnexpectedEof.into()),
+            other => other,
+        };
+        self.finish(frames);
+        Some(read)
+    }
+
+    fn finish(&mut self, frames: &mut VecDeque<Bytes>) {
+        if let Some((buffer, _)) = self.partial.take_if(|(buffer, len)| buffer.len() == *len) {
+            frames.push_back(buffer.freeze());
+        }
+    }
+}
+
+/// Makes room for `more` bytes: doubling, at most to the frame's length.
+fn grow(buffer: &mut BytesMut, len: usize, more: usize) {
+    if buffer.capacity() - buffer.len() < more {
+        let target = (buffer.capacity() * 2).max(buffer.len() + more).min(len);
+        buffer.reserve(target - buffer.len());
+    }
+}
+
+/// A piece of a response.
+pub enum Piece {
+    /// Bytes in memory.
+    Bytes(Bytes),
+    /// Bytes of a file, which stays readable as long as this piece holds it.
+    File {
+        /// The file.
+        file: Arc<File>,
+        /// First byte.
+        position: u64,
+        /// How many bytes.
+        len: u64,
+    },
+    /// The end of a response.
+    End,
+}
+
+/// What is to be sent on a connection.
+#[derive(Default)]
+pub struct Outgoing {
+    pieces: VecDeque<Piece>,
+    /// Responses not wholly sent.
+    pub frames: usize,
+}
+
+impl Outgoing {
+    /// Adds a piece.
+    pub fn push(&mut self, piece: Piece) {
+        if matches!(piece, Piece::End) {
+            self.frames += 1;
+        }
+        self.pieces.push_back(piece);
+    }
+
+    /// Whether everything is sent.
+    pub fn is_empty(&self) -> bool {
+        self.pieces.is_empty()
+    }
+
+    /// Sends what the socket takes. True when everything is sent, false when the socket is full.
+    pub fn flush(&mut self, stream: &TcpStream) -> io::Result<bool> {
+        while let Some(piece) = self.pieces.front_mut() {
+            let sent = match piece {
+                Piece::End => {
+                    self.frames -= 1;
+                    self.pieces.pop_front();
+                    continue;
+                }
+                Piece::File { file, position, len } => {
+                    stream.try_io(Interest::WRITABLE, || send_file(stream, file, *position, *len))
+                }
+                Piece::Bytes(_) => stream.try_io(Interest::WRITABLE, || send_bytes(stream, &self.pieces)),
+            };
+            match sent {
+                Ok(sent) => self.advance(sent),
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(false),
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(true)
+    }
+
+    fn advance(&mut self, mut sent: u64) {
+        while sent > 0 {
+            match self.pieces.front_mut() {
+                Some(Piece::Bytes(bytes)) => {
+                    let take = sent.min(bytes.len() as u64);
+                    sent -= take;
+                    if take == bytes.len() as u64 {
+                        self.pieces.pop_front();
+                    } else {
+                        *bytes = bytes.slice(take as usize..);
+                    }
+                }
+                Some(Piece::File { position, len, .. }) => {
+                    let take = sent.min(*len);
+                    sent -= take;
+                    *position += take;
+                    *len -= take;
+                    if *len == 0 {
+                        self.pieces.pop_front();
+                    }
+                }
+                Some(Piece::End) => {
+                    self.frames -= 1;
+                    self.pieces.pop_front();
+                }
+                None => return,
+            }
+        }
+    }
+}
+
+/// Sends bytes from memory up to the next file; tells the kernel when a file follows, so that both share a packet.
+fn send_bytes(stream: &TcpStream, pieces: &VecDeque<Piece>) -> io::Result<u64> {
+    let mut slices = Vec::with_capacity(pieces.len().min(SLICES_PER_SEND));
+    let mut flags = SendFlags::NOSIGNAL;
+    for piece in pieces {
+        match piece {
+            Piece::Bytes(bytes) if slices.len() < SLICES_PER_SEND => slices.push(IoSlice::new(bytes)),
+            Piece::End => {}
+            Piece::Bytes(_) | Piece::File { .. } => {
+                flags |= SendFlags::MORE;
+                break;
+            }
+        }
+    }
+    let sent = rustix::net::sendmsg(stream, &slices, &mut SendAncillaryBuffer::default(), flags)?;
+    Ok(sent as u64)
+}
+
+fn send_file(stream: &TcpStream, file: &File, position: u64, len: u64) -> io::Result<u64> {
+    let mut offset = position;
+    let count = usize::try_from(len).unwrap_or(usize::MAX);
+    let sent = rustix::fs::sendfile(stream, file, Some(&mut offset), count)?;
+    if sent == 0 {
+        return Err(io::Error::new(ErrorKind::UnexpectedEof, "the file is shorter than the response"));
+    }
+    Ok(sent as u64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn cut(chunks: &[&[u8]]) -> Result<Vec<Vec<u8>>, FrameError> {
+        let mut reader = Reader::new(1_000);
+        let mut frames = VecDeque::new();
+        for chunk in chunks {
+            reader.push(chunk, &mut frames)?;
+        }
+        Ok(frames.into_iter().map(|frame| frame.to_vec()).collect())
+    }
+
+    #[test]
+    fn frames_are_cut_wherever_the_chunks_end() {
+        let mut stream = Vec::new();
+        let bodies: Vec<Vec<u8>> = (8..40u8).map(|n| vec![n; usize::from(n)]).collect();
+        for body in &bodies {
+            stream.extend((body.len() as u32).to_be_bytes());
+            stream.extend(body);
+        }
+        for size in 1..50 {
+            let chunks: Vec<&[u8]> = stream.chunks(size).collect();
+            assert_eq!(cut(&chunks), Ok(bodies.clone()));
+        }
+    }
+
+    #[test]
+    fn impossible_lengths_are_refused() {
+        assert!(matches!(cut(&[&[0xff, 0xff, 0xff, 0xff]]), Err(FrameError::Negative { .. })));
+        assert!(matches!(cut(&[&[0x7f, 0xff, 0xff, 0xff]]), Err(FrameError::TooLong { .. })));
+    }
+}

@@ -1,0 +1,198 @@
+//! The files of one shard: which id stands for which path, a bounded set of open descriptors, and the operations of the
+//! broker carried out on them. Writes and warm reads happen at once; syncs, cold reads, replacements and removals go
+//! to threads of their own and come back through the mailbox.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fs::File;
+use std::io::{self, ErrorKind, IoSlice};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use moldau_base::disk::{Done, Fault, FileId, Op, OpId, Path};
+use rustix::io::ReadWriteFlags;
+
+use crate::background::{Background, Job};
+use crate::fs;
+
+/// Most parts that one `pwritev` takes (IOV_MAX is 1024).
+const PARTS_PER_WRITE: usize = 512;
+
+/// What a path is bound to.
+struct Binding {
+    path: PathBuf,
+    dir: u16,
+    create: bool,
+    /// The file has been made by this run and its directory entry is not durable yet.
+    fresh: bool,
+    open: Option<Arc<File>>,
+    used: u64,
+}
+
+/// The files of a shard.
+pub struct Files {
+    dirs: Vec<PathBuf>,
+    bindings: HashMap<FileId, Binding>,
+    /// Open descriptors by when they were used last.
+    by_use: BTreeMap<u64, FileId>,
+    clock: u64,
+    most_open: usize,
+    background: Background,
+}
+
+impl Files {
+    /// No files yet; at most `most_open` descriptors are kept.
+    pub fn new(dirs: Vec<PathBuf>, most_open: usize, background: Background) -> Files {
+        Files { dirs, bindings: HashMap::new(), by_use: BTreeMap::new(), clock: 0, most_open, background }
+    }
+
+    /// Carries out one operation. `None`: its end will come through the mailbox.
+    pub fn run(&mut self, id: OpId, op: Op) -> Option<Done> {
+        match op {
+            Op::Open { file, path, create } => Some(finish(self.bind(file, &path, create))),
+            Op::Write { file, position, parts } => Some(finish(self.write(file, position, &parts))),
+            Op::Truncate { file, len } => Some(finish(self.open(file).and_then(|open| open.set_len(len)))),
+            Op::Read { file, position, len } => self.read(id, file, position, len),
+            Op::Sync { file } => match self.open(file) {
+                Ok(open) => {
+                    let binding = self.bindings.get_mut(&file)?;
+                    let directory = std::mem::take(&mut binding.fresh).then(|| binding.path.clone());
+                    let dir = binding.dir;
+                    self.background.send(dir, Job::Sync { id, file: open, directory });
+                    None
+                }
+                Err(error) => Some(failed(&error)),
+            },
+            Op::Replace { path, data } => self.later(id, &path, |to| Job::Replace { id, path: to, data }),
+            Op::Rename { from, to } => match fs::locate(&self.dirs, &to) {
+                Ok(target) => {
+                    self.moved(&from, &target);
+                    self.later(id, &from, |from| Job::Rename { id, from, to: target })
+                }
+                Err(error) => Some(failed(&error)),
+            },
+            Op::Remove { path } => self.later(id, &path, |path| Job::Remove { id, path }),
+            Op::Close { file } => {
+                if let Some(binding) = self.bindings.remove(&file) {
+                    self.by_use.remove(&binding.used);
+                }
+                Some(Done::Ok)
+            }
+        }
+    }
+
+    fn bind(&mut self, file: FileId, path: &Path, create: bool) -> io::Result<()> {
+        let dir = path.dir.0;
+        let path = fs::locate(&self.dirs, path)?;
+        self.bindings.insert(file, Binding { path, dir, create, fresh: false, open: None, used: 0 });
+        Ok(())
+    }
+
+    /// A descriptor of the file, opened if need be.
+    pub fn open(&mut self, file: FileId) -> io::Result<Arc<File>> {
+        self.clock += 1;
+        let Some(binding) = self.bindings.get_mut(&file) else {
+            return Err(io::Error::new(ErrorKind::NotFound, format!("file {} is not open", file.0)));
+        };
+        self.by_use.remove(&binding.used);
+        let open = match &binding.open {
+            Some(open) => open.clone(),
+            None => {
+                let known = binding.path.exists();
+                let open = Arc::new(fs::open_file(&binding.path, binding.create)?);
+                binding.fresh |= !known;
+                binding.open = Some(open.clone());
+                open
+            }
+        };
+        binding.used = self.clock;
+        self.by_use.insert(self.clock, file);
+        self.close_the_oldest();
+        Ok(open)
+    }
+
+    fn close_the_oldest(&mut self) {
+        while self.by_use.len() > self.most_open {
+            let Some((_, file)) = self.by_use.pop_first() else { return };
+            if let Some(binding) = self.bindings.get_mut(&file) {
+                binding.open = None;
+            }
+        }
+    }
+
+    /// Descriptors now open.
+    pub fn open_count(&self) -> usize {
+        self.by_use.len()
+    }
+
+    fn write(&mut self, file: FileId, mut position: u64, parts: &[Bytes]) -> io::Result<()> {
+        let open = self.open(file)?;
+        for parts in parts.chunks(PARTS_PER_WRITE) {
+            let mut slices: Vec<IoSlice<'_>> = parts.iter().map(|part| IoSlice::new(part)).collect();
+            let mut rest = &mut slices[..];
+            while !rest.is_empty() {
+                match rustix::io::pwritev(&open, rest, position) {
+                    Ok(0) => return Err(ErrorKind::WriteZero.into()),
+                    Ok(written) => {
+                        position += written as u64;
+                        IoSlice::advance_slices(&mut rest, written);
+                    }
+                    Err(rustix::io::Errno::INTR) => {}
+                    Err(error) => return Err(error.into()),
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// What is in memory is read at once; the rest by a thread that may wait for the disk.
+    fn read(&mut self, id: OpId, file: FileId, position: u64, len: u32) -> Option<Done> {
+        let open = match self.open(file) {
+            Ok(open) => open,
+            Err(error) => return Some(failed(&error)),
+        };
+        let mut bytes = vec![0; len as usize];
+        let mut slices = [io::IoSliceMut::new(&mut bytes)];
+        match rustix::io::preadv2(&open, &mut slices, position, ReadWriteFlags::NOWAIT) {
+            Ok(n) if n == len as usize => Some(Done::Read(bytes.into())),
+            _ => {
+                let dir = self.bindings.get(&file).map_or(0, |binding| binding.dir);
+                self.background.send(dir, Job::Read { id, file: open, position, len });
+                None
+            }
+        }
+    }
+
+    fn later(&mut self, id: OpId, path: &Path, job: impl FnOnce(PathBuf) -> Job) -> Option<Done> {
+        let _ = id;
+        match fs::locate(&self.dirs, path) {
+            Ok(located) => {
+                self.background.send(path.dir.0, job(located));
+                None
+            }
+            Err(error) => Some(failed(&error)),
+        }
+    }
+
+    /// Bindings below a directory that is renamed follow it.
+    fn moved(&mut self, from: &Path, to: &std::path::Path) {
+        let Ok(from) = fs::locate(&self.dirs, from) else { return };
+        for binding in self.bindings.values_mut() {
+            if let Ok(rest) = binding.path.strip_prefix(&from) {
+                binding.path = if rest.as_os_str().is_empty() { to.to_owned() } else { to.join(rest) };
+            }
+        }
+    }
+}
+
+fn finish(result: io::Result<()>) -> Done {
+    match result {
+        Ok(()) => Done::Ok,
+        Err(error) => failed(&error),
+    }
+}
+
+/// An operation's failure as the broker is told.
+pub fn failed(error: &io::Error) -> Done {
+    Done::Failed(Fault::from(error))
+}

@@ -1,0 +1,194 @@
+//! The node's disks: the blocking [`Disk`] for recovery and the metadata log, over the log directories of the configuration.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, ErrorKind};
+use std::os::unix::fs::FileExt;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use bytes::Bytes;
+use moldau_base::disk::{Disk, Entry, Path};
+
+/// Descriptors that the blocking interface keeps open.
+const KEPT_OPEN: usize = 32;
+
+/// The log directories of a node.
+pub struct FsDisk {
+    dirs: Vec<PathBuf>,
+    /// Recently used files, the latest last.
+    open: Mutex<Vec<(Path, Arc<File>)>>,
+}
+
+impl FsDisk {
+    /// The disks behind these directories, which exist.
+    pub fn new(dirs: Vec<PathBuf>) -> FsDisk {
+        FsDisk { dirs, open: Mutex::new(Vec::new()) }
+    }
+
+    /// Where a path is in the file system.
+    pub fn locate(&self, path: &Path) -> io::Result<PathBuf> {
+        locate(&self.dirs, path)
+    }
+
+    fn file(&self, path: &Path, create: bool) -> io::Result<Arc<File>> {
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(at) = open.iter().position(|(known, _)| known == path) {
+            let entry = open.remove(at);
+            let file = entry.1.clone();
+            open.push(entry);
+            return Ok(file);
+        }
+        let file = Arc::new(open_file(&self.locate(path)?, create)?);
+        if open.len() >= KEPT_OPEN {
+            open.remove(0);
+        }
+        open.push((path.clone(), file.clone()));
+        Ok(file)
+    }
+
+    /// Forgets descriptors at or below `path`, which moves or goes.
+    fn forget(&self, path: &Path) {
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        open.retain(|(known, _)| known.dir != path.dir || !known.name.starts_with(&path.name));
+    }
+}
+
+/// Where `path` is; names that lead out of the log directory are refused.
+pub fn locate(dirs: &[PathBuf], path: &Path) -> io::Result<PathBuf> {
+    let bad = path.name.split('/').any(|part| part == ".." || part == ".") || path.name.starts_with('/');
+    let dir = dirs.get(usize::from(path.dir.0));
+    match dir {
+        Some(dir) if !bad => Ok(dir.join(&path.name)),
+        _ => Err(io::Error::new(ErrorKind::InvalidInput, format!("{path} is no path in a log directory"))),
+    }
+}
+
+/// Opens for reading and writing; with `create`, makes the file and its directories.
+pub fn open_file(path: &std::path::Path, create: bool) -> io::Result<File> {
+    let open = || OpenOptions::new().read(true).write(true).create(create).truncate(false).open(path);
+    match open() {
+        Err(error) if error.kind() == ErrorKind::NotFound && create => {
+            if let Some(parent) = path.parent() {
+                fs::create_dir_all(parent)?;
+            }
+            open()
+        }
+        other => other,
+    }
+}
+
+/// Makes the entries of a directory durable; of its parent too, since the directory may be fresh.
+pub fn sync_directory_of(path: &std::path::Path) -> io::Result<()> {
+    let Some(parent) = path.parent() else { return Ok(()) };
+    File::open(parent)?.sync_all()?;
+    match parent.parent() {
+        Some(above) if !above.as_os_str().is_empty() => File::open(above)?.sync_all(),
+        _ => Ok(()),
+    }
+}
+
+/// Replaces a file so that after a crash the old or the new content is there, whole.
+pub fn replace_file(path: &std::path::Path, data: &[u8]) -> io::Result<()> {
+    let mut temporary = path.as_os_str().to_owned();
+    temporary.push(".tmp");
+    let temporary = PathBuf::from(temporary);
+    let file = open_file(&temporary, true)?;
+    file.set_len(0)?;
+    file.write_all_at(data, 0)?;
+    file.sync_data()?;
+    fs::rename(&temporary, path)?;
+    sync_directory_of(path)
+}
+
+/// Removes a file or a directory with all it holds; what is missing is no error.
+pub fn remove_all(path: &std::path::Path) -> io::Result<()> {
+    let removed = match fs::symlink_metadata(path) {
+        Ok(meta) if meta.is_dir() => fs::remove_dir_all(path),
+        Ok(_) => fs::remove_file(path),
+        Err(error) => Err(error),
+    };
+    match removed {
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+        other => other,
+    }
+}
+
+impl Disk for FsDisk {
+    fn list(&self, path: &Path) -> io::Result<Vec<Entry>> {
+        let entries = match fs::read_dir(self.locate(path)?) {
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
+            other => other?,
+        };
+        let mut list = Vec::new();
+        for entry in entries {
+            let entry = entry?;
+            let meta = entry.metadata()?;
+            let Ok(name) = entry.file_name().into_string() else { continue };
+            let is_dir = meta.is_dir();
+            list.push(Entry { name, is_dir, len: if is_dir { 0 } else { meta.len() } });
+        }
+        list.sort();
+        Ok(list)
+    }
+
+    fn len(&self, path: &Path) -> io::Result<Option<u64>> {
+        match fs::metadata(self.locate(path)?) {
+            Ok(meta) => Ok(Some(meta.len())),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn read(&self, path: &Path, position: u64, len: usize) -> io::Result<Bytes> {
+        let file = self.file(path, false)?;
+        let left = file.metadata()?.len().saturating_sub(position);
+        let mut bytes = vec![0; len.min(usize::try_from(left).unwrap_or(usize::MAX))];
+        let mut filled = 0;
+        while filled < bytes.len() {
+            match file.read_at(&mut bytes[filled..], position + filled as u64) {
+                Ok(0) => break,
+                Ok(n) => filled += n,
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        bytes.truncate(filled);
+        Ok(bytes.into())
+    }
+
+    fn write(&self, path: &Path, mut position: u64, parts: &[Bytes]) -> io::Result<()> {
+        let file = self.file(path, true)?;
+        for part in parts {
+            file.write_all_at(part, position)?;
+            position += part.len() as u64;
+        }
+        Ok(())
+    }
+
+    fn sync(&self, path: &Path) -> io::Result<()> {
+        self.file(path, false)?.sync_data()?;
+        sync_directory_of(&self.locate(path)?)
+    }
+
+    fn truncate(&self, path: &Path, len: u64) -> io::Result<()> {
+        self.file(path, false)?.set_len(len)
+    }
+
+    fn replace(&self, path: &Path, data: &[u8]) -> io::Result<()> {
+        self.forget(path);
+        replace_file(&self.locate(path)?, data)
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        self.forget(from);
+        self.forget(to);
+        let to = self.locate(to)?;
+        fs::rename(self.locate(from)?, &to)?;
+        sync_directory_of(&to)
+    }
+
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        self.forget(path);
+        remove_all(&self.locate(path)?)
+    }
+}

@@ -1,0 +1,448 @@
+//! The host of one shard: it gives the shard its inputs and carries out its effects, on one thread, in order.
+
+use std::cell::RefCell;
+use std::collections::{HashMap, VecDeque};
+use std::future::poll_fn;
+use std::io::ErrorKind;
+use std::net::IpAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use bytes::Bytes;
+use moldau_base::Mono;
+use moldau_base::disk::FileId;
+use moldau_broker::{ConnId, Effect, Input, Shard, ShardId, ToPeer, Trace};
+use moldau_wire::{Frame, Segment};
+use tokio::net::TcpStream;
+
+use crate::clock::Clock;
+use crate::conn::{Conn, Piece};
+use crate::files::Files;
+use crate::mailbox::{Item, Mailbox};
+use crate::shared::Shared;
+
+/// Bytes read from a socket at a time into a buffer that all connections of the thread share.
+const SCRATCH: usize = 64 * 1024;
+/// Reads of one connection before the others have their turn.
+const READS_PER_TURN: usize = 8;
+/// How often idle connections are looked for.
+const SWEEP: Duration = Duration::from_secs(5);
+
+/// Sends proposals to the metadata quorum; only shard 0 has one.
+pub type Propose = Box<dyn Fn(u64, Vec<Bytes>)>;
+
+/// What of the configuration concerns connections.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// `socket.request.max.bytes`.
+    pub frame_bytes: u32,
+    /// This shard's part of `queued.max.request.bytes`.
+    pub queued_bytes: usize,
+    /// `connections.max.idle.ms`; `None` for no limit.
+    pub idle_ms: Option<u64>,
+}
+
+/// The host of one shard.
+pub struct Host {
+    id: ShardId,
+    shard: Shard,
+    files: Files,
+    /// Open files of other shards that answers of theirs have named, with the time of their last use.
+    foreign: HashMap<FileId, (Arc<std::fs::File>, u64)>,
+    conns: HashMap<ConnId, Rc<RefCell<Conn>>>,
+    next_conn: u64,
+    clock: Clock,
+    shared: Arc<Shared>,
+    propose: Option<Propose>,
+    limits: Limits,
+    /// Bytes of requests that have begun to arrive and are not answered.
+    queued_bytes: usize,
+    /// Connections that wait until less is queued.
+    starved: Vec<Waker>,
+    inbox: VecDeque<Input>,
+    effects: Vec<Effect>,
+    /// The deadline that the main loop sleeps for.
+    armed: Option<Mono>,
+    stopping: bool,
+}
+
+impl Host {
+    /// A host for `shard`.
+    pub fn new(
+        id: ShardId,
+        shard: Shard,
+        files: Files,
+        clock: Clock,
+        shared: Arc<Shared>,
+        propose: Option<Propose>,
+        limits: Limits,
+    ) -> Host {
+        Host {
+            id,
+            shard,
+            files,
+            foreign: HashMap::new(),
+            conns: HashMap::new(),
+            next_conn: 0,
+            clock,
+            shared,
+            propose,
+            limits,
+            queued_bytes: 0,
+            starved: Vec::new(),
+            inbox: VecDeque::new(),
+            effects: Vec::new(),
+            armed: None,
+            stopping: false,
+        }
+    }
+
+    /// Gives the shard an input, and what follows from it.
+    fn input(&mut self, input: Input) {
+        self.inbox.push_back(input);
+        while let Some(input) = self.inbox.pop_front() {
+            let mut effects = std::mem::take(&mut self.effects);
+            self.shard.step(self.clock.now(), input, &mut effects);
+            for effect in effects.drain(..) {
+                self.carry_out(effect);
+            }
+            self.effects = effects;
+        }
+        let deadline = self.shard.deadline();
+        let sooner = match (deadline, self.armed) {
+            (Some(deadline), Some(armed)) => deadline < armed,
+            (Some(_), None) => true,
+            (None, _) => false,
+        };
+        if sooner {
+            self.armed = deadline;
+            self.shared.mailbox(self.id).nudge();
+        }
+    }
+
+    fn carry_out(&mut self, effect: Effect) {
+        match effect {
+            Effect::Reply { conn, frame } => self.reply(conn, frame),
+            Effect::Close { conn, reason: _ } => {
+                if let Some(conn) = self.conns.get(&conn) {
+                    let mut conn = conn.borrow_mut();
+                    conn.closing = true;
+                    conn.wake();
+                }
+            }
+            Effect::Send(ToPeer::Propose { proposal, records }) => match &self.propose {
+                Some(propose) => propose(proposal, records),
+                None => tracing::error!(proposal, "a proposal of a shard that has no quorum"),
+            },
+            Effect::Disk { op, what } => {
+                if let Some(done) = self.files.run(op, what) {
+                    self.inbox.push_back(Input::DiskDone { op, done });
+                }
+            }
+            Effect::ToShard { to, message } => {
+                // The files that an answer names travel with it, open: the log may delete them before the answer is sent.
+                let ids: Vec<FileId> = message.files().collect();
+                let files = ids.into_iter().filter_map(|id| Some((id, self.shared_file(id).ok()?))).collect();
+                self.shared.mailbox(to).send(Item::Message { from: self.id, message, files });
+            }
+            Effect::Trace(trace) => self.trace(trace),
+        }
+    }
+
+    fn reply(&mut self, id: ConnId, frame: Option<Frame>) {
+        let Some(conn) = self.conns.get(&id).cloned() else { return };
+        let mut conn = conn.borrow_mut();
+        let released = conn.unanswered.pop_front().unwrap_or(0);
+        self.release(released);
+        if let Some(frame) = frame {
+            let idle = conn.out.is_empty();
+            for segment in frame.segments {
+                match self.piece(segment) {
+                    Ok(piece) => conn.out.push(piece),
+                    Err(error) => {
+                        tracing::error!(%error, conn = id.0, "a response's file cannot be opened");
+                        conn.closing = true;
+                        return conn.wake();
+                    }
+                }
+            }
+            conn.out.push(Piece::End);
+            conn.active_ms = self.clock.now().mono.0 / 1_000_000;
+            if idle {
+                let Conn { out, stream, .. } = &mut *conn;
+                match out.flush(stream) {
+                    Ok(true) => {}
+                    Ok(false) => return conn.wake(),
+                    Err(_) => {
+                        conn.closing = true;
+                        return conn.wake();
+                    }
+                }
+            }
+        }
+        if std::mem::take(&mut conn.held) {
+            conn.wake();
+        }
+    }
+
+    fn piece(&mut self, segment: Segment) -> std::io::Result<Piece> {
+        Ok(match segment {
+            Segment::Bytes(bytes) => Piece::Bytes(bytes),
+            Segment::File(range) => Piece::File {
+                file: self.shared_file(FileId(range.file))?,
+                position: range.position,
+                len: u64::from(range.len),
+            },
+        })
+    }
+
+    /// A descriptor of a file of this shard, or one that came with an answer of another shard.
+    fn shared_file(&mut self, file: FileId) -> std::io::Result<Arc<std::fs::File>> {
+        let now_ms = self.now_ms();
+        match self.foreign.get_mut(&file) {
+            Some((open, used_ms)) => {
+                *used_ms = now_ms;
+                Ok(open.clone())
+            }
+            None => self.files.open(file),
+        }
+    }
+
+    fn release(&mut self, bytes: usize) {
+        self.queued_bytes -= bytes.min(self.queued_bytes);
+        if self.queued_bytes < self.limits.queued_bytes {
+            self.starved.drain(..).for_each(Waker::wake);
+        }
+    }
+
+    fn now_ms(&self) -> u64 {
+        self.clock.now().mono.0 / 1_000_000
+    }
+
+    fn trace(&mut self, trace: Trace) {
+        match trace {
+            Trace::Ready { cluster_id } => self.shared.ready(cluster_id),
+            Trace::Stopped => self.shared.stopped(self.id),
+            Trace::Offline { path, why } => {
+                tracing::error!(%path, why, "taken out of service: mend the disk and restart the node");
+            }
+            Trace::BadClient { conn, what } => {
+                let address = self.conns.get(&conn).map(|conn| conn.borrow().address.to_string());
+                tracing::warn!(address, what, "connection closed");
+            }
+            Trace::Warning(text) => tracing::warn!("{text}"),
+            Trace::Info(text) => tracing::info!("{text}"),
+        }
+    }
+
+    /// A client has connected.
+    fn accept(&mut self, stream: TcpStream, address: IpAddr, listener: u16) -> Rc<RefCell<Conn>> {
+        let id = ConnId(self.next_conn);
+        self.next_conn += 1;
+        let conn = Conn::new(id, stream, address, self.limits.frame_bytes, self.now_ms());
+        let conn = Rc::new(RefCell::new(conn));
+        self.conns.insert(id, conn.clone());
+        self.input(Input::Accepted { conn: id, address, listener });
+        conn
+    }
+
+    fn forget(&mut self, conn: &Conn) {
+        if self.conns.remove(&conn.id).is_some() {
+            let bytes = conn.unanswered.iter().sum::<usize>() + conn.reader.in_frame();
+            self.release(bytes);
+            self.shared.disconnected(conn.address);
+            self.input(Input::Closed { conn: conn.id });
+        }
+    }
+
+    /// Closes connections that were silent for too long, and lets go of files of other shards.
+    fn sweep(&mut self) {
+        let now_ms = self.now_ms();
+        self.foreign.retain(|_, (_, used_ms)| now_ms.saturating_sub(*used_ms) < 60_000);
+        let Some(idle_ms) = self.limits.idle_ms else { return };
+        for conn in self.conns.values() {
+            let mut conn = conn.borrow_mut();
+            if conn.unanswered.is_empty() && now_ms.saturating_sub(conn.active_ms) > idle_ms {
+                conn.abandoned = true;
+                conn.wake();
+            }
+        }
+    }
+
+    fn item(&mut self, item: Item) -> Option<Rc<RefCell<Conn>>> {
+        match item {
+            Item::Input(input) => self.input(input),
+            Item::Message { from, message, files } => {
+                let now_ms = self.now_ms();
+                self.foreign.extend(files.into_iter().map(|(id, file)| (id, (file, now_ms))));
+                self.input(Input::FromShard { from, message });
+            }
+            Item::Connection { stream, address, listener } => match TcpStream::from_std(stream) {
+                Ok(stream) => return Some(self.accept(stream, address, listener)),
+                Err(error) => tracing::warn!(%error, "a connection was lost"),
+            },
+            Item::Scrape(back) => {
+                let _ = back.send(self.shard.metrics().clone());
+            }
+            Item::Stop => {
+                self.stopping = true;
+                self.conns.values().for_each(|conn| conn.borrow().wake());
+                let mut effects = std::mem::take(&mut self.effects);
+                self.shard.stop(self.clock.now(), &mut effects);
+                for effect in effects.drain(..) {
+                    self.carry_out(effect);
+                }
+                self.effects = effects;
+                self.input(Input::Tick);
+            }
+        }
+        None
+    }
+}
+
+/// Runs a host until the node has stopped.
+pub async fn run(host: Host) {
+    let mailbox = host.shared.mailbox(host.id).clone();
+    let clock = host.clock.clone();
+    let host = Rc::new(RefCell::new(host));
+    let scratch = Rc::new(RefCell::new(vec![0; SCRATCH]));
+    let mut sweep = tokio::time::interval(SWEEP);
+    host.borrow_mut().input(Input::Tick);
+    loop {
+        let deadline = {
+            let mut host = host.borrow_mut();
+            host.armed = host.shard.deadline();
+            host.armed
+        };
+        let timer = async {
+            match deadline {
+                Some(at) => tokio::time::sleep(at.since(clock.now().mono)).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            () = mailbox.ready() => {}
+            () = timer => host.borrow_mut().input(Input::Tick),
+            _ = sweep.tick() => host.borrow_mut().sweep(),
+        }
+        for item in mailbox.take() {
+            let accepted = host.borrow_mut().item(item);
+            if let Some(conn) = accepted {
+                tokio::task::spawn_local(serve(host.clone(), conn, scratch.clone()));
+            }
+        }
+        if host.borrow().shared.is_stopped() {
+            return;
+        }
+    }
+}
+
+/// Serves one connection until it ends.
+async fn serve(host: Rc<RefCell<Host>>, conn: Rc<RefCell<Conn>>, scratch: Rc<RefCell<Vec<u8>>>) {
+    let mut frames = VecDeque::new();
+    poll_fn(|context| {
+        let mut scratch = scratch.borrow_mut();
+        turn(&host, &conn, &mut scratch, &mut frames, context)
+    })
+    .await;
+    let conn = conn.borrow();
+    host.borrow_mut().forget(&conn);
+}
+
+/// One turn of a connection: send what the socket takes, read what has come. Ready when the connection has ended.
+fn turn(
+    host: &RefCell<Host>,
+    conn: &RefCell<Conn>,
+    scratch: &mut [u8],
+    frames: &mut VecDeque<Bytes>,
+    context: &mut Context<'_>,
+) -> Poll<()> {
+    {
+        let mut conn = conn.borrow_mut();
+        conn.waker = Some(context.waker().clone());
+        if conn.abandoned || send(&mut conn, context).is_err() || (conn.closing && conn.out.is_empty()) {
+            return Poll::Ready(());
+        }
+    }
+    for _ in 0..READS_PER_TURN {
+        match receive(host, conn, scratch, frames, context) {
+            Poll::Pending => return Poll::Pending,
+            Poll::Ready(Received::Ended) => return Poll::Ready(()),
+            Poll::Ready(Received::Some) => {}
+        }
+    }
+    context.waker().wake_by_ref();
+    Poll::Pending
+}
+
+fn send(conn: &mut Conn, context: &mut Context<'_>) -> std::io::Result<()> {
+    while !conn.out.is_empty() {
+        let Conn { out, stream, .. } = conn;
+        if !out.flush(stream)? && stream.poll_write_ready(context)?.is_pending() {
+            return Ok(());
+        }
+    }
+    Ok(())
+}
+
+enum Received {
+    Some,
+    Ended,
+}
+
+fn receive(
+    host: &RefCell<Host>,
+    conn: &RefCell<Conn>,
+    scratch: &mut [u8],
+    frames: &mut VecDeque<Bytes>,
+    context: &mut Context<'_>,
+) -> Poll<Received> {
+    {
+        let mut conn = conn.borrow_mut();
+        let mut host = host.borrow_mut();
+        if !conn.may_begin() || host.stopping {
+            conn.held = true;
+            return Poll::Pending;
+        }
+        let begun = conn.reader.in_frame();
+        if begun == 0 && host.queued_bytes >= host.limits.queued_bytes {
+            host.starved.push(context.waker().clone());
+            return Poll::Pending;
+        }
+        match conn.stream.poll_read_ready(context) {
+            Poll::Pending => return Poll::Pending,
+            Poll::Ready(Err(_)) => return Poll::Ready(Received::Ended),
+            Poll::Ready(Ok(())) => {}
+        }
+        let Conn { reader, stream, .. } = &mut *conn;
+        let read = match reader.read_large(stream, frames) {
+            Some(read) => read.map(|_| ()),
+            None => stream.try_read(scratch).and_then(|n| match n {
+                0 => Err(ErrorKind::UnexpectedEof.into()),
+                n => reader.push(&scratch[..n], frames).map_err(std::io::Error::other),
+            }),
+        };
+        match read {
+            Err(error) if error.kind() == ErrorKind::WouldBlock => return Poll::Ready(Received::Some),
+            Err(error) => {
+                if error.kind() == ErrorKind::Other {
+                    tracing::warn!(address = %conn.address, %error, "connection closed");
+                }
+                return Poll::Ready(Received::Ended);
+            }
+            Ok(()) => {}
+        }
+        conn.active_ms = host.now_ms();
+        let arrived: usize = frames.iter().map(Bytes::len).sum();
+        host.queued_bytes += arrived + conn.reader.in_frame();
+        host.queued_bytes -= begun;
+        conn.unanswered.extend(frames.iter().map(Bytes::len));
+    }
+    let id = conn.borrow().id;
+    while let Some(bytes) = frames.pop_front() {
+        host.borrow_mut().input(Input::Frame { conn: id, bytes });
+    }
+    Poll::Ready(Received::Some)
+}
