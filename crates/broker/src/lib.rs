@@ -1,1 +1,27 @@
-//! The broker machine: connections, APIs, routing between cores and logs
+//! The broker: connections, requests, and the way from them to partitions, groups and the controller.
+//!
+//! [`Shard`] is the machine. It is pure: what happens comes in as [`Input`], what it wants done goes out as [`Effect`], and
+//! nothing below this crate's hosts opens a socket, a file or a clock. One file per API under `api`; `partitions` ties
+//! each partition's core to its log, `groups` each coordinator, `control` the controller.
+
+mod api;
+mod connections;
+mod control;
+mod gather;
+mod groups;
+mod lookup;
+mod message;
+mod metrics;
+mod partitions;
+mod sessions;
+mod settings;
+mod shard;
+mod timers;
+mod waist;
+
+pub use api::SERVED;
+pub use message::{Message, Update};
+pub use metrics::Metrics;
+pub use settings::{LogDir, Settings, Space};
+pub use shard::{Shard, owner};
+pub use waist::{ConnId, Effect, FromPeer, Input, ShardId, ToPeer, Trace};

@@ -1,0 +1,60 @@
+//! ApiVersions: what this broker speaks (KIP-35, KIP-511, KIP-584).
+
+use moldau_wire::api_versions::{Request, Response, response};
+use moldau_wire::{ErrorCode, Response as AnyResponse};
+
+use super::SERVED;
+use crate::Shard;
+use crate::connections::Context;
+
+/// Answers with every API that works. A client that does not say what it is, where the version asks for it, is refused.
+pub(crate) fn handle(shard: &mut Shard, context: Context, request: Request) {
+    if context.version >= 3 && !(is_name(&request.client_software_name) && is_name(&request.client_software_version)) {
+        let response = Response { error_code: ErrorCode::INVALID_REQUEST, ..Response::default() };
+        return shard.reply(context, AnyResponse::ApiVersions(response));
+    }
+    let image = &shard.cluster.image;
+    let mut response = Response { api_keys: api_keys(), ..Response::default() };
+    response.finalized_features_epoch = shard.cluster.offset;
+    for (name, level) in image.features() {
+        response.finalized_features.push(response::FinalizedFeature {
+            name: super::text(name),
+            max_version_level: *level,
+            min_version_level: *level,
+        });
+    }
+    for feature in &shard.settings.features {
+        // A feature that may be absent (minimum 0) is hidden from versions that cannot express it (KAFKA-17011).
+        if feature.min > 0 || context.version >= 4 {
+            response.supported_features.push(response::SupportedFeature {
+                name: super::text(&feature.name),
+                min_version: feature.min,
+                max_version: feature.max,
+            });
+        }
+    }
+    shard.reply(context, AnyResponse::ApiVersions(response));
+}
+
+/// A version that is not known is answered in version 0, so that the client can choose again.
+pub(crate) fn refuse_version(shard: &mut Shard, mut context: Context) {
+    context.version = 0;
+    let response =
+        Response { error_code: ErrorCode::UNSUPPORTED_VERSION, api_keys: api_keys(), ..Response::default() };
+    shard.reply(context, AnyResponse::ApiVersions(response));
+}
+
+fn api_keys() -> Vec<response::Api> {
+    let api = |key: &moldau_wire::ApiKey| {
+        let range = key.advertised();
+        response::Api { api_key: *key as i16, min_version: range.min, max_version: range.max }
+    };
+    SERVED.iter().map(api).collect()
+}
+
+/// KIP-511: letters, digits, dots and dashes, beginning and ending with a letter or digit.
+fn is_name(name: &str) -> bool {
+    let edge = |c: Option<char>| c.is_some_and(|c| c.is_ascii_alphanumeric());
+    let inner = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '.';
+    edge(name.chars().next()) && edge(name.chars().last()) && name.chars().all(inner)
+}

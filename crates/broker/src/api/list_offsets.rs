@@ -1,0 +1,64 @@
+//! ListOffsets: offsets by name (earliest, latest, …) or by time.
+
+use moldau_wire::list_offsets::{Request, Response, response};
+use moldau_wire::{ErrorCode, Response as AnyResponse};
+
+use crate::Shard;
+use crate::connections::Context;
+use crate::message::{Answer, Ask, ListOffsets};
+
+/// Puts every partition's search to its owner.
+pub(crate) fn handle(shard: &mut Shard, context: Context, request: Request) {
+    let mut response = Response::default();
+    let mut places = Vec::new();
+    let mut questions = Vec::new();
+    for topic in request.topics {
+        let at = response.topics.len();
+        let found = super::find_topic(&shard.cluster.image, &topic.name, moldau_base::Uuid::ZERO).cloned();
+        let mut partitions = Vec::with_capacity(topic.partitions.len());
+        for partition in topic.partitions {
+            let mut entry = response::Partition {
+                partition_index: partition.partition_index,
+                timestamp: -1,
+                offset: -1,
+                leader_epoch: -1,
+                ..Default::default()
+            };
+            let id = found.as_ref().map_err(|code| *code);
+            match id.and_then(|topic| super::find_partition(topic, partition.partition_index)) {
+                Ok(id) => {
+                    places.push((at, partitions.len()));
+                    let search = ListOffsets {
+                        partition: id,
+                        timestamp: partition.timestamp,
+                        read_committed: request.isolation_level == 1,
+                        current_epoch: crate::partitions::known_epoch(partition.current_leader_epoch),
+                        consumer: request.replica_id < 0,
+                    };
+                    questions.push((shard.owner_of(id), Ask::ListOffsets(search)));
+                }
+                Err(code) => entry.error_code = code,
+            }
+            partitions.push(entry);
+        }
+        response.topics.push(response::Topic { name: topic.name, partitions });
+    }
+    shard.gather(questions, super::patience(30_000), move |shard, answers| {
+        for ((topic, partition), answer) in places.into_iter().zip(answers) {
+            fill(&mut response.topics[topic].partitions[partition], answer);
+        }
+        shard.reply(context, AnyResponse::ListOffsets(response));
+    });
+}
+
+fn fill(entry: &mut response::Partition, answer: Option<Answer>) {
+    match answer {
+        Some(Answer::Offset(Ok(found))) => {
+            entry.offset = found.offset;
+            entry.timestamp = found.timestamp;
+            entry.leader_epoch = found.epoch;
+        }
+        Some(Answer::Offset(Err(code)) | Answer::Unavailable(code)) => entry.error_code = code,
+        _ => entry.error_code = ErrorCode::REQUEST_TIMED_OUT,
+    }
+}

@@ -1,0 +1,213 @@
+//! One file per API, of the same shape: `handle` takes a decoded request, turns it into questions to the cores, and turns their
+//! answers into the response. Only here wire types and domain types meet.
+
+mod alter_configs;
+mod api_versions;
+mod create_partitions;
+mod create_topics;
+mod delete_groups;
+mod delete_records;
+mod delete_topics;
+mod describe_cluster;
+mod describe_configs;
+mod describe_groups;
+mod describe_log_dirs;
+mod describe_producers;
+mod describe_topic_partitions;
+pub(crate) mod fetch;
+mod find_coordinator;
+mod heartbeat;
+mod incremental_alter_configs;
+mod init_producer_id;
+mod join_group;
+mod leave_group;
+mod list_groups;
+mod list_offsets;
+mod metadata;
+mod offset_commit;
+mod offset_delete;
+mod offset_fetch;
+mod offset_for_leader_epoch;
+mod produce;
+mod sync_group;
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use bytestring::ByteString;
+use moldau_base::{PartitionIndex, TopicPartition, Uuid};
+use moldau_controller::{Image, Refusal, Topic};
+use moldau_wire::{ApiKey, ErrorCode, Request, VersionRange};
+
+use crate::Shard;
+use crate::connections::Context;
+use crate::message::{Answer, Ask};
+use crate::waist::{ConnId, ShardId};
+
+/// Every API that a client may use, with the versions that work: those of Kafka 4.3.
+pub const SERVED: &[ApiKey] = &[
+    ApiKey::Produce,
+    ApiKey::Fetch,
+    ApiKey::ListOffsets,
+    ApiKey::Metadata,
+    ApiKey::OffsetCommit,
+    ApiKey::OffsetFetch,
+    ApiKey::FindCoordinator,
+    ApiKey::JoinGroup,
+    ApiKey::Heartbeat,
+    ApiKey::LeaveGroup,
+    ApiKey::SyncGroup,
+    ApiKey::DescribeGroups,
+    ApiKey::ListGroups,
+    ApiKey::ApiVersions,
+    ApiKey::CreateTopics,
+    ApiKey::DeleteTopics,
+    ApiKey::DeleteRecords,
+    ApiKey::InitProducerId,
+    ApiKey::OffsetForLeaderEpoch,
+    ApiKey::DescribeConfigs,
+    ApiKey::AlterConfigs,
+    ApiKey::DescribeLogDirs,
+    ApiKey::CreatePartitions,
+    ApiKey::DeleteGroups,
+    ApiKey::IncrementalAlterConfigs,
+    ApiKey::OffsetDelete,
+    ApiKey::DescribeCluster,
+    ApiKey::DescribeProducers,
+    ApiKey::DescribeTopicPartitions,
+];
+
+/// The versions of an API that are decoded and answered; `None` when the API is not served.
+fn served(key: ApiKey) -> Option<VersionRange> {
+    SERVED.contains(&key).then(|| key.versions())
+}
+
+/// A frame whose turn it is: decode it and start its work.
+pub(crate) fn dispatch(shard: &mut Shard, conn: ConnId, sequence: u64, frame: Bytes) {
+    let Some(connection) = shard.connections.get(conn) else { return };
+    let (address, listener) = (connection.address, connection.listener);
+    shard.metrics.requests += 1;
+    let (api, header, body) = match moldau_wire::decode_header(frame) {
+        Ok(parts) => parts,
+        Err(error) => return shard.close(conn, format!("no request header: {error}")),
+    };
+    let context = Context {
+        conn,
+        sequence,
+        correlation: header.correlation_id,
+        api,
+        version: header.request_api_version,
+        client_id: header.client_id,
+        address,
+        listener,
+    };
+    if !served(api).is_some_and(|range| range.contains(context.version)) {
+        return match api {
+            ApiKey::ApiVersions => api_versions::refuse_version(shard, context),
+            _ => shard.close(conn, format!("{api} version {} is not served", context.version)),
+        };
+    }
+    match Request::decode(api, context.version, body) {
+        Ok(request) => handle(shard, context, request),
+        Err(error) => shard.close(conn, format!("malformed {api} version {}: {error}", context.version)),
+    }
+}
+
+fn handle(shard: &mut Shard, context: Context, request: Request) {
+    match request {
+        Request::Produce(request) => produce::handle(shard, context, request),
+        Request::Fetch(request) => fetch::handle(shard, context, request),
+        Request::ListOffsets(request) => list_offsets::handle(shard, context, request),
+        Request::Metadata(request) => metadata::handle(shard, context, request),
+        Request::OffsetCommit(request) => offset_commit::handle(shard, context, request),
+        Request::OffsetFetch(request) => offset_fetch::handle(shard, context, request),
+        Request::FindCoordinator(request) => find_coordinator::handle(shard, context, request),
+        Request::JoinGroup(request) => join_group::handle(shard, context, request),
+        Request::Heartbeat(request) => heartbeat::handle(shard, context, request),
+        Request::LeaveGroup(request) => leave_group::handle(shard, context, request),
+        Request::SyncGroup(request) => sync_group::handle(shard, context, request),
+        Request::DescribeGroups(request) => describe_groups::handle(shard, context, request),
+        Request::ListGroups(request) => list_groups::handle(shard, context, request),
+        Request::ApiVersions(request) => api_versions::handle(shard, context, request),
+        Request::CreateTopics(request) => create_topics::handle(shard, context, request),
+        Request::DeleteTopics(request) => delete_topics::handle(shard, context, request),
+        Request::DeleteRecords(request) => delete_records::handle(shard, context, request),
+        Request::InitProducerId(request) => init_producer_id::handle(shard, context, request),
+        Request::OffsetForLeaderEpoch(request) => offset_for_leader_epoch::handle(shard, context, request),
+        Request::DescribeConfigs(request) => describe_configs::handle(shard, context, request),
+        Request::AlterConfigs(request) => alter_configs::handle(shard, context, request),
+        Request::DescribeLogDirs(request) => describe_log_dirs::handle(shard, context, request),
+        Request::CreatePartitions(request) => create_partitions::handle(shard, context, request),
+        Request::DeleteGroups(request) => delete_groups::handle(shard, context, request),
+        Request::IncrementalAlterConfigs(request) => {
+            incremental_alter_configs::handle(shard, context, request);
+        }
+        Request::OffsetDelete(request) => offset_delete::handle(shard, context, request),
+        Request::DescribeCluster(request) => describe_cluster::handle(shard, context, request),
+        Request::DescribeProducers(request) => describe_producers::handle(shard, context, request),
+        Request::DescribeTopicPartitions(request) => {
+            describe_topic_partitions::handle(shard, context, request);
+        }
+        // Decoded for other uses of the codec; `SERVED` does not hold them and `dispatch` lets none through.
+        Request::AddPartitionsToTxn(_)
+        | Request::AddOffsetsToTxn(_)
+        | Request::EndTxn(_)
+        | Request::TxnOffsetCommit(_) => shard.close(context.conn, format!("{} is not served", context.api)),
+    }
+}
+
+// ---- what several APIs need
+
+/// A topic named by id where the protocol version has ids, else by name.
+pub(crate) fn find_topic<'a>(image: &'a Image, name: &str, id: Uuid) -> Result<&'a Arc<Topic>, ErrorCode> {
+    if id.is_zero() {
+        image.topic_named(name).ok_or(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION)
+    } else {
+        image.topic(id).ok_or(ErrorCode::UNKNOWN_TOPIC_ID)
+    }
+}
+
+/// A partition of a topic that exists.
+pub(crate) fn find_partition(topic: &Topic, index: i32) -> Result<TopicPartition, ErrorCode> {
+    let index = PartitionIndex(index);
+    match topic.partition(index) {
+        Some(_) => Ok(TopicPartition { topic: topic.id, partition: index }),
+        None => Err(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION),
+    }
+}
+
+/// Both at once.
+pub(crate) fn resolve(image: &Image, name: &str, id: Uuid, index: i32) -> Result<TopicPartition, ErrorCode> {
+    find_partition(find_topic(image, name, id)?, index)
+}
+
+/// A string of the metadata as the wire has it.
+pub(crate) fn text(text: &str) -> ByteString {
+    ByteString::from(text)
+}
+
+/// A question to the controller.
+pub(crate) fn to_controller(request: moldau_controller::Request) -> Vec<(ShardId, Ask)> {
+    vec![(ShardId(0), Ask::Controller(Box::new(request)))]
+}
+
+/// The controller's answer to the only question of a gather.
+pub(crate) fn from_controller(
+    answers: Vec<Option<Answer>>,
+) -> Result<moldau_controller::Reply, Refusal> {
+    match answers.into_iter().next().flatten() {
+        Some(Answer::Controller(answer)) => answer,
+        Some(Answer::Unavailable(code)) => Err(Refusal::plain(code)),
+        _ => Err(Refusal::plain(ErrorCode::REQUEST_TIMED_OUT)),
+    }
+}
+
+/// A refusal's sentence as the wire has it.
+pub(crate) fn message(refusal: &Refusal) -> Option<ByteString> {
+    Some(ByteString::from(&*refusal.message))
+}
+
+/// How long an administrative request may take: what the client asks for, within reason, in milliseconds.
+pub(crate) fn patience(asked_ms: i32) -> Option<i64> {
+    Some(i64::from(asked_ms).clamp(1_000, 120_000))
+}
