@@ -26,6 +26,7 @@ const WAITING_REQUESTS: usize = 4_096;
 /// The controller and what is under way for it.
 pub(crate) struct Control {
     controller: Controller,
+    rng: Rng,
     /// The active controller is this node.
     active: bool,
     waiting: VecDeque<(Origin, Request)>,
@@ -64,7 +65,8 @@ impl Control {
     pub(crate) fn new(settings: &Settings, mut rng: Rng) -> Control {
         let incarnation = Uuid::random(&mut rng);
         Control {
-            controller: Controller::new(settings.controller.clone(), rng),
+            controller: Controller::new(settings.controller.clone(), Image::new(settings.cluster_id.clone())),
+            rng,
             active: false,
             waiting: VecDeque::new(),
             under_way: None,
@@ -88,7 +90,7 @@ impl Control {
 pub(crate) fn request(shard: &mut Shard, to: Return, request: Request) {
     let full = shard.control.as_ref().is_none_or(|control| control.waiting.len() >= WAITING_REQUESTS);
     if full {
-        let refusal = Refusal::new(ErrorCode::ThrottlingQuotaExceeded, "too many metadata changes are waiting");
+        let refusal = Refusal::new(ErrorCode::THROTTLING_QUOTA_EXCEEDED, "too many metadata changes are waiting");
         return shard.answer(to, Answer::Controller(Err(refusal)));
     }
     enqueue(shard, Origin::Client(to), request);
@@ -98,7 +100,7 @@ pub(crate) fn request(shard: &mut Shard, to: Return, request: Request) {
 pub(crate) fn producer_id(shard: &mut Shard, to: Return) {
     let Some(control) = shard.control.as_mut() else { return };
     if control.ids_wanted.len() >= WAITING_REQUESTS {
-        return shard.answer(to, Answer::ProducerId(Err(ErrorCode::CoordinatorLoadInProgress)));
+        return shard.answer(to, Answer::ProducerId(Err(ErrorCode::COORDINATOR_LOAD_IN_PROGRESS)));
     }
     control.ids_wanted.push_back(to);
     hand_out_ids(shard);
@@ -152,7 +154,7 @@ fn propose_next(shard: &mut Shard) {
             return;
         }
         let Some((origin, request)) = control.waiting.pop_front() else { return };
-        match control.controller.decide(now, &request) {
+        match control.controller.decide(now, &mut control.rng, &request) {
             Err(refusal) => refuse(shard, origin, refusal),
             Ok(Decision { records, reply }) if records.is_empty() => {
                 let offset = shard.cluster.offset;
@@ -200,7 +202,7 @@ fn done(shard: &mut Shard, origin: Origin, reply: Reply) {
             for other in shard.all_shards().filter(|other| other.0 != 0) {
                 shard.tell(other, Message::Registered);
             }
-            let cluster_id = shard.settings.controller.cluster_id.to_string();
+            let cluster_id = shard.settings.cluster_id.to_string();
             shard.trace(Trace::Ready { cluster_id });
             hand_out_ids(shard);
         }
@@ -249,7 +251,7 @@ pub(crate) fn peer(shard: &mut Shard, news: FromPeer) {
             let ours =
                 control.and_then(|control| control.under_way.take_if(|under_way| under_way.proposal == proposal));
             if let Some(UnderWay { origin, .. }) = ours {
-                refuse(shard, origin, Refusal::new(ErrorCode::NotController, reason));
+                refuse(shard, origin, Refusal::new(ErrorCode::NOT_CONTROLLER, reason));
             }
             propose_next(shard);
         }
@@ -268,7 +270,7 @@ pub(crate) fn peer(shard: &mut Shard, news: FromPeer) {
 /// Records that every replica of the metadata log will have: the image moves on.
 fn committed(shard: &mut Shard, offset: i64, records: Vec<bytes::Bytes>, snapshot: bool) {
     let Some(control) = shard.control.as_mut() else { return };
-    let mut delta = Delta::default();
+    let before = control.controller.image().clone();
     let mut last = offset - 1;
     for bytes in records {
         if !snapshot {
@@ -282,13 +284,13 @@ fn committed(shard: &mut Shard, offset: i64, records: Vec<bytes::Bytes>, snapsho
             }
         };
         if let Err(misfit) = control.controller.apply(last.max(0), &record) {
-            shard.effects_warning(format!("metadata record {last} does not fit: {misfit}"));
+            shard.trace(Trace::Warning(format!("metadata record {last} does not fit: {misfit}")));
             continue;
         }
-        delta.add(&record);
     }
     let last = if snapshot { offset } else { last };
     let image = control.controller.image().clone();
+    let delta = Delta::between(&before, &image);
     publish(shard, Arc::new(Update { offset: last, image, delta }));
 }
 
@@ -317,7 +319,7 @@ fn register(shard: &mut Shard) {
     let Some(control) = shard.control.as_mut() else { return };
     let registration = RegisterBroker {
         id: settings.node_id,
-        cluster_id: settings.controller.cluster_id.clone(),
+        cluster_id: settings.cluster_id.clone(),
         incarnation: control.incarnation,
         listeners: settings.listeners.clone(),
         rack: settings.rack.as_deref().map(Arc::from),

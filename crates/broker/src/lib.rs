@@ -5,6 +5,7 @@
 //! each partition's core to its log, `groups` each coordinator, `control` the controller.
 
 mod api;
+mod checkpoints;
 mod connections;
 mod control;
 mod gather;
@@ -16,6 +17,7 @@ mod partitions;
 mod sessions;
 mod settings;
 mod shard;
+mod stop;
 mod timers;
 mod waist;
 

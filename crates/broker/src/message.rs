@@ -5,10 +5,12 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use moldau_base::disk::{DirId, Fault, FileId};
 use moldau_base::{LeaderEpoch, TopicPartition};
 use moldau_controller::{Delta, Image};
 use moldau_wire::{ErrorCode, FileRange};
 
+use crate::checkpoints::Report;
 use crate::waist::ShardId;
 
 /// Where an answer goes: a gather of a shard, and which of its questions this was.
@@ -37,6 +39,33 @@ pub enum Message {
     Image(Arc<Update>),
     /// The receiver (shard 0) may count this shard as having applied the image of that offset.
     ImageApplied(i64),
+    /// The broker is registered: the image is current.
+    Registered,
+    /// A write or sync failed in a log directory.
+    DirOffline {
+        /// The directory.
+        dir: DirId,
+        /// Why.
+        fault: Fault,
+    },
+    /// Marks of logs that changed, for shard 0 to write down.
+    Checkpoint(Vec<Report>),
+    /// The sender stops and has reported its last marks.
+    LastCheckpoint,
+}
+
+impl Message {
+    /// The files that the message's answers name; a host sends them along.
+    pub fn files(&self) -> impl Iterator<Item = FileId> {
+        let answers = match self {
+            Message::Answers(answers) => answers.as_slice(),
+            _ => &[],
+        };
+        answers.iter().filter_map(|(_, answer)| match answer {
+            Answer::Fetched(fetched) => fetched.records.as_ref().map(|range| FileId(range.file)),
+            _ => None,
+        })
+    }
 }
 
 /// A metadata image and what changed since the last one.
@@ -144,6 +173,8 @@ pub struct ListOffsets {
     pub read_committed: bool,
     /// What the client believes to be the current epoch.
     pub current_epoch: Option<LeaderEpoch>,
+    /// Asked by a consumer, which may not see beyond the high watermark; not by a replica.
+    pub consumer: bool,
 }
 
 /// The answer to an [`Ask`].

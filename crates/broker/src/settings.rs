@@ -1,56 +1,90 @@
 //! What the broker needs to know of its node's configuration. The host builds it once at start; dynamic values come with
 //! the metadata image instead.
 
-use moldau_base::NodeId;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 
-/// One listener that clients may be sent to.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Listener {
-    /// Its name, for example `PLAINTEXT`.
-    pub name: String,
-    /// The host that clients are told.
-    pub host: String,
-    /// The port that clients are told.
-    pub port: u16,
+use moldau_base::config::BrokerLayers;
+use moldau_base::{NodeId, Uuid};
+use moldau_controller::{FeatureRange, Listener};
+
+/// A log directory as clients are told about it.
+#[derive(Debug)]
+pub struct LogDir {
+    /// Its path.
+    pub path: String,
+    /// Its id, for the broker's registration.
+    pub id: Uuid,
+    /// The room on its disk, kept up to date by the host.
+    pub space: SpaceGauge,
+}
+
+/// Room on a disk, in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Space {
+    /// All of it.
+    pub total_bytes: i64,
+    /// What is free for us.
+    pub usable_bytes: i64,
+}
+
+/// The room on a disk, written by the host and read by shards.
+#[derive(Debug, Default)]
+pub struct SpaceGauge {
+    total: AtomicI64,
+    usable: AtomicI64,
+}
+
+impl SpaceGauge {
+    /// What was measured last; `None` before the first time.
+    pub fn get(&self) -> Option<Space> {
+        let total_bytes = self.total.load(Ordering::Relaxed);
+        let usable_bytes = self.usable.load(Ordering::Relaxed);
+        (total_bytes > 0).then_some(Space { total_bytes, usable_bytes })
+    }
+
+    /// Notes a measurement.
+    pub fn set(&self, space: Space) {
+        self.usable.store(space.usable_bytes, Ordering::Relaxed);
+        self.total.store(space.total_bytes, Ordering::Relaxed);
+    }
 }
 
 /// The node's settings, the same for all its shards.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Settings {
     /// `node.id`.
     pub node_id: NodeId,
+    /// The cluster that the node belongs to.
+    pub cluster_id: Arc<str>,
     /// `broker.rack`: the zone of this node.
     pub rack: Option<String>,
     /// Listeners in the order of the configuration; [`crate::Input::Accepted`] names them by place.
     pub listeners: Vec<Listener>,
-    /// `log.dirs`: how many there are, and their names for DescribeLogDirs.
-    pub log_dirs: Vec<String>,
+    /// `log.dirs`.
+    pub log_dirs: Vec<LogDir>,
     /// Number of shards.
     pub shards: u16,
     /// `auto.create.topics.enable`.
     pub auto_create_topics: bool,
     /// `delete.topic.enable`.
     pub delete_topics: bool,
-    /// `offsets.topic.num.partitions`.
-    pub offsets_partitions: i32,
-    /// `offsets.topic.replication.factor`.
-    pub offsets_replication: i16,
-    /// `offsets.topic.segment.bytes`.
-    pub offsets_segment_bytes: i64,
+    /// Defaults of new topics and of internal ones.
+    pub controller: moldau_controller::Settings,
+    /// Feature levels that this program can run with.
+    pub features: Vec<FeatureRange>,
+    /// Levels that a new cluster begins with.
+    pub finalized_features: Vec<(Arc<str>, i16)>,
     /// `fetch.max.bytes`: most bytes one Fetch response may carry, in bytes.
     pub fetch_max_bytes: i32,
     /// `max.incremental.fetch.session.cache.slots`, for the whole node.
     pub fetch_sessions: u32,
     /// `log.retention.check.interval.ms`.
     pub retention_check_ms: i64,
-    /// `log.flush.offset.checkpoint.interval.ms`: how often recovery points are written down.
-    pub checkpoint_ms: i64,
     /// `producer.id.expiration.ms`.
     pub producer_expiration_ms: i64,
     /// `group.*` and `offsets.*` settings.
     pub groups: moldau_group::Config,
-    /// Broker configuration values, for DescribeConfigs and as defaults of topics: key to value.
-    pub static_configs: std::collections::BTreeMap<String, String>,
-    /// `request.timeout` of internal work: how long an administrative request may wait for the quorum, in milliseconds.
-    pub metadata_timeout_ms: i64,
+    /// Broker configuration values, for DescribeConfigs and as defaults of topics.
+    pub layers: BrokerLayers,
 }

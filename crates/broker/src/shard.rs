@@ -72,7 +72,7 @@ impl Shard {
         recovered: Vec<moldau_storage::RecoveredLog>,
         now: Now,
     ) -> Shard {
-        let image = Image::default();
+        let image = Image::new(settings.cluster_id.clone());
         let control = (id.0 == 0).then(|| Control::new(&settings, rng.fork()));
         let mut shard = Shard {
             id,
@@ -92,15 +92,19 @@ impl Shard {
             settings,
         };
         shard.timers.set(Timer::Retention, Some(now.mono.after_ms(shard.settings.retention_check_ms.min(30_000))));
-        shard.timers.set(Timer::Checkpoint, Some(now.mono.after_ms(shard.settings.checkpoint_ms)));
         shard
     }
 
     /// Takes in one input and runs until nothing is left to do; what is to be done outside is added to `effects`.
     pub fn step(&mut self, now: Now, input: Input, effects: &mut Vec<Effect>) {
+        self.within(now, effects, |shard| shard.take(input));
+    }
+
+    /// Does something as one step: with the time, the work that follows, and the effects collected.
+    pub(crate) fn within(&mut self, now: Now, effects: &mut Vec<Effect>, what: impl FnOnce(&mut Shard)) {
         self.now = now;
         std::mem::swap(&mut self.effects, effects);
-        self.take(input);
+        what(self);
         while let Some(work) = self.queue.pop_front() {
             self.work(work);
         }
@@ -177,12 +181,16 @@ impl Shard {
                 self.tell(ShardId(0), Message::ImageApplied(offset));
             }
             Message::ImageApplied(offset) => crate::control::image_applied(self, from, offset),
+            Message::Registered => crate::partitions::registered(self),
+            Message::DirOffline { dir, fault } => crate::partitions::dir_offline(self, dir, &fault),
+            Message::Checkpoint(reports) => crate::checkpoints::report(self, reports),
+            Message::LastCheckpoint => crate::stop::last_report(self),
         }
     }
 
     fn disk_done(&mut self, op: OpId, done: Done) {
         if op.owner == SHARD_SLOT {
-            crate::partitions::shard_op_done(self, op.seq, done);
+            crate::checkpoints::shard_op_done(self, op.seq, done);
         } else {
             crate::partitions::log_op_done(self, op, done);
         }
@@ -200,7 +208,7 @@ impl Shard {
                 Timer::Log(slot) => crate::partitions::tick_log(self, slot),
                 Timer::Group(partition) => crate::groups::tick(self, partition),
                 Timer::Retention => crate::partitions::retention_pass(self),
-                Timer::Checkpoint => crate::partitions::checkpoint(self),
+                Timer::Checkpoint => crate::checkpoints::tick(self),
                 Timer::Controller => crate::control::tick(self),
             }
             while let Some(work) = self.queue.pop_front() {

@@ -9,7 +9,7 @@ use std::net::IpAddr;
 
 use bytes::Bytes;
 use moldau_base::disk::{Done, Op, OpId, Path};
-use moldau_base::{NodeId, Uuid};
+use moldau_base::NodeId;
 use moldau_wire::Frame;
 
 use crate::message::Message;
@@ -159,8 +159,10 @@ pub enum Trace {
     /// Shard 0: the broker is registered and its image is current; clients can be served.
     Ready {
         /// The cluster it belongs to.
-        cluster_id: Uuid,
+        cluster_id: String,
     },
+    /// The shard has flushed everything after [`crate::Shard::stop`]; shard 0 has also written all checkpoints.
+    Stopped,
     /// A log directory or a partition had to be taken out of service.
     Offline {
         /// The directory or partition directory.

@@ -1,0 +1,147 @@
+//! The offset checkpoints of the log directories: up to where each log is flushed (recovery reads from there), where it starts,
+//! and its high watermark. Files belong to directories and logs to shards, so every shard reports what changed to shard 0,
+//! which writes the files, at most once a second.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use moldau_base::disk::{DirId, Done, Op, Path};
+use moldau_storage::names::{HIGH_WATERMARK_CHECKPOINT, LOG_START_CHECKPOINT, RECOVERY_POINT_CHECKPOINT};
+
+use crate::Shard;
+use crate::message::Message;
+use crate::partitions::{log_of, shard_op};
+use crate::timers::Timer;
+use crate::waist::{ShardId, Trace};
+
+/// Time between a change and the files that hold it, in milliseconds.
+const DELAY_MS: i64 = 1_000;
+
+/// What is written down of one log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Marks {
+    recovery_point: i64,
+    start: i64,
+    high_watermark: i64,
+}
+
+/// A log's directory entry with its marks; none for a log that is gone.
+pub type Report = (DirId, String, Option<Marks>);
+
+/// What a shard has to report and, in shard 0, what all have reported.
+#[derive(Debug, Default)]
+pub(crate) struct Checkpoints {
+    changed: BTreeMap<(DirId, String), Option<Marks>>,
+    known: BTreeMap<DirId, BTreeMap<String, Marks>>,
+    /// Directories whose files are behind.
+    behind: std::collections::BTreeSet<DirId>,
+    /// Files being written, and how often the write of each has to be waited for.
+    writing: BTreeMap<u32, DirId>,
+    timer_set: bool,
+}
+
+/// A log has flushed: its recovery point moves.
+pub(crate) fn flushed(shard: &mut Shard, number: u32) {
+    note(shard, number);
+    write_soon(shard);
+    crate::stop::flushed(shard, number);
+}
+
+fn note(shard: &mut Shard, number: u32) {
+    let Some((log, replica)) = log_of(&mut shard.partitions, number) else { return };
+    let marks = Marks {
+        recovery_point: log.flushed_offset(),
+        start: log.start_offset(),
+        high_watermark: replica.high_watermark(),
+    };
+    let key = (log.dir(), log.name().to_owned());
+    shard.partitions.checkpoints().changed.insert(key, Some(marks));
+}
+
+/// A log is gone.
+pub(crate) fn gone(shard: &mut Shard, dir: DirId, name: &str) {
+    shard.partitions.checkpoints().changed.insert((dir, name.to_owned()), None);
+    write_soon(shard);
+}
+
+/// Something changed that shall be written down.
+pub(crate) fn write_soon(shard: &mut Shard) {
+    if !std::mem::replace(&mut shard.partitions.checkpoints().timer_set, true) {
+        let at = shard.now.mono.after_ms(DELAY_MS);
+        shard.timers.set(Timer::Checkpoint, Some(at));
+    }
+}
+
+/// Reports what changed in this shard's logs.
+pub(crate) fn tick(shard: &mut Shard) {
+    shard.partitions.checkpoints().timer_set = false;
+    let reports = take_reports(shard);
+    shard.tell(ShardId(0), Message::Checkpoint(reports));
+}
+
+pub(crate) fn take_reports(shard: &mut Shard) -> Vec<Report> {
+    let changed = std::mem::take(&mut shard.partitions.checkpoints().changed);
+    changed.into_iter().map(|((dir, name), marks)| (dir, name, marks)).collect()
+}
+
+/// Notes every log, for the last report before a stop.
+pub(crate) fn note_all(shard: &mut Shard) {
+    for number in shard.partitions.numbers() {
+        note(shard, number);
+    }
+}
+
+/// Shard 0: takes in a report and writes the files that it changes.
+pub(crate) fn report(shard: &mut Shard, reports: Vec<Report>) {
+    let checkpoints = shard.partitions.checkpoints();
+    for (dir, name, marks) in reports {
+        let known = checkpoints.known.entry(dir).or_default();
+        match marks {
+            Some(marks) => known.insert(name, marks),
+            None => known.remove(&name),
+        };
+        checkpoints.behind.insert(dir);
+    }
+    write(shard);
+}
+
+fn write(shard: &mut Shard) {
+    let checkpoints = shard.partitions.checkpoints();
+    let writing: Vec<DirId> = checkpoints.writing.values().copied().collect();
+    let dirs: Vec<DirId> = checkpoints.behind.iter().copied().filter(|dir| !writing.contains(dir)).collect();
+    for dir in dirs {
+        let checkpoints = shard.partitions.checkpoints();
+        checkpoints.behind.remove(&dir);
+        let known = checkpoints.known.get(&dir);
+        let file = |mark: fn(&Marks) -> i64| {
+            let entries = known.into_iter().flatten().map(|(name, marks)| (name.as_str(), mark(marks)));
+            Bytes::from(moldau_storage::encode_offsets(entries))
+        };
+        let files = [
+            (RECOVERY_POINT_CHECKPOINT, file(|marks| marks.recovery_point)),
+            (LOG_START_CHECKPOINT, file(|marks| marks.start)),
+            (HIGH_WATERMARK_CHECKPOINT, file(|marks| marks.high_watermark)),
+        ];
+        for (name, data) in files {
+            let seq = shard_op(shard, Op::Replace { path: Path::new(dir, name), data });
+            shard.partitions.checkpoints().writing.insert(seq, dir);
+        }
+    }
+}
+
+/// Shard 0: all that was reported is written.
+pub(crate) fn is_written(shard: &mut Shard) -> bool {
+    let checkpoints = shard.partitions.checkpoints();
+    checkpoints.writing.is_empty() && checkpoints.behind.is_empty()
+}
+
+/// An operation of the shard itself has ended.
+pub(crate) fn shard_op_done(shard: &mut Shard, seq: u32, done: Done) {
+    let Some(dir) = shard.partitions.checkpoints().writing.remove(&seq) else { return };
+    if let Done::Failed(fault) = done {
+        // Recovery then reads from an older point; nothing is lost, and the next flush tries again.
+        shard.trace(Trace::Warning(format!("log directory {}: a checkpoint could not be written: {fault}", dir.0)));
+    }
+    write(shard);
+    crate::stop::checkpoint_written(shard);
+}

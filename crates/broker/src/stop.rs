@@ -1,0 +1,101 @@
+//! A clean stop: every log is flushed, every shard reports its last marks, shard 0 writes the checkpoints. The host takes no
+//! requests any more by then and marks the log directories clean when all shards have said that they stopped.
+
+use std::collections::BTreeSet;
+
+use crate::Shard;
+use crate::checkpoints;
+use crate::message::Message;
+use crate::partitions::{log_of, settle};
+use crate::waist::{Effect, ShardId, Trace};
+
+/// What a stop still waits for.
+#[derive(Debug)]
+pub(crate) struct Stopping {
+    /// Logs that are being flushed.
+    flushing: BTreeSet<u32>,
+    /// Shard 0: shards that have not reported their last marks.
+    reporting: usize,
+    reported: bool,
+    stopped: bool,
+}
+
+impl Shard {
+    /// Flushes everything; [`Trace::Stopped`] tells the end.
+    pub fn stop(&mut self, now: moldau_base::Now, effects: &mut Vec<Effect>) {
+        self.within(now, effects, |shard| {
+            let stopping = Stopping {
+                flushing: BTreeSet::new(),
+                reporting: usize::from(shard.settings.shards),
+                reported: false,
+                stopped: false,
+            };
+            shard.partitions.stopping.get_or_insert(stopping);
+            for number in shard.partitions.numbers() {
+                flush(shard, number);
+            }
+            report_if_flushed(shard);
+        });
+    }
+}
+
+fn flush(shard: &mut Shard, number: u32) {
+    let now = shard.now;
+    let Some((log, replica)) = log_of(&mut shard.partitions, number) else { return };
+    let mut producers = || replica.producers().entries().collect();
+    let waits = log.flush(now, &mut producers);
+    if let Some(stopping) = shard.partitions.stopping.as_mut().filter(|_| waits) {
+        stopping.flushing.insert(number);
+    }
+    settle(shard, number);
+}
+
+/// A log has flushed, or cannot.
+pub(crate) fn flushed(shard: &mut Shard, number: u32) {
+    let Some(stopping) = shard.partitions.stopping.as_mut() else { return };
+    if stopping.flushing.remove(&number) {
+        // Something may have been appended while it flushed.
+        flush(shard, number);
+        report_if_flushed(shard);
+    }
+}
+
+fn report_if_flushed(shard: &mut Shard) {
+    let ready = shard.partitions.stopping.as_ref().is_some_and(|stop| stop.flushing.is_empty() && !stop.reported);
+    if !ready {
+        return;
+    }
+    if let Some(stopping) = shard.partitions.stopping.as_mut() {
+        stopping.reported = true;
+    }
+    checkpoints::note_all(shard);
+    let reports = checkpoints::take_reports(shard);
+    shard.tell(ShardId(0), Message::Checkpoint(reports));
+    shard.tell(ShardId(0), Message::LastCheckpoint);
+    if shard.id != ShardId(0) {
+        shard.trace(Trace::Stopped);
+    }
+}
+
+/// Shard 0: another shard, or this one, has reported for the last time.
+pub(crate) fn last_report(shard: &mut Shard) {
+    let shards = usize::from(shard.settings.shards);
+    let stopping = shard.partitions.stopping.get_or_insert(Stopping {
+        flushing: BTreeSet::new(),
+        reporting: shards,
+        reported: false,
+        stopped: false,
+    });
+    stopping.reporting -= 1;
+    checkpoint_written(shard);
+}
+
+/// Shard 0: a checkpoint is written; the last one ends the stop.
+pub(crate) fn checkpoint_written(shard: &mut Shard) {
+    let written = checkpoints::is_written(shard);
+    let Some(stopping) = shard.partitions.stopping.as_mut() else { return };
+    if shard.id == ShardId(0) && stopping.reporting == 0 && written && !stopping.stopped {
+        stopping.stopped = true;
+        shard.trace(Trace::Stopped);
+    }
+}
