@@ -71,10 +71,11 @@ impl Groups {
 /// Asks the coordinator of a group; `finish` gets its reply, or why there is none.
 pub(crate) fn ask(
     shard: &mut Shard,
+    group: &str,
     request: Request,
     finish: impl FnOnce(&mut Shard, Result<Reply, ErrorCode>) + 'static,
 ) {
-    let question = question(shard, request.group().unwrap_or_default(), request.clone());
+    let question = question(shard, group, request);
     shard.gather(vec![question], None, move |shard, answers| {
         let reply = match answers.into_iter().next().flatten() {
             Some(Answer::Group(reply)) => Ok(reply),

@@ -48,11 +48,11 @@ pub(crate) fn handle(shard: &mut Shard, context: Context, request: Request) {
 
 fn producer(entry: &ProducerEntry) -> response::Producer {
     response::Producer {
-        producer_id: entry.producer_id.0,
+        producer_id: entry.producer_id,
         producer_epoch: i32::from(entry.epoch),
-        last_sequence: entry.last_sequence,
-        last_timestamp: entry.timestamp_ms,
-        coordinator_epoch: entry.coordinator_epoch,
-        current_txn_start_offset: entry.current_txn_first_offset.unwrap_or(-1),
+        last_sequence: entry.last_sequence.unwrap_or(-1),
+        last_timestamp: entry.timestamp,
+        coordinator_epoch: entry.coordinator_epoch.unwrap_or(-1),
+        current_txn_start_offset: entry.txn_first_offset.unwrap_or(-1),
     }
 }

@@ -10,13 +10,14 @@ use crate::connections::Context;
 
 /// Passes the member to its coordinator.
 pub(crate) fn handle(shard: &mut Shard, context: Context, request: Request) {
+    let group = request.group_id;
     let heartbeat = ToGroup::Heartbeat(Heartbeat {
-        group: request.group_id,
+        group: group.clone(),
         generation: request.generation_id,
         member_id: request.member_id,
         group_instance_id: request.group_instance_id,
     });
-    crate::groups::ask(shard, heartbeat, move |shard, reply| {
+    crate::groups::ask(shard, &group, heartbeat, move |shard, reply| {
         let error_code = match reply {
             Ok(Reply::Heartbeat(code)) | Err(code) => code,
             Ok(_) => ErrorCode::UNKNOWN_SERVER_ERROR,

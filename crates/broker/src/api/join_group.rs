@@ -16,8 +16,9 @@ pub(crate) fn handle(shard: &mut Shard, context: Context, request: Request) {
         metadata: protocol.metadata,
     };
     let member_id = request.member_id.clone();
+    let group = request.group_id;
     let join = ToGroup::Join(Join {
-        group: request.group_id,
+        group: group.clone(),
         session_timeout_ms: request.session_timeout_ms,
         rebalance_timeout_ms: if context.version >= 1 { request.rebalance_timeout_ms } else { -1 },
         member_id: request.member_id,
@@ -29,7 +30,7 @@ pub(crate) fn handle(shard: &mut Shard, context: Context, request: Request) {
         knows_member_id_required: context.version >= 4,
         knows_skip_assignment: context.version >= 9,
     });
-    crate::groups::ask(shard, join, move |shard, reply| {
+    crate::groups::ask(shard, &group, join, move |shard, reply| {
         let reply = match reply {
             Ok(Reply::Join(reply)) => reply,
             Ok(_) => JoinReply::refused(member_id, ErrorCode::UNKNOWN_SERVER_ERROR),

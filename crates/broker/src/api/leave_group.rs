@@ -21,8 +21,9 @@ pub(crate) fn handle(shard: &mut Shard, context: Context, request: Request) {
             })
             .collect(),
     };
-    let leave = ToGroup::Leave(Leave { group: request.group_id, members });
-    crate::groups::ask(shard, leave, move |shard, reply| {
+    let group = request.group_id;
+    let leave = ToGroup::Leave(Leave { group: group.clone(), members });
+    crate::groups::ask(shard, &group, leave, move |shard, reply| {
         let reply = match reply {
             Ok(Reply::Leave(reply)) => reply,
             Ok(_) => LeaveReply { error: ErrorCode::UNKNOWN_SERVER_ERROR, members: Vec::new() },

@@ -181,6 +181,8 @@ pub(crate) fn resolve(image: &Image, name: &str, id: Uuid, index: i32) -> Result
     find_partition(find_topic(image, name, id)?, index)
 }
 
+pub(crate) use describe_configs::layers;
+
 /// A string of the metadata as the wire has it.
 pub(crate) fn text(text: &str) -> ByteString {
     ByteString::from(text)

@@ -22,8 +22,9 @@ pub(crate) fn handle(shard: &mut Shard, context: Context, request: Request) {
     if topics.is_empty() {
         return reply(shard, context, skeleton);
     }
+    let group = request.group_id;
     let commit = ToGroup::OffsetCommit(OffsetCommit {
-        group: request.group_id,
+        group: group.clone(),
         generation: request.generation_id_or_member_epoch,
         member_id: request.member_id,
         group_instance_id: request.group_instance_id,
@@ -31,7 +32,7 @@ pub(crate) fn handle(shard: &mut Shard, context: Context, request: Request) {
         knows_group_id_not_found: context.version >= 9,
         topics,
     });
-    crate::groups::ask(shard, commit, move |shard, answer| {
+    crate::groups::ask(shard, &group, commit, move |shard, answer| {
         fill(&mut skeleton, answer);
         reply(shard, context, skeleton);
     });

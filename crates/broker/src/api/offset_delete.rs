@@ -15,8 +15,9 @@ pub(crate) fn handle(shard: &mut Shard, context: Context, request: Request) {
         .into_iter()
         .map(|topic| (topic.name, topic.partitions.iter().map(|partition| partition.partition_index).collect()))
         .collect();
-    let delete = ToGroup::OffsetDelete(OffsetDelete { group: request.group_id, topics });
-    crate::groups::ask(shard, delete, move |shard, reply| {
+    let group = request.group_id;
+    let delete = ToGroup::OffsetDelete(OffsetDelete { group: group.clone(), topics });
+    crate::groups::ask(shard, &group, delete, move |shard, reply| {
         let reply = match reply {
             Ok(Reply::OffsetDelete(reply)) => reply,
             Ok(_) => OffsetDeleteReply { error: ErrorCode::UNKNOWN_SERVER_ERROR, topics: Vec::new() },

@@ -10,8 +10,9 @@ use crate::connections::Context;
 
 /// Passes the member to its coordinator.
 pub(crate) fn handle(shard: &mut Shard, context: Context, request: Request) {
+    let group = request.group_id;
     let sync = ToGroup::Sync(Sync {
-        group: request.group_id,
+        group: group.clone(),
         generation: request.generation_id,
         member_id: request.member_id,
         group_instance_id: request.group_instance_id,
@@ -19,7 +20,7 @@ pub(crate) fn handle(shard: &mut Shard, context: Context, request: Request) {
         protocol: request.protocol_name,
         assignments: request.assignments.into_iter().map(|to| (to.member_id, to.assignment)).collect(),
     });
-    crate::groups::ask(shard, sync, move |shard, reply| {
+    crate::groups::ask(shard, &group, sync, move |shard, reply| {
         let reply = match reply {
             Ok(Reply::Sync(reply)) => reply,
             Ok(_) => SyncReply::refused(ErrorCode::UNKNOWN_SERVER_ERROR),
