@@ -140,7 +140,10 @@ pub(crate) fn shard_op_done(shard: &mut Shard, seq: u32, done: Done) {
     let Some(dir) = shard.partitions.checkpoints().writing.remove(&seq) else { return };
     if let Done::Failed(fault) = done {
         // Recovery then reads from an older point; nothing is lost, and the next flush tries again.
-        shard.trace(Trace::Warning(format!("log directory {}: a checkpoint could not be written: {fault}", dir.0)));
+        shard.trace(Trace::Warning(format!(
+            "log directory {}: a checkpoint could not be written: {fault}",
+            dir.0
+        )));
     }
     write(shard);
     crate::stop::checkpoint_written(shard);

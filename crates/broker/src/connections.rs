@@ -88,13 +88,8 @@ impl Connections {
     }
 
     /// Number of open connections.
-    pub fn len(&self) -> usize {
+    pub fn count(&self) -> usize {
         self.open.len()
-    }
-
-    /// True when nobody is connected.
-    pub fn is_empty(&self) -> bool {
-        self.open.is_empty()
     }
 
     /// A frame has arrived.

@@ -8,6 +8,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use moldau_base::{BrokerEpoch, Rng, Uuid};
 use moldau_controller::{
     Controller, Decision, Delta, Image, ProducerIdBlock, Record, Refusal, RegisterBroker, Reply, Request,
@@ -90,7 +91,8 @@ impl Control {
 pub(crate) fn request(shard: &mut Shard, to: Return, request: Request) {
     let full = shard.control.as_ref().is_none_or(|control| control.waiting.len() >= WAITING_REQUESTS);
     if full {
-        let refusal = Refusal::new(ErrorCode::THROTTLING_QUOTA_EXCEEDED, "too many metadata changes are waiting");
+        let refusal =
+            Refusal::new(ErrorCode::THROTTLING_QUOTA_EXCEEDED, "too many metadata changes are waiting");
         return shard.answer(to, Answer::Controller(Err(refusal)));
     }
     enqueue(shard, Origin::Client(to), request);
@@ -117,10 +119,10 @@ fn hand_out_ids(shard: &mut Shard) {
         control.ids_wanted.pop_front();
     }
     let need_more = !control.ids_wanted.is_empty() && !control.is_allocating();
-    let allocate = control.epoch.filter(|_| need_more).map(|epoch| Request::AllocateProducerIds {
-        broker: shard.settings.node_id,
-        epoch,
-    });
+    let allocate = control
+        .epoch
+        .filter(|_| need_more)
+        .map(|epoch| Request::AllocateProducerIds { broker: shard.settings.node_id, epoch });
     for (to, id) in given {
         shard.answer(to, Answer::ProducerId(Ok(id)));
     }
@@ -161,10 +163,18 @@ fn propose_next(shard: &mut Shard) {
                 confirm_at(shard, offset, origin, reply);
             }
             Ok(Decision { records, reply }) => {
+                let encoded: Result<Vec<Bytes>, _> = records.iter().map(Record::encode).collect();
+                let records = match encoded {
+                    Ok(records) => records,
+                    Err(error) => {
+                        let why = format!("cannot be written down: {error}");
+                        refuse(shard, origin, Refusal::new(ErrorCode::INVALID_REQUEST, why));
+                        continue;
+                    }
+                };
                 let proposal = control.next_proposal;
                 control.next_proposal += 1;
                 control.under_way = Some(UnderWay { proposal, origin, reply });
-                let records = records.iter().map(Record::encode).collect();
                 shard.effect(Effect::Send(ToPeer::Propose { proposal, records }));
             }
         }
@@ -219,7 +229,9 @@ fn done(shard: &mut Shard, origin: Origin, reply: Reply) {
 fn refuse(shard: &mut Shard, origin: Origin, refusal: Refusal) {
     match origin {
         Origin::Client(to) => shard.answer(to, Answer::Controller(Err(refusal))),
-        Origin::Registration => shard.trace(Trace::Warning(format!("the registration was refused: {refusal}"))),
+        Origin::Registration => {
+            shard.trace(Trace::Warning(format!("the registration was refused: {refusal}")))
+        }
         Origin::Bootstrap => shard.trace(Trace::Warning(format!("the features were refused: {refusal}"))),
         Origin::ProducerIds => {
             let waiting = shard.control.as_mut().map(|control| std::mem::take(&mut control.ids_wanted));
@@ -248,8 +260,8 @@ pub(crate) fn peer(shard: &mut Shard, news: FromPeer) {
         }
         FromPeer::Refused { proposal, reason } => {
             let control = shard.control.as_mut();
-            let ours =
-                control.and_then(|control| control.under_way.take_if(|under_way| under_way.proposal == proposal));
+            let ours = control
+                .and_then(|control| control.under_way.take_if(|under_way| under_way.proposal == proposal));
             if let Some(UnderWay { origin, .. }) = ours {
                 refuse(shard, origin, Refusal::new(ErrorCode::NOT_CONTROLLER, reason));
             }
@@ -268,30 +280,27 @@ pub(crate) fn peer(shard: &mut Shard, news: FromPeer) {
 }
 
 /// Records that every replica of the metadata log will have: the image moves on.
-fn committed(shard: &mut Shard, offset: i64, records: Vec<bytes::Bytes>, snapshot: bool) {
+fn committed(shard: &mut Shard, offset: i64, records: Vec<Bytes>, snapshot: bool) {
     let Some(control) = shard.control.as_mut() else { return };
     let before = control.controller.image().clone();
     let mut last = offset - 1;
+    let mut problems = Vec::new();
     for bytes in records {
         if !snapshot {
             last += 1;
         }
-        let record = match Record::decode(bytes) {
-            Ok(record) => record,
-            Err(error) => {
-                shard.trace(Trace::Warning(format!("metadata record {last} is not understood: {error}")));
-                continue;
-            }
-        };
-        if let Err(misfit) = control.controller.apply(last.max(0), &record) {
-            shard.trace(Trace::Warning(format!("metadata record {last} does not fit: {misfit}")));
-            continue;
+        let applied = Record::decode(bytes).map_err(|error| error.to_string()).and_then(|record| {
+            control.controller.apply(last.max(0), &record).map_err(|misfit| misfit.to_string())
+        });
+        if let Err(problem) = applied {
+            problems.push(format!("metadata record {last}: {problem}"));
         }
     }
     let last = if snapshot { offset } else { last };
     let image = control.controller.image().clone();
     let delta = Delta::between(&before, &image);
     publish(shard, Arc::new(Update { offset: last, image, delta }));
+    problems.into_iter().for_each(|problem| shard.trace(Trace::Warning(problem)));
 }
 
 /// Gives every shard the image.

@@ -65,12 +65,7 @@ impl Gathers {
     }
 
     /// Number of requests in work.
-    pub fn len(&self) -> usize {
+    pub fn count(&self) -> usize {
         self.open.len()
-    }
-
-    /// True when nothing is in work.
-    pub fn is_empty(&self) -> bool {
-        self.open.is_empty()
     }
 }

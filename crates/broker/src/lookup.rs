@@ -64,7 +64,8 @@ fn by_time(shard: &mut Shard, to: Return, search: ListOffsets) {
         Ok(found) => found,
         Err(code) => return shard.answer(to, Answer::Offset(Err(code))),
     };
-    let upto = if search.read_committed { slot.replica.last_stable_offset() } else { slot.replica.high_watermark() };
+    let upto =
+        if search.read_committed { slot.replica.last_stable_offset() } else { slot.replica.high_watermark() };
     let (wanted, read) = match search.timestamp {
         MAX_TIMESTAMP => (Wanted::Newest, slot.log.max_timestamp(cache, upto)),
         time => (Wanted::From(time), slot.log.find_timestamp(cache, time, upto)),
@@ -101,7 +102,9 @@ fn search_batch(bytes: &Bytes, wanted: Wanted) -> Result<Option<(i64, i64)>, Err
     for record in batch.records(DECOMPRESSED_LIMIT).map_err(corrupt)? {
         let record = record.map_err(corrupt)?;
         match wanted {
-            Wanted::From(time) if record.timestamp >= time => return Ok(Some((record.offset, record.timestamp))),
+            Wanted::From(time) if record.timestamp >= time => {
+                return Ok(Some((record.offset, record.timestamp)));
+            }
             Wanted::From(_) => {}
             Wanted::Newest if newest.is_none_or(|(_, timestamp)| record.timestamp > timestamp) => {
                 newest = Some((record.offset, record.timestamp));

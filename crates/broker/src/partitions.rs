@@ -6,11 +6,13 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use moldau_base::config::{TimestampType, TopicConfig};
-use moldau_base::disk::{DirId, Done, OpId, Op, Ops, Path};
+use moldau_base::disk::{DirId, Done, Op, OpId, Ops, Path};
 use moldau_base::producer::ProducerEntry;
 use moldau_base::{LeaderEpoch, Now, TopicPartition, Uuid};
 use moldau_batch::Batch;
-use moldau_partition::{Acks, Effect, Input, Leadership, LogState, Partition, Producers, Token as CoreToken, View};
+use moldau_partition::{
+    Acks, Effect, Input, Leadership, LogState, Partition, Producers, Token as CoreToken, View,
+};
 use moldau_storage::{FileIds, IndexCache, Log, LogConfig, Read, ReadId, ReadRequest, RecoveredLog, State};
 use moldau_wire::{ErrorCode, FileRange};
 
@@ -80,7 +82,6 @@ pub(crate) enum Token {
 
 /// All partitions of a shard.
 pub(crate) struct Partitions {
-    shard: ShardId,
     dirs: u16,
     slots: BTreeMap<u32, Slot>,
     by_id: BTreeMap<TopicPartition, u32>,
@@ -102,7 +103,6 @@ pub(crate) struct Partitions {
 impl Partitions {
     pub(crate) fn new(shard: ShardId, settings: &Settings, found: Vec<RecoveredLog>) -> Partitions {
         Partitions {
-            shard,
             dirs: u16::try_from(settings.log_dirs.len()).unwrap_or(1),
             slots: BTreeMap::new(),
             by_id: BTreeMap::new(),
@@ -249,7 +249,11 @@ fn topic_config(shard: &Shard, topic: &str) -> TopicConfig {
 
 fn follow_configs(shard: &mut Shard) {
     let update = shard.cluster.clone();
-    let everything = update.delta.configs.iter().any(|resource| !matches!(resource, moldau_controller::Resource::Topic(_)));
+    let everything = update
+        .delta
+        .configs
+        .iter()
+        .any(|resource| !matches!(resource, moldau_controller::Resource::Topic(_)));
     for resource in &update.delta.configs {
         if let moldau_controller::Resource::Topic(name) = resource
             && let Some(topic) = update.image.topic_named(name)
@@ -273,7 +277,10 @@ fn follow_configs(shard: &mut Shard) {
 
 fn set_config(shard: &mut Shard, id: TopicPartition, config: &TopicConfig) {
     let now = shard.now;
-    let Some(slot) = shard.partitions.by_id.get(&id).and_then(|slot| shard.partitions.slots.get_mut(slot)) else { return };
+    let Some(slot) = shard.partitions.by_id.get(&id).and_then(|slot| shard.partitions.slots.get_mut(slot))
+    else {
+        return;
+    };
     slot.config = config.clone();
     slot.log.set_config(log_config(config));
     let min_isr = config.min_insync_replicas as usize;
@@ -322,7 +329,11 @@ fn open(shard: &mut Shard, id: TopicPartition, topic: &str) -> u32 {
                 producers.apply(&header, None, now.mono);
             }
             let high_watermark = found.high_watermark;
-            (found.into_log(number, &mut partitions.files, id.topic, log_config(&config)), high_watermark, producers)
+            (
+                found.into_log(number, &mut partitions.files, id.topic, log_config(&config)),
+                high_watermark,
+                producers,
+            )
         }
         None => {
             let dir = partitions.roomiest_dir();
@@ -333,7 +344,8 @@ fn open(shard: &mut Shard, id: TopicPartition, topic: &str) -> u32 {
     };
     let state = LogState { start_offset: log.start_offset(), end_offset: log.end_offset(), high_watermark };
     let replica = Partition::new(me, state, producers);
-    let slot = Slot { slot: number, id, log, replica, config, reading: BTreeMap::new(), waits: BTreeMap::new() };
+    let slot =
+        Slot { slot: number, id, log, replica, config, reading: BTreeMap::new(), waits: BTreeMap::new() };
     partitions.slots.insert(number, slot);
     partitions.by_id.insert(id, number);
     number
@@ -350,10 +362,9 @@ fn lead(shard: &mut Shard, number: u32, partition: &moldau_controller::Partition
             isr: partition.isr.clone().into(),
             min_isr: slot.config.min_insync_replicas as usize,
         }),
-        false => Input::Stop {
-            epoch: Some(partition.leader_epoch),
-            refusal: moldau_partition::Refusal::NotLeader,
-        },
+        false => {
+            Input::Stop { epoch: Some(partition.leader_epoch), refusal: moldau_partition::Refusal::NotLeader }
+        }
     };
     let mut effects = Vec::new();
     slot.replica.step(now, input, &mut effects);
@@ -387,12 +398,17 @@ pub(crate) fn registered(shard: &mut Shard) {
         let number = partitions.next_slot;
         partitions.next_slot += 1;
         let name = found.name().to_owned();
-        let state = LogState { start_offset: found.start_offset(), end_offset: found.end_offset(), high_watermark: 0 };
+        let state = LogState {
+            start_offset: found.start_offset(),
+            end_offset: found.end_offset(),
+            high_watermark: 0,
+        };
         let config = TopicConfig::default();
         let mut log = found.into_log(number, &mut partitions.files, topic, log_config(&config));
         log.delete();
         let replica = Partition::new(shard.settings.node_id, state, Producers::default());
-        let slot = Slot { slot: number, id, log, replica, config, reading: BTreeMap::new(), waits: BTreeMap::new() };
+        let slot =
+            Slot { slot: number, id, log, replica, config, reading: BTreeMap::new(), waits: BTreeMap::new() };
         partitions.slots.insert(number, slot);
         shard.trace(Trace::Info(format!("removing {name}: its topic was deleted")));
         drain(shard, number);
@@ -438,7 +454,11 @@ fn check(slot: &Slot, now: Now, batches: &[Batch]) -> Result<Option<i64>, Refusa
     for batch in batches {
         let header = batch.header();
         if batch.bytes().len() > config.max_message_bytes as usize {
-            let why = format!("the batch has {} bytes, max.message.bytes is {}", batch.bytes().len(), config.max_message_bytes);
+            let why = format!(
+                "the batch has {} bytes, max.message.bytes is {}",
+                batch.bytes().len(),
+                config.max_message_bytes
+            );
             return Err(Refusal { code: ErrorCode::MESSAGE_TOO_LARGE, message: Some(why), batch: None });
         }
         if header.attributes.is_transactional() {
@@ -487,7 +507,14 @@ pub(crate) fn append_own(shard: &mut Shard, id: TopicPartition, owner: Token, re
     }
 }
 
-fn append(shard: &mut Shard, number: u32, owner: Token, acks: Acks, batches: Vec<Batch>, append_time: Option<i64>) {
+fn append(
+    shard: &mut Shard,
+    number: u32,
+    owner: Token,
+    acks: Acks,
+    batches: Vec<Batch>,
+    append_time: Option<i64>,
+) {
     let now = shard.now;
     let partitions = &mut shard.partitions;
     let token = match acks {
@@ -503,7 +530,9 @@ fn append(shard: &mut Shard, number: u32, owner: Token, acks: Acks, batches: Vec
             let Slot { log, replica, .. } = slot;
             let mut producers = || replica.producers().entries().collect();
             match log.append(now, *epoch, *append_time, &batches, &mut producers) {
-                Ok(appended) => assert_eq!(appended.base_offset, *base_offset, "core and log agree on the next offset"),
+                Ok(appended) => {
+                    assert_eq!(appended.base_offset, *base_offset, "core and log agree on the next offset")
+                }
                 Err(error) => first_offset = Some(Err(error)),
             }
             first_offset.get_or_insert(Ok(*base_offset));
@@ -562,12 +591,15 @@ pub(crate) fn fetch(shard: &mut Shard, to: Return, fetch: Fetch) {
     }
     let read = match fetch.offset >= bounds.upto {
         true => Read::Empty,
-        false => slot.log.read(cache, ReadRequest {
-            offset: fetch.offset,
-            max_bytes: fetch.max_bytes,
-            min_one_batch: true,
-            upto: bounds.upto,
-        }),
+        false => slot.log.read(
+            cache,
+            ReadRequest {
+                offset: fetch.offset,
+                max_bytes: fetch.max_bytes,
+                min_one_batch: true,
+                upto: bounds.upto,
+            },
+        ),
     };
     let number = slot.slot;
     read_or_wait(shard, number, read, Waiting::Fetch { to, fetch, bounds });
@@ -602,12 +634,12 @@ fn fetch_read(shard: &mut Shard, number: u32, to: Return, fetch: &Fetch, bounds:
         Read::Refused(refusal) => Fetched::error(code_of(&refusal)),
     };
     if fetch.wait && fetched.error.is_ok() {
-        wait(shard, number, to, bounds);
+        wait(shard, number, to, fetch.offset, bounds);
     }
     shard.answer(to, Answer::Fetched(fetched));
 }
 
-fn wait(shard: &mut Shard, number: u32, to: Return, bounds: Bounds) {
+fn wait(shard: &mut Shard, number: u32, to: Return, offset: i64, bounds: Bounds) {
     let now = shard.now;
     let partitions = &mut shard.partitions;
     let token = partitions.token(Token::Wait(to));
@@ -617,7 +649,11 @@ fn wait(shard: &mut Shard, number: u32, to: Return, bounds: Bounds) {
         slot.replica.step(now, Input::Cancel { token: before }, &mut Vec::new());
     }
     let mut effects = Vec::new();
-    slot.replica.step(now, Input::Wait { token, view: bounds.view, beyond: bounds.upto }, &mut effects);
+    slot.replica.step(
+        now,
+        Input::Wait { token, view: bounds.view, offset, beyond: bounds.upto },
+        &mut effects,
+    );
     carry_out(shard, number, effects);
 }
 
@@ -694,7 +730,8 @@ fn carry_out(shard: &mut Shard, number: u32, effects: Vec<Effect>) {
         match effect {
             Effect::Acknowledge { token, base_offset, append_time, log_start_offset } => {
                 if let Some(owner) = shard.partitions.tokens.remove(&token.0) {
-                    let done = Produced { base_offset, append_time_ms: append_time, log_start: log_start_offset };
+                    let done =
+                        Produced { base_offset, append_time_ms: append_time, log_start: log_start_offset };
                     shard.answer_append(owner, Ok(done));
                 }
             }
@@ -881,10 +918,6 @@ pub(crate) fn settle(shard: &mut Shard, number: u32) {
 impl Partitions {
     pub(crate) fn checkpoints(&mut self) -> &mut crate::checkpoints::Checkpoints {
         &mut self.checkpoints
-    }
-
-    pub(crate) fn shard(&self) -> ShardId {
-        self.shard
     }
 
     pub(crate) fn numbers(&self) -> Vec<u32> {

@@ -136,8 +136,7 @@ impl Sessions {
                 break id;
             }
         };
-        let mut session =
-            Session { epoch: 1, by_id, used: now, order: Vec::new(), entries: BTreeMap::new() };
+        let mut session = Session { epoch: 1, by_id, used: now, order: Vec::new(), entries: BTreeMap::new() };
         entries.iter().for_each(|entry| session.put(entry.clone()));
         self.open.insert(id, session);
         SessionRef::Full(id)
@@ -147,7 +146,8 @@ impl Sessions {
         if self.open.len() < self.slots {
             return true;
         }
-        let oldest = self.open.iter().min_by_key(|(_, session)| session.used).map(|(id, session)| (*id, session.used));
+        let oldest =
+            self.open.iter().min_by_key(|(_, session)| session.used).map(|(id, session)| (*id, session.used));
         match oldest {
             Some((id, used)) if used.after_ms(EVICTION_MS) <= now => self.open.remove(&id).is_some(),
             _ => false,

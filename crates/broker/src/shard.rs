@@ -91,7 +91,9 @@ impl Shard {
             effects: Vec::new(),
             settings,
         };
-        shard.timers.set(Timer::Retention, Some(now.mono.after_ms(shard.settings.retention_check_ms.min(30_000))));
+        shard
+            .timers
+            .set(Timer::Retention, Some(now.mono.after_ms(shard.settings.retention_check_ms.min(30_000))));
         shard
     }
 
@@ -120,10 +122,32 @@ impl Shard {
 
     /// Counters for the host to publish.
     pub fn metrics(&mut self) -> &Metrics {
-        self.metrics.connections = self.connections.len() as u64;
+        self.metrics.connections = self.connections.count() as u64;
         self.metrics.partitions = self.partitions.len() as u64;
-        self.metrics.requests_in_work = self.gathers.len() as u64;
+        self.metrics.requests_in_work = self.gathers.count() as u64;
         &self.metrics
+    }
+
+    /// The metadata that this shard acts on.
+    pub fn image(&self) -> &Image {
+        &self.cluster.image
+    }
+
+    /// Shard 0: the controller's metadata. For checks that a replay of the log gives the same.
+    pub fn controller_image(&self) -> Option<&Image> {
+        self.control.as_ref().map(Control::image)
+    }
+
+    /// The coordinators that have replayed their logs, by partition of `__consumer_offsets`. For the same checks.
+    pub fn coordinators(&self) -> impl Iterator<Item = (i32, &moldau_group::Coordinator)> {
+        self.groups.loaded()
+    }
+
+    /// The logs of this shard with the cores of their partitions. For the same checks.
+    pub fn logs(
+        &self,
+    ) -> impl Iterator<Item = (TopicPartition, &moldau_storage::Log, &moldau_partition::Partition)> {
+        self.partitions.slots().map(|slot| (slot.id, &slot.log, &slot.replica))
     }
 
     fn take(&mut self, input: Input) {
@@ -405,7 +429,11 @@ impl Shard {
 
 /// The shard of `shards` that owns a partition. Neighbouring partitions of a topic go to neighbouring shards.
 pub fn owner(partition: TopicPartition, shards: u16) -> ShardId {
-    let topic = partition.topic.0.iter().fold(0u32, |hash, byte| hash.wrapping_mul(31).wrapping_add(u32::from(*byte)));
+    let topic = partition
+        .topic
+        .0
+        .iter()
+        .fold(0u32, |hash, byte| hash.wrapping_mul(31).wrapping_add(u32::from(*byte)));
     let place = topic.wrapping_add(partition.partition.0 as u32) % u32::from(shards.max(1));
     ShardId(place as u16)
 }

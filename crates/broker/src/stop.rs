@@ -61,7 +61,8 @@ pub(crate) fn flushed(shard: &mut Shard, number: u32) {
 }
 
 fn report_if_flushed(shard: &mut Shard) {
-    let ready = shard.partitions.stopping.as_ref().is_some_and(|stop| stop.flushing.is_empty() && !stop.reported);
+    let ready =
+        shard.partitions.stopping.as_ref().is_some_and(|stop| stop.flushing.is_empty() && !stop.reported);
     if !ready {
         return;
     }

@@ -8,8 +8,8 @@
 use std::net::IpAddr;
 
 use bytes::Bytes;
-use moldau_base::disk::{Done, Op, OpId, Path};
 use moldau_base::NodeId;
+use moldau_base::disk::{Done, Op, OpId, Path};
 use moldau_wire::Frame;
 
 use crate::message::Message;

@@ -90,6 +90,12 @@ pub enum Input<'a> {
         /// Offset after the last stored record.
         end_offset: i64,
     },
+    /// The log ends here: what was appended behind could not be written, because the disk is full. Its producers are refused with
+    /// [`Refusal::Storage`] and their batches forgotten.
+    TakenBack {
+        /// The log's end.
+        end_offset: i64,
+    },
     /// A follower has stored everything below `end_offset`.
     ReplicaStored {
         /// The follower.

@@ -94,6 +94,7 @@ impl Partition {
                 self.stored_offset = self.stored_offset.max(end_offset);
                 self.advance(out);
             }
+            Input::TakenBack { end_offset } => self.take_back(end_offset, out),
             Input::ReplicaStored { node, end_offset } => {
                 if let Some(leader) = &mut self.leader {
                     leader.follower_stored(node, end_offset);
@@ -191,6 +192,19 @@ impl Partition {
             append_time: append_time.unwrap_or(-1),
         };
         self.producing.push(acks, pending);
+    }
+
+    fn take_back(&mut self, end_offset: i64, out: &mut Vec<Effect>) {
+        assert!(
+            self.high_watermark <= end_offset && end_offset <= self.end_offset,
+            "a log that ends at {} cannot be cut at {end_offset}",
+            self.end_offset
+        );
+        self.end_offset = end_offset;
+        self.stored_offset = self.stored_offset.min(end_offset);
+        self.producers.truncate(end_offset);
+        let refusal = Refusal::Storage;
+        out.extend(self.producing.drain_behind(end_offset).map(|token| Effect::Refuse { token, refusal }));
     }
 
     fn cut(&mut self, offset: i64, out: &mut Vec<Effect>) {

@@ -265,6 +265,19 @@ impl Producers {
         }
     }
 
+    /// The log was cut at `end`: forgets batches behind it, and producers of which nothing else is known.
+    pub fn truncate(&mut self, end: i64) {
+        self.by_id.retain(|_, producer| {
+            producer.recent.truncate(end);
+            if producer.txn_first_offset.is_some_and(|first| first >= end) {
+                producer.txn_first_offset = None;
+            }
+            producer.recent.last().is_some() || producer.coordinator_epoch.is_some()
+        });
+        self.open.retain(|first, _| *first < end);
+        self.ending.retain(|_, marker| *marker < end);
+    }
+
     /// Everything below `high_watermark` is replicated: transactions whose markers are there are over.
     pub fn replicated(&mut self, high_watermark: i64) {
         self.ending.retain(|_, &mut marker| marker >= high_watermark);

@@ -47,6 +47,17 @@ impl Producing {
         self.replicated.retain(|pending| pending.token != token);
     }
 
+    /// Those whose batches end behind `end`, in the order of the log; they are not left.
+    pub(crate) fn drain_behind(&mut self, end: i64) -> impl Iterator<Item = Token> {
+        let mut behind = Vec::new();
+        for queue in [&mut self.stored, &mut self.replicated] {
+            let at = queue.partition_point(|pending| pending.end_offset <= end);
+            behind.extend(queue.drain(at..));
+        }
+        behind.sort_by_key(|pending| pending.end_offset);
+        behind.into_iter().map(|pending| pending.token)
+    }
+
     /// Everyone, in the order of the log; none are left.
     pub(crate) fn drain(&mut self) -> impl Iterator<Item = Token> {
         let mut all: Vec<Pending> = self.stored.drain(..).chain(self.replicated.drain(..)).collect();

@@ -33,4 +33,4 @@ pub use recover::{
 };
 pub use scan::{Depth, Flaw, Scanned, Scanner};
 pub use segment::FileIds;
-pub use snapshot::{BadSnapshot, ProducerEntry, encode as encode_snapshot, parse as parse_snapshot};
+pub use snapshot::{BadSnapshot, encode as encode_snapshot, parse as parse_snapshot};

@@ -2,32 +2,12 @@
 //! (version 1, with a CRC-32C), so that a restart does not read the whole log (KIP-98).
 
 use bytes::{Buf, BufMut};
+use moldau_base::ProducerEntry;
 
 const VERSION: i16 = 1;
 const HEADER_BYTES: usize = 6;
 const COUNT_BYTES: usize = 4;
 const ENTRY_BYTES: usize = 46;
-
-/// The last batch of one producer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ProducerEntry {
-    /// The producer's id.
-    pub producer_id: i64,
-    /// Its epoch.
-    pub epoch: i16,
-    /// Sequence of its last record; -1 for none.
-    pub last_sequence: i32,
-    /// Offset of its last record.
-    pub last_offset: i64,
-    /// Last offset minus first offset of its last batch.
-    pub offset_delta: i32,
-    /// Greatest timestamp of its last batch, in milliseconds.
-    pub timestamp_ms: i64,
-    /// Epoch of the coordinator that wrote its last marker; -1 for none.
-    pub coordinator_epoch: i32,
-    /// First offset of its open transaction; -1 for none.
-    pub txn_first_offset: i64,
-}
 
 /// A snapshot that cannot be used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -50,12 +30,12 @@ pub fn encode(entries: &[ProducerEntry]) -> Vec<u8> {
     for entry in entries.iter().take(i32::MAX as usize) {
         body.put_i64(entry.producer_id);
         body.put_i16(entry.epoch);
-        body.put_i32(entry.last_sequence);
-        body.put_i64(entry.last_offset);
+        body.put_i32(entry.last_sequence.unwrap_or(-1));
+        body.put_i64(entry.last_offset.unwrap_or(-1));
         body.put_i32(entry.offset_delta);
-        body.put_i64(entry.timestamp_ms);
-        body.put_i32(entry.coordinator_epoch);
-        body.put_i64(entry.txn_first_offset);
+        body.put_i64(entry.timestamp);
+        body.put_i32(entry.coordinator_epoch.unwrap_or(-1));
+        body.put_i64(entry.txn_first_offset.unwrap_or(-1));
     }
     let mut bytes = Vec::with_capacity(HEADER_BYTES + body.len());
     bytes.put_i16(VERSION);
@@ -88,12 +68,12 @@ fn entry(mut bytes: &[u8]) -> ProducerEntry {
     ProducerEntry {
         producer_id: bytes.get_i64(),
         epoch: bytes.get_i16(),
-        last_sequence: bytes.get_i32(),
-        last_offset: bytes.get_i64(),
+        last_sequence: Some(bytes.get_i32()).filter(|sequence| *sequence >= 0),
+        last_offset: Some(bytes.get_i64()).filter(|offset| *offset >= 0),
         offset_delta: bytes.get_i32(),
-        timestamp_ms: bytes.get_i64(),
-        coordinator_epoch: bytes.get_i32(),
-        txn_first_offset: bytes.get_i64(),
+        timestamp: bytes.get_i64(),
+        coordinator_epoch: Some(bytes.get_i32()).filter(|epoch| *epoch >= 0),
+        txn_first_offset: Some(bytes.get_i64()).filter(|offset| *offset >= 0),
     }
 }
 
@@ -103,15 +83,17 @@ mod tests {
     use proptest::prelude::*;
 
     fn some_entry() -> impl Strategy<Value = ProducerEntry> {
-        (any::<(i64, i16, i32, i64)>(), any::<(i32, i64, i32, i64)>()).prop_map(|(a, b)| ProducerEntry {
-            producer_id: a.0,
-            epoch: a.1,
-            last_sequence: a.2,
-            last_offset: a.3,
-            offset_delta: b.0,
-            timestamp_ms: b.1,
-            coordinator_epoch: b.2,
-            txn_first_offset: b.3,
+        let at_least_0 = |known: Option<i64>| known.map(|number| number & i64::MAX);
+        let numbers = (any::<(i64, i16, i32, i64)>(), any::<[Option<i64>; 4]>());
+        numbers.prop_map(move |((producer_id, epoch, offset_delta, timestamp), known)| ProducerEntry {
+            producer_id,
+            epoch,
+            last_sequence: at_least_0(known[0]).map(|number| (number & 0x7fff_ffff) as i32),
+            last_offset: at_least_0(known[1]),
+            offset_delta,
+            timestamp,
+            coordinator_epoch: at_least_0(known[2]).map(|number| (number & 0x7fff_ffff) as i32),
+            txn_first_offset: at_least_0(known[3]),
         })
     }
 

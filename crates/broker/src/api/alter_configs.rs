@@ -19,7 +19,7 @@ pub(crate) fn handle(shard: &mut Shard, context: Context, request: Request) {
             let configs = resource
                 .configs
                 .iter()
-                .map(|config| (Arc::from(&*config.name), config.value.as_deref().map(Arc::from)))
+                .map(|config| (config.name.to_string(), config.value.as_deref().map(str::to_owned)))
                 .collect();
             (name_of(resource.resource_type, &resource.resource_name), configs)
         })

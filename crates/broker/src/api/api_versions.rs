@@ -9,7 +9,9 @@ use crate::connections::Context;
 
 /// Answers with every API that works. A client that does not say what it is, where the version asks for it, is refused.
 pub(crate) fn handle(shard: &mut Shard, context: Context, request: Request) {
-    if context.version >= 3 && !(is_name(&request.client_software_name) && is_name(&request.client_software_version)) {
+    if context.version >= 3
+        && !(is_name(&request.client_software_name) && is_name(&request.client_software_version))
+    {
         let response = Response { error_code: ErrorCode::INVALID_REQUEST, ..Response::default() };
         return shard.reply(context, AnyResponse::ApiVersions(response));
     }

@@ -32,7 +32,8 @@ pub(crate) fn handle(shard: &mut Shard, context: Context, request: Request) {
 }
 
 fn more(topic: &request::Topic) -> MorePartitions {
-    let brokers = |assignment: &request::Assignment| assignment.broker_ids.iter().copied().map(NodeId).collect();
+    let brokers =
+        |assignment: &request::Assignment| assignment.broker_ids.iter().copied().map(NodeId).collect();
     MorePartitions {
         name: Arc::from(&*topic.name),
         count: topic.count,

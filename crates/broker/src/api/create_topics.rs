@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use moldau_base::NodeId;
 use moldau_base::config;
-use moldau_controller::{CreateTopics, Mode, NewTopic, Refusal, Reply, Request as ToController, TopicCreated};
+use moldau_controller::{
+    CreateTopics, Mode, NewTopic, Refusal, Reply, Request as ToController, TopicCreated,
+};
 use moldau_wire::create_topics::{Request, Response, request, response};
 use moldau_wire::{ErrorCode, Response as AnyResponse};
 
@@ -34,7 +36,8 @@ fn new_topic(topic: &request::Topic) -> NewTopic {
     let assignment = |assignment: &request::Assignment| {
         (assignment.partition_index, assignment.broker_ids.iter().copied().map(NodeId).collect())
     };
-    let config = |config: &request::Config| (Arc::from(&*config.name), config.value.as_deref().map(Arc::from));
+    let config =
+        |config: &request::Config| (config.name.to_string(), config.value.as_deref().map(str::to_owned));
     NewTopic {
         name: Arc::from(&*topic.name),
         partitions: topic.num_partitions,

@@ -12,10 +12,14 @@ use crate::connections::Context;
 
 /// Passes the topics to the controller, unless deletion is disabled.
 pub(crate) fn handle(shard: &mut Shard, context: Context, request: Request) {
-    let named = request.topic_names.iter().map(|name| request::Topic { name: Some(name.clone()), ..Default::default() });
+    let named = request
+        .topic_names
+        .iter()
+        .map(|name| request::Topic { name: Some(name.clone()), ..Default::default() });
     let asked: Vec<request::Topic> = if context.version >= 6 { request.topics } else { named.collect() };
     if !shard.settings.delete_topics {
-        let code = if context.version < 3 { ErrorCode::INVALID_REQUEST } else { ErrorCode::TOPIC_DELETION_DISABLED };
+        let code =
+            if context.version < 3 { ErrorCode::INVALID_REQUEST } else { ErrorCode::TOPIC_DELETION_DISABLED };
         let refusal = Refusal::plain(code);
         let responses = asked.iter().map(|topic| refused(topic, &refusal)).collect();
         return reply(shard, context, responses);

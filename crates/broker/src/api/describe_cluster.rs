@@ -27,18 +27,20 @@ pub(crate) fn handle(shard: &mut Shard, context: Context, request: Request) {
         return shard.reply(context, AnyResponse::DescribeCluster(response));
     }
     let image = &shard.cluster.image;
-    let listener = shard.settings.listeners.get(usize::from(context.listener)).map(|listener| &*listener.name);
+    let listener =
+        shard.settings.listeners.get(usize::from(context.listener)).map(|listener| &*listener.name);
     let fenced_too = request.include_fenced_brokers;
-    let brokers = image.brokers().values().filter(|broker| fenced_too || broker.is_active()).filter_map(|broker| {
-        let endpoint = broker.listener(listener?)?;
-        Some(response::Broker {
-            broker_id: broker.id.0,
-            host: text(&endpoint.host),
-            port: i32::from(endpoint.port),
-            rack: broker.rack.as_deref().map(text),
-            is_fenced: broker.fenced,
-        })
-    });
+    let brokers =
+        image.brokers().values().filter(|broker| fenced_too || broker.is_active()).filter_map(|broker| {
+            let endpoint = broker.listener(listener?)?;
+            Some(response::Broker {
+                broker_id: broker.id.0,
+                host: text(&endpoint.host),
+                port: i32::from(endpoint.port),
+                rack: broker.rack.as_deref().map(text),
+                is_fenced: broker.fenced,
+            })
+        });
     let response = Response {
         endpoint_type: BROKERS,
         cluster_id: text(image.cluster_id()),

@@ -80,12 +80,17 @@ fn keys_of(shard: &Shard, layers: &BrokerLayers, resource: &request::Resource) -
         BROKER if name.parse() == Ok(shard.settings.node_id.0) => Ok(config::describe_broker(layers)),
         BROKER => {
             let why = match name.parse::<i32>() {
-                Ok(id) => format!("Unexpected broker id, expected {} or empty string, but received {id}", NodeId(shard.settings.node_id.0)),
+                Ok(id) => format!(
+                    "Unexpected broker id, expected {} or empty string, but received {id}",
+                    NodeId(shard.settings.node_id.0)
+                ),
                 Err(_) => format!("Broker id must be an integer, but it is: {name}"),
             };
             Err(Refusal::new(ErrorCode::INVALID_REQUEST, why))
         }
-        kind => Err(Refusal::new(ErrorCode::INVALID_REQUEST, format!("resource type {kind} has no configs here"))),
+        kind => {
+            Err(Refusal::new(ErrorCode::INVALID_REQUEST, format!("resource type {kind} has no configs here")))
+        }
     }
 }
 
@@ -104,7 +109,8 @@ fn entry(
         Ok(keys) => {
             let wanted = resource.configuration_keys.as_ref().filter(|keys| !keys.is_empty());
             let wanted: Option<BTreeSet<&str>> = wanted.map(|keys| keys.iter().map(|key| &**key).collect());
-            let keys = keys.into_iter().filter(|key| wanted.as_ref().is_none_or(|keys| keys.contains(key.def.name)));
+            let keys =
+                keys.into_iter().filter(|key| wanted.as_ref().is_none_or(|keys| keys.contains(key.def.name)));
             entry.configs = keys.map(|key| config_entry(key, synonyms, documentation)).collect();
         }
         Err(refusal) => {

@@ -17,14 +17,17 @@ pub(crate) fn handle(shard: &mut Shard, context: Context, request: Request) {
         let image = &shard.cluster.image;
         let partitions = topics.iter().filter_map(|topic| {
             let id = super::find_topic(image, &topic.topic, Uuid::ZERO).ok()?.id;
-            Some(topic.partitions.iter().map(move |index| TopicPartition { topic: id, partition: PartitionIndex(*index) }))
+            Some(
+                topic
+                    .partitions
+                    .iter()
+                    .map(move |index| TopicPartition { topic: id, partition: PartitionIndex(*index) }),
+            )
         });
         partitions.flatten().collect()
     });
-    let questions = shard
-        .all_shards()
-        .map(|owner| (owner, Ask::LogSizes { partitions: wanted.clone() }))
-        .collect();
+    let questions =
+        shard.all_shards().map(|owner| (owner, Ask::LogSizes { partitions: wanted.clone() })).collect();
     shard.gather(questions, super::patience(30_000), move |shard, answers| {
         let mut all = LogSizes::default();
         for answer in answers.into_iter().flatten() {

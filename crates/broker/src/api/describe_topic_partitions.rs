@@ -42,7 +42,9 @@ fn page(image: &Image, request: &Request) -> Response {
             continue;
         };
         let first = match &request.cursor {
-            Some(request::Cursor { topic_name, partition_index }) if &**topic_name == name => *partition_index,
+            Some(request::Cursor { topic_name, partition_index }) if &**topic_name == name => {
+                *partition_index
+            }
             _ => 0,
         };
         let (entry, next) = topic_entry(image, topic, first, room);

@@ -29,7 +29,11 @@ pub(crate) struct Fetches {
 impl Fetches {
     pub(crate) fn new(settings: &Settings, rng: Rng) -> Fetches {
         let slots = settings.fetch_sessions / u32::from(settings.shards.max(1));
-        Fetches { sessions: Sessions::new(slots.max(1) as usize, rng), in_work: BTreeMap::new(), by_conn: BTreeMap::new() }
+        Fetches {
+            sessions: Sessions::new(slots.max(1) as usize, rng),
+            in_work: BTreeMap::new(),
+            by_conn: BTreeMap::new(),
+        }
     }
 }
 
@@ -176,7 +180,12 @@ fn settle(shard: &mut Shard, id: u64) {
     if fetch.missing > 0 {
         return;
     }
-    let found: u64 = fetch.items.iter().filter_map(|item| item.fetched.as_ref()).map(|found| u64::from(found.bytes())).sum();
+    let found: u64 = fetch
+        .items
+        .iter()
+        .filter_map(|item| item.fetched.as_ref())
+        .map(|found| u64::from(found.bytes()))
+        .sum();
     let urgent = fetch.items.iter().any(|item| {
         item.fetched.as_ref().is_some_and(|fetched| fetched.error.is_err() || fetched.diverging.is_some())
     });
@@ -198,12 +207,19 @@ fn complete(shard: &mut Shard, id: u64) {
     shard.fetches.by_conn.remove(&fetch.context.conn);
     end_waits(shard, id, &fetch);
     cut_to_size(&mut fetch);
-    let bytes: u64 = fetch.items.iter().filter_map(|item| item.fetched.as_ref()).map(|found| u64::from(found.bytes())).sum();
+    let bytes: u64 = fetch
+        .items
+        .iter()
+        .filter_map(|item| item.fetched.as_ref())
+        .map(|found| u64::from(found.bytes()))
+        .sum();
     shard.metrics.bytes_out += bytes;
     let InWork { context, session, items, read_committed, .. } = fetch;
     let results: Vec<(Entry, Fetched)> = items
         .into_iter()
-        .map(|Item { entry, fetched }| (entry, fetched.unwrap_or_else(|| Fetched::error(ErrorCode::REQUEST_TIMED_OUT))))
+        .map(|Item { entry, fetched }| {
+            (entry, fetched.unwrap_or_else(|| Fetched::error(ErrorCode::REQUEST_TIMED_OUT)))
+        })
         .collect();
     let (session_id, results) = shard.fetches.sessions.close(shard.now.mono, session, results);
     let responses = by_topic(results, context.version, read_committed);

@@ -54,7 +54,9 @@ fn find(shard: &Shard, context: &Context, kind: i8, key: &ByteString) -> respons
     };
     match kind {
         GROUP => {}
-        TRANSACTION => return refuse(ErrorCode::UNSUPPORTED_VERSION, "this broker does not support transactions"),
+        TRANSACTION => {
+            return refuse(ErrorCode::UNSUPPORTED_VERSION, "this broker does not support transactions");
+        }
         _ => return refuse(ErrorCode::INVALID_REQUEST, "this broker coordinates consumer groups only"),
     }
     let image = &shard.cluster.image;
@@ -64,7 +66,8 @@ fn find(shard: &Shard, context: &Context, kind: i8, key: &ByteString) -> respons
         topic.partition(PartitionIndex(index))?.leader()
     });
     let listener = shard.settings.listeners.get(usize::from(context.listener));
-    let endpoint = leader.and_then(|leader| image.broker(leader)).and_then(|broker| broker.listener(&listener?.name));
+    let endpoint =
+        leader.and_then(|leader| image.broker(leader)).and_then(|broker| broker.listener(&listener?.name));
     match (leader, endpoint) {
         (Some(leader), Some(endpoint)) => response::Coordinator {
             key: key.clone(),

@@ -1,7 +1,5 @@
 //! IncrementalAlterConfigs: set, delete, append to or subtract from single configs (KIP-339).
 
-use std::sync::Arc;
-
 use moldau_controller::{AlterConfigs, ConfigOp, Mode, Request as ToController, ResourceName};
 use moldau_wire::Response as AnyResponse;
 use moldau_wire::incremental_alter_configs::{Request, Response, request, response};
@@ -32,14 +30,17 @@ pub(crate) fn handle(shard: &mut Shard, context: Context, request: Request) {
                 resource_name: super::text(&name.name),
             })
             .collect();
-        shard.reply(context, AnyResponse::IncrementalAlterConfigs(Response { responses, ..Response::default() }));
+        shard.reply(
+            context,
+            AnyResponse::IncrementalAlterConfigs(Response { responses, ..Response::default() }),
+        );
     });
 }
 
 fn change(config: &request::Config) -> ConfigOp {
     ConfigOp {
-        name: Arc::from(&*config.name),
+        name: config.name.to_string(),
         op: config.config_operation,
-        value: config.value.as_deref().map(Arc::from),
+        value: config.value.as_deref().map(str::to_owned),
     }
 }

@@ -29,7 +29,9 @@ pub(crate) fn handle(shard: &mut Shard, context: Context, request: Request) {
 fn reply(shard: &mut Shard, context: Context, id: Result<i64, ErrorCode>) {
     let response = match id {
         Ok(id) => Response { producer_id: id, producer_epoch: 0, ..Response::default() },
-        Err(code) => Response { error_code: code, producer_id: -1, producer_epoch: -1, ..Response::default() },
+        Err(code) => {
+            Response { error_code: code, producer_id: -1, producer_epoch: -1, ..Response::default() }
+        }
     };
     shard.reply(context, AnyResponse::InitProducerId(response));
 }

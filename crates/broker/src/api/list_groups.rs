@@ -21,7 +21,9 @@ pub(crate) fn handle(shard: &mut Shard, context: Context, request: Request) {
         let mut response = Response::default();
         for answer in answers {
             match answer {
-                Some(Answer::Groups(replies)) => replies.into_iter().for_each(|reply| add(&mut response, reply)),
+                Some(Answer::Groups(replies)) => {
+                    replies.into_iter().for_each(|reply| add(&mut response, reply))
+                }
                 Some(Answer::Unavailable(code)) => response.error_code = code,
                 _ => response.error_code = ErrorCode::COORDINATOR_NOT_AVAILABLE,
             }

@@ -57,8 +57,8 @@ fn not_created(shard: &mut Shard, name: &str, refusal: &moldau_controller::Refus
 }
 
 fn missing_topics(shard: &Shard, context: &Context, request: &Request) -> Vec<ByteString> {
-    let may_create = shard.settings.auto_create_topics
-        && (context.version < 4 || request.allow_auto_topic_creation);
+    let may_create =
+        shard.settings.auto_create_topics && (context.version < 4 || request.allow_auto_topic_creation);
     let Some(topics) = request.topics.as_ref().filter(|_| may_create) else { return Vec::new() };
     let image = &shard.cluster.image;
     let names = topics.iter().filter(|topic| topic.topic_id.is_zero()).filter_map(|topic| topic.name.clone());
@@ -72,7 +72,8 @@ fn missing_topics(shard: &Shard, context: &Context, request: &Request) -> Vec<By
 
 fn reply(shard: &mut Shard, context: Context, request: &Request) {
     let image = &shard.cluster.image;
-    let listener = shard.settings.listeners.get(usize::from(context.listener)).map(|listener| &*listener.name);
+    let listener =
+        shard.settings.listeners.get(usize::from(context.listener)).map(|listener| &*listener.name);
     let with_operations = request.include_topic_authorized_operations;
     let topics = match &request.topics {
         // Version 0 has no null: an empty list asks for all.

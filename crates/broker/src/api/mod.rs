@@ -194,9 +194,7 @@ pub(crate) fn to_controller(request: moldau_controller::Request) -> Vec<(ShardId
 }
 
 /// The controller's answer to the only question of a gather.
-pub(crate) fn from_controller(
-    answers: Vec<Option<Answer>>,
-) -> Result<moldau_controller::Reply, Refusal> {
+pub(crate) fn from_controller(answers: Vec<Option<Answer>>) -> Result<moldau_controller::Reply, Refusal> {
     match answers.into_iter().next().flatten() {
         Some(Answer::Controller(answer)) => answer,
         Some(Answer::Unavailable(code)) => Err(Refusal::plain(code)),

@@ -77,7 +77,8 @@ fn fill(skeleton: &mut [response::Topic], answer: Result<Reply, ErrorCode>) {
         Err(code) => (Vec::new(), code),
     };
     let mut codes = codes.into_iter();
-    let open = skeleton.iter_mut().flat_map(|topic| &mut topic.partitions).filter(|entry| entry.error_code.is_ok());
+    let open =
+        skeleton.iter_mut().flat_map(|topic| &mut topic.partitions).filter(|entry| entry.error_code.is_ok());
     open.for_each(|entry| entry.error_code = codes.next().unwrap_or(otherwise));
 }
 

@@ -13,7 +13,9 @@ pub(crate) fn handle(shard: &mut Shard, context: Context, request: Request) {
     let topics = request
         .topics
         .into_iter()
-        .map(|topic| (topic.name, topic.partitions.iter().map(|partition| partition.partition_index).collect()))
+        .map(|topic| {
+            (topic.name, topic.partitions.iter().map(|partition| partition.partition_index).collect())
+        })
         .collect();
     let group = request.group_id;
     let delete = ToGroup::OffsetDelete(OffsetDelete { group: group.clone(), topics });

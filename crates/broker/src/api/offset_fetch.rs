@@ -81,7 +81,8 @@ fn reply(shard: &mut Shard, context: Context, fetched: Vec<FetchedGroup>) {
 fn group_entry(shard: &Shard, group: FetchedGroup, version: i16) -> response::Group {
     let topic = |topic: moldau_group::request::FetchedTopic| {
         let known = shard.cluster.image.topic_named(&topic.name);
-        let unknown_id = version >= 10 && shard.cluster.image.topic(topic.topic_id).is_none() && known.is_none();
+        let unknown_id =
+            version >= 10 && shard.cluster.image.topic(topic.topic_id).is_none() && known.is_none();
         let partition = |partition: moldau_group::request::FetchedPartition| response::GroupPartition {
             partition_index: partition.partition,
             committed_offset: partition.offset,

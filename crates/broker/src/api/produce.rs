@@ -61,7 +61,12 @@ pub(crate) fn handle(shard: &mut Shard, context: Context, request: Request) {
 }
 
 fn empty_entry() -> response::Partition {
-    response::Partition { base_offset: -1, log_append_time_ms: -1, log_start_offset: -1, ..Default::default() }
+    response::Partition {
+        base_offset: -1,
+        log_append_time_ms: -1,
+        log_start_offset: -1,
+        ..Default::default()
+    }
 }
 
 fn fill(entry: &mut response::Partition, answer: Option<Answer>) {

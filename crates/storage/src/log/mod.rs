@@ -28,10 +28,10 @@ use crate::epochs::EpochHistory;
 use crate::index::IndexCache;
 use crate::names::{FileKind, file_name};
 use crate::segment::{FileBlock, Segment};
-use crate::snapshot::ProducerEntry;
 use append::{Appending, Mark};
 use flush::{Dirty, FlushJob, Syncing};
 pub use flush::{FLUSH_BYTES, FLUSH_INTERVAL_MS};
+use moldau_base::ProducerEntry;
 use read::{Cursor, Job};
 use retain::Doomed;
 

@@ -25,7 +25,7 @@ use crate::names::{
     RECOVERY_POINT_CHECKPOINT, log_dir_entry,
 };
 use crate::segment::FileIds;
-use crate::snapshot::ProducerEntry;
+use moldau_base::ProducerEntry;
 
 /// How to recover.
 #[derive(Clone, Debug)]

@@ -12,7 +12,8 @@ use crate::index::{floor, parse_index};
 use crate::names::{FileKind, file_name};
 use crate::scan::{Depth, Scanned, Scanner};
 use crate::segment::SegmentMeta;
-use crate::snapshot::{self, ProducerEntry};
+use crate::snapshot;
+use moldau_base::ProducerEntry;
 
 /// The newest snapshot at or before `end` that can be used. All others are removed.
 pub(super) fn load(
