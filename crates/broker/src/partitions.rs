@@ -13,7 +13,10 @@ use moldau_batch::Batch;
 use moldau_partition::{
     Acks, Effect, Input, Leadership, LogState, Partition, Producers, Token as CoreToken, View,
 };
-use moldau_storage::{FileIds, IndexCache, Log, LogConfig, Read, ReadId, ReadRequest, RecoveredLog, State};
+use moldau_storage::{
+    AppendError, Appended, FileIds, IndexCache, Log, LogConfig, Read, ReadId, ReadRequest, RecoveredLog,
+    State,
+};
 use moldau_wire::{ErrorCode, FileRange};
 
 use crate::Shard;
@@ -433,13 +436,9 @@ fn try_produce(shard: &mut Shard, to: Return, produce: Produce) -> Result<(), Re
     let append_time = check(slot, shard.now, &batches)?;
     let own = Token::Client(to);
     let count = batches.len() as u64;
-    append(shard, number, own, acks, batches, append_time);
+    append(shard, number, own, acks, &batches, append_time);
     shard.metrics.bytes_in += produce.records.len() as u64;
     shard.metrics.batches_in += count;
-    if acks == Acks::None {
-        let done = Produced { base_offset: -1, append_time_ms: -1, log_start: -1 };
-        shard.answer_append(own, Ok(done));
-    }
     Ok(())
 }
 
@@ -502,7 +501,7 @@ pub(crate) fn append_own(shard: &mut Shard, id: TopicPartition, owner: Token, re
         Ok((number, batch))
     });
     match ready {
-        Ok((number, batch)) => append(shard, number, owner, Acks::All, vec![batch], None),
+        Ok((number, batch)) => append(shard, number, owner, Acks::All, &[batch], None),
         Err(refusal) => shard.answer_append(owner, Err(refusal)),
     }
 }
@@ -512,58 +511,53 @@ fn append(
     number: u32,
     owner: Token,
     acks: Acks,
-    batches: Vec<Batch>,
+    batches: &[Batch],
     append_time: Option<i64>,
 ) {
     let now = shard.now;
     let partitions = &mut shard.partitions;
-    let token = match acks {
-        Acks::None => CoreToken(0),
-        Acks::Leader | Acks::All => partitions.token(owner),
-    };
+    let token = partitions.token(owner);
     let Some(slot) = partitions.slots.get_mut(&number) else { return };
     let mut effects = Vec::new();
-    slot.replica.step(now, Input::Produce { token, acks, batches: &batches, append_time }, &mut effects);
+    slot.replica.step(now, Input::Produce { token, acks, batches, append_time }, &mut effects);
     let mut first_offset = None;
-    effects.retain(|effect| match effect {
-        Effect::Append { base_offset, epoch, append_time, .. } => {
-            let Slot { log, replica, .. } = slot;
-            let mut producers = || replica.producers().entries().collect();
-            match log.append(now, *epoch, *append_time, &batches, &mut producers) {
-                Ok(appended) => {
-                    assert_eq!(appended.base_offset, *base_offset, "core and log agree on the next offset")
-                }
-                Err(error) => first_offset = Some(Err(error)),
+    if let Some(Effect::Append { epoch, append_time, .. }) =
+        effects.pop_if(|last| matches!(last, Effect::Append { .. }))
+    {
+        let Slot { log, replica, .. } = slot;
+        let mut producers = || replica.producers().entries().collect();
+        let taken = log.append(now, epoch, append_time, batches, &mut producers);
+        let result = match taken {
+            Ok(Appended { base_offset, .. }) => {
+                first_offset = Some(base_offset);
+                Input::Appended { token, base_offset, batches }
             }
-            first_offset.get_or_insert(Ok(*base_offset));
-            false
-        }
-        _ => true,
-    });
-    match first_offset {
-        Some(Ok(first_offset)) => {
-            if let Token::Group { partition, id } = owner {
-                crate::groups::appended(shard, partition, id, first_offset);
-            }
-        }
-        // Checked before; a log that refuses all the same has less than its core believes.
-        Some(Err(error)) => {
-            shard.trace(Trace::Warning(format!("slot {number}: append refused: {error}")));
-            take_back(shard, number);
-        }
-        None => {}
+            Err(error) => Input::NotAppended { token, refusal: refusal_of(&error) },
+        };
+        replica.step(now, result, &mut effects);
     }
     carry_out(shard, number, effects);
+    if let (Token::Group { partition, id }, Some(first_offset)) = (owner, first_offset) {
+        crate::groups::appended(shard, partition, id, first_offset);
+    }
+    if acks == Acks::None && shard.partitions.tokens.remove(&token.0).is_some() {
+        let done = Produced { base_offset: -1, append_time_ms: -1, log_start: -1 };
+        shard.answer_append(owner, Ok(done));
+    }
     drain(shard, number);
 }
 
-/// The log ends earlier than its core believes, because the disk was full: everything behind its end is refused to its producers.
-fn take_back(shard: &mut Shard, number: u32) {
-    let now = shard.now;
-    let Some(slot) = shard.partitions.slots.get_mut(&number) else { return };
-    let mut effects = Vec::new();
-    slot.replica.step(now, Input::TakenBack { end_offset: slot.log.end_offset() }, &mut effects);
-    carry_out(shard, number, effects);
+/// A log's refusal as its partition answers it.
+fn refusal_of(error: &AppendError) -> moldau_partition::Refusal {
+    match error {
+        AppendError::Offline(_)
+        | AppendError::Full
+        | AppendError::Truncating
+        | AppendError::OffsetsExhausted => moldau_partition::Refusal::Storage,
+        AppendError::Deleting => moldau_partition::Refusal::Deleted,
+        AppendError::TooLarge { .. } | AppendError::Empty => moldau_partition::Refusal::TooLarge,
+        AppendError::StaleEpoch { .. } | AppendError::NotNext { .. } => moldau_partition::Refusal::NotLeader,
+    }
 }
 
 // ---- fetch
