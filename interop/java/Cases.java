@@ -116,8 +116,10 @@ final class Cases {
         ByteBuffer data = ByteBuffer.wrap(Files.readAllBytes(Paths.get(a.get("file"))));
         AtomicReference<Exception> failed = new AtomicReference<>();
         int sent = 0;
+        long began = System.nanoTime();
         try (KafkaProducer<byte[], byte[]> p = producer("zstd", true)) {
             for (; data.hasRemaining(); sent++) {
+                if (a.get("rate") != null && sent % 200 == 0) pace(began, sent, a.num("rate"));
                 byte[] key = Rule.field(data);
                 p.send(new ProducerRecord<>(a.get("topic"), key, Rule.field(data)),
                         (meta, error) -> failed.compareAndSet(null, error));
@@ -126,6 +128,11 @@ final class Cases {
         }
         if (failed.get() != null) throw failed.get();
         return sent + " records";
+    }
+
+    private static void pace(long began, int sent, int rate) throws InterruptedException {
+        long ahead = sent * 1000L / rate - (System.nanoTime() - began) / 1_000_000;
+        if (ahead > 0) Thread.sleep(ahead);
     }
 
     /** Reads counts[p] records of each p from offset starts[p]; offsets must be dense. */

@@ -155,8 +155,16 @@ def offsets(client, a):
 
 
 def send(client, a):
-    records = ((None, rule.Record(k, v, [], None)) for k, v in rule.read_file(a["file"]))
-    count = client.produce(a["topic"], a.get("codec", "none"), True, records)
+    rate, began = a.num("rate"), time.monotonic()
+
+    def paced():
+        for count, (key, value) in enumerate(rule.read_file(a["file"])):
+            ahead = count / rate - (time.monotonic() - began) if rate and count % 200 == 0 else 0
+            if ahead > 0:
+                time.sleep(ahead)
+            yield None, rule.Record(key, value, [], None)
+
+    count = client.produce(a["topic"], a.get("codec", "none"), True, paced())
     return f"{count} records"
 
 

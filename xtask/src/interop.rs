@@ -6,6 +6,7 @@
 mod broker;
 mod cases;
 mod client;
+mod debian;
 mod families;
 mod group;
 mod kcat;
@@ -25,8 +26,10 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 /// Options of `cargo xtask interop`.
 #[derive(clap::Args)]
 pub struct Args {
+    #[command(subcommand)]
+    job: Option<Job>,
     /// The broker: `kafka` or `moldau`, started for the run, or HOST:PORT
-    #[arg(long, default_value = "moldau")]
+    #[arg(long, default_value = "moldau", global = true)]
     against: Against,
     /// Only these client families (several with commas), or `tools`
     #[arg(long, value_delimiter = ',')]
@@ -38,7 +41,7 @@ pub struct Args {
     #[arg(long)]
     quick: bool,
     /// The binary for `--against moldau`
-    #[arg(long, default_value = "target/release/moldau")]
+    #[arg(long, default_value = "target/release/moldau", global = true)]
     bin: PathBuf,
     /// Seconds that one step of a case may take
     #[arg(long, default_value_t = 60)]
@@ -51,11 +54,21 @@ pub struct Args {
     record: bool,
 }
 
+/// What to do instead of every case.
+#[derive(clap::Subcommand)]
+enum Job {
+    /// Debian's package index in through one family, out through another, across a kill -9 of the broker
+    Debian(debian::Options),
+}
+
 /// Families of `--quick`: one of each code base.
 const QUICK: [&str; 6] = ["java-4.3", "confluent", "franz-go", "sarama", "kafkajs", "aiokafka"];
 
 /// Runs the command; an error when a case failed.
 pub fn run(args: &Args) -> Result<()> {
+    if let Some(Job::Debian(options)) = &args.job {
+        return debian::run(args, options);
+    }
     check_names(args)?;
     let names = families::NAMES.iter().copied().filter(|name| args.wants_client(name));
     let clients: Vec<Client> = names.map(families::prepare).collect();

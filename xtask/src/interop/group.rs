@@ -10,7 +10,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-const PARTITIONS: u32 = 6;
+/// Partitions of a topic that a group reads.
+pub const PARTITIONS: u32 = 6;
 const RECORDS: u32 = 300;
 
 /// How long a group may take to settle. A killed member is missed after the session timeout of 6 s.
@@ -116,7 +117,7 @@ fn kcat_assignment(line: &str) -> Option<String> {
 }
 
 /// Waits until the members own every partition, each at least one and none twice.
-fn settle(members: &mut [&mut Member], step: &str) -> Result<()> {
+pub fn settle(members: &mut [&mut Member], step: &str) -> Result<()> {
     let deadline = Instant::now() + SETTLE;
     loop {
         for member in members.iter_mut() {
