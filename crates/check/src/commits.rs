@@ -43,12 +43,19 @@ impl CommittedOffsetBack {
         asked: Mono,
         offset: Option<i64>,
     ) -> Result<(), Broken> {
-        let Some(position) = self.positions.get(&(group.clone(), partition.clone())) else { return Ok(()) };
-        let before = position.acknowledged.partition_point(|(when, _)| *when < asked);
-        let Some((_, highest)) = position.acknowledged[..before].last() else { return Ok(()) };
-        let allowed = offset.is_some_and(|offset| offset >= *highest || position.open.contains_key(&offset));
-        if allowed {
+        let Some(position) = self.positions.get_mut(&(group.clone(), partition.clone())) else {
             return Ok(());
+        };
+        let before = position.acknowledged.partition_point(|(when, _)| *when < asked);
+        let Some((when, highest)) = position.acknowledged[..before].last().copied() else { return Ok(()) };
+        match offset {
+            Some(offset) if offset >= highest => return Ok(()),
+            Some(offset) if position.open.contains_key(&offset) => {
+                // A late commit took effect; who comes next goes on from there.
+                position.acknowledged = vec![(when, offset)];
+                return Ok(());
+            }
+            _ => {}
         }
         let told = offset.map_or("none".to_owned(), |offset| offset.to_string());
         let what = format!("{group} had committed {partition}@{highest} and was told {told}");
@@ -103,11 +110,11 @@ impl Checker for CommitInvented {
             Event::Committing(commit) => {
                 self.asked.insert((commit.group.clone(), commit.partition.clone(), commit.offset));
             }
-            Event::CommittedRead { group, partition, offset: Some(offset), .. } => {
-                if !self.asked.contains(&(group.clone(), partition.clone(), *offset)) {
-                    let what = format!("{group} was told {partition}@{offset}, which nobody has committed");
-                    return Err(Broken::group(group, what));
-                }
+            Event::CommittedRead { group, partition, offset: Some(offset), .. }
+                if !self.asked.contains(&(group.clone(), partition.clone(), *offset)) =>
+            {
+                let what = format!("{group} was told {partition}@{offset}, which nobody has committed");
+                return Err(Broken::group(group, what));
             }
             _ => {}
         }

@@ -186,10 +186,10 @@ impl Checker for UnseenAcknowledged {
 
     fn observe(&mut self, moment: &Moment) -> Result<(), Broken> {
         match &moment.event {
-            Event::Acknowledged { record, partition, offset } => {
-                if !self.seen.contains(&(partition.clone(), *offset)) {
-                    self.unseen.entry(partition.clone()).or_default().insert(*offset, *record);
-                }
+            Event::Acknowledged { record, partition, offset }
+                if !self.seen.contains(&(partition.clone(), *offset)) =>
+            {
+                self.unseen.entry(partition.clone()).or_default().insert(*offset, *record);
             }
             Event::Read(read) => {
                 let unseen = self.unseen.entry(read.partition.clone()).or_default();

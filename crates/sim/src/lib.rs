@@ -1,1 +1,7 @@
-//! The deterministic host: simulated disks, network, clients and faults
+//! The deterministic host: the whole broker from Kafka bytes to disk sectors in one thread, one seed.
+//!
+//! A run has a virtual clock, a disk model, a network model, simulated clients and a list of faults; the broker's shards are the
+//! real ones, driven through the same waist as in the node. What clients do and see goes to the checkers of `moldau-check`.
+//! Nothing here reads a clock, starts a thread or asks the system for randomness: the same seed is the same run.
+
+pub mod disk;
