@@ -20,6 +20,11 @@ enum Act {
         transactional: bool,
         all: bool,
     },
+    /// Sends a batch of the log once more, counted from its end.
+    Repeat {
+        back: usize,
+        all: bool,
+    },
     Plain {
         count: i32,
     },
@@ -35,8 +40,9 @@ enum Act {
 
 fn act() -> impl Strategy<Value = Act> {
     prop_oneof![
-        8 => (0i64..3, 0i16..3, -3i32..2, 1i32..4, any::<bool>(), any::<bool>())
+        8 => (0i64..3, prop_oneof![6 => Just(0i16), 1 => 1i16..3], prop_oneof![4 => Just(0), 1 => -3i32..2], 1i32..4, prop::bool::weighted(0.1), any::<bool>())
             .prop_map(|(id, epoch, skew, count, transactional, all)| Act::Produce { id, epoch, skew, count, transactional, all }),
+        3 => (0usize..12, any::<bool>()).prop_map(|(back, all)| Act::Repeat { back, all }),
         1 => (1i32..4).prop_map(|count| Act::Plain { count }),
         1 => (0i64..3, 0i16..3).prop_map(|(id, epoch)| Act::Commit { id, epoch }),
         4 => any::<u8>().prop_map(|part| Act::Store { part }),
@@ -49,10 +55,11 @@ struct World {
     log: Vec<(Header, Option<Marker>)>,
     stored: i64,
     epoch: i32,
-    /// By token: first offset of its append; for a duplicate none.
+    /// By token: the offset it must be acknowledged with; none while it is not appended.
     waiting: BTreeMap<u64, Option<i64>>,
+    /// Offset of the batch that is being repeated.
+    repeated: Option<i64>,
     next: u64,
-    sequences: BTreeMap<(i64, i16), i32>,
 }
 
 impl World {
@@ -64,15 +71,8 @@ impl World {
         let end = log.last().map_or(0, |(header, _)| header.next_offset());
         let state = LogState { start_offset: 0, end_offset: end, high_watermark: 0 };
         let partition = Partition::new(NodeId(1), state, producers);
-        let mut world = World {
-            partition,
-            log,
-            stored: end,
-            epoch,
-            waiting: BTreeMap::new(),
-            next: 0,
-            sequences: BTreeMap::new(),
-        };
+        let mut world =
+            World { partition, log, stored: end, epoch, waiting: BTreeMap::new(), repeated: None, next: 0 };
         let me: Box<[NodeId]> = Box::new([NodeId(1)]);
         let lead = Leadership {
             epoch: LeaderEpoch(epoch),
@@ -111,7 +111,8 @@ impl World {
                     assert!(header.next_offset() <= self.stored, "acknowledged before it is stored");
                 }
                 Effect::Refuse { token, .. } => {
-                    assert_eq!(self.waiting.remove(&token.0), Some(None), "refused once, and not appended")
+                    let appended = self.waiting.remove(&token.0).expect("answered once");
+                    assert!(appended.is_none() || self.repeated.is_some(), "refused and appended");
                 }
                 Effect::HighWatermark { offset } => assert!(offset <= self.stored),
                 Effect::StartEpoch { .. } | Effect::Wake { .. } => {}
@@ -123,27 +124,52 @@ impl World {
         let batch = Batch::verify(&builder.build().unwrap()).unwrap();
         let token = Token(self.next);
         self.next += 1;
-        self.waiting.insert(token.0, None);
+        self.waiting.insert(token.0, self.repeated);
         self.step(
             Input::Produce { token, acks, batches: std::slice::from_ref(&batch), append_time: None },
             Some(&batch),
         );
     }
 
+    /// What a well-behaved producer would send next in this epoch.
+    fn next_sequence(&self, id: i64, epoch: i16) -> i32 {
+        let mine = |header: &&Header| {
+            header.producer_id == id && header.producer_epoch == epoch && !header.attributes.is_control()
+        };
+        let last = self.log.iter().map(|(header, _)| header).rfind(mine);
+        last.map_or(0, |header| header.last_sequence().wrapping_add(1) & i32::MAX)
+    }
+
     fn act(&mut self, act: Act) {
         match act {
             Act::Produce { id, epoch, skew, count, transactional, all } => {
-                let next = self.sequences.entry((id, epoch)).or_insert(0);
+                let next = self.next_sequence(id, epoch);
                 let sequence = next.wrapping_add(skew) & i32::MAX;
-                if skew == 0 {
-                    *next = next.wrapping_add(count) & i32::MAX;
-                }
                 let mut builder = Builder::new(Codec::None).producer(id, epoch, sequence);
                 if transactional {
                     builder = builder.transactional();
                 }
                 (0..count).for_each(|_| builder.push(5, None, None, &[]));
                 self.produce(builder, if all { Acks::All } else { Acks::Leader });
+            }
+            Act::Repeat { back, all } => {
+                let again = self.log.iter().map(|(header, _)| *header).rev().nth(back);
+                if let Some(header) = again.filter(|h| h.has_producer_id() && !h.attributes.is_control()) {
+                    let mut builder = Builder::new(Codec::None).producer(
+                        header.producer_id,
+                        header.producer_epoch,
+                        header.base_sequence,
+                    );
+                    if header.attributes.is_transactional() {
+                        builder = builder.transactional();
+                    }
+                    (0..header.count).for_each(|_| builder.push(5, None, None, &[]));
+                    let appended = self.log.len();
+                    self.repeated = Some(header.base_offset);
+                    self.produce(builder, if all { Acks::All } else { Acks::Leader });
+                    self.repeated = None;
+                    assert_eq!(self.log.len(), appended, "a repeat was appended");
+                }
             }
             Act::Plain { count } => {
                 let mut builder = Builder::new(Codec::None);
@@ -193,7 +219,7 @@ proptest! {
         for act in acts {
             world.act(act);
         }
-        let end = world.partition.log_end_offset();
+        let end = world.partition.log_end_offset(); eprintln!("LOG {} of {}", world.log.len(), world.next);
         world.stored = end;
         world.step(Input::Stored { end_offset: end }, None);
         prop_assert!(world.waiting.is_empty(), "every request is answered: {:?}", world.waiting);
