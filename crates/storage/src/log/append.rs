@@ -246,9 +246,16 @@ impl Log {
         self.start_flush(now, producers);
         self.marks.clear();
         self.begin_segment(now, base);
+        self.keep_name();
     }
 
-    fn begin_segment(&mut self, now: Now, base: i64) {
+    /// Makes the empty active segment durable: once the others are removed, its name is all that tells where the log ends.
+    pub(super) fn keep_name(&mut self) {
+        let file = self.file(self.active(), FileKind::Log);
+        self.ask(Op::Sync { file }, Pending::Must);
+    }
+
+    pub(super) fn begin_segment(&mut self, now: Now, base: i64) {
         debug_assert!(base >= self.end);
         let files = self.files.take();
         self.segments.push_back(Segment::new(SegmentMeta::empty(base), files, now.wall_ms));
@@ -299,7 +306,7 @@ impl Log {
         let path = self.path(PARTITION_METADATA);
         self.ask(Op::Open { file, path, create: true }, Pending::Must);
         let parts = vec![Bytes::from(encode_metadata(self.topic))];
-        self.ask(Op::Write { file, position: 0, parts }, Pending::May);
+        self.ask(Op::Write { file, position: 0, parts }, Pending::Metadata);
         self.metadata = Metadata::Written(file);
     }
 
@@ -334,7 +341,7 @@ impl Log {
         let segment = &mut self.segments[at];
         (segment.max_timestamp, segment.max_timestamp_last) = (max_timestamp, max_timestamp_last);
         let keep = (segment.index.flushed, segment.time.flushed);
-        self.cut(cache, from, keep);
+        self.cut(cache, from, keep, Pending::Must);
     }
 
     /// Moves the stored offset to where the durability that the topic asks for has come.

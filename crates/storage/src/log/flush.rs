@@ -297,6 +297,15 @@ impl Log {
         self.ask(Op::Remove { path }, Pending::May);
     }
 
+    /// The index files of a segment were cut: flushes on their way no longer bring them further than this. The next one will.
+    pub(super) fn limit_goals(&mut self, segment: i64, keep: (u32, u32)) {
+        for goal in self.flushes.iter_mut().flat_map(|j| &mut j.indexes).filter(|g| g.segment == segment) {
+            goal.index = goal.index.min(keep.0);
+            goal.time = goal.time.min(keep.1);
+        }
+        self.dirty.since.get_or_insert(Mono::default());
+    }
+
     /// The log was cut at `end`: what was to be made durable behind it is void.
     pub(super) fn void_flushes(&mut self, end: i64) {
         for job in self.flushes.iter_mut().filter(|j| j.target > end) {

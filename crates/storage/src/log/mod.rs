@@ -104,6 +104,10 @@ enum Pending {
     StepSync(u32),
     /// A read for this job.
     Read(ReadId),
+    /// The write of `partition.metadata`, tried again with the next append when the disk was full.
+    Metadata,
+    /// The last operation of a truncation.
+    Truncated,
     /// Something whose failure takes the log offline and whose success needs nothing.
     Must,
     /// Something that may fail.
@@ -288,6 +292,19 @@ impl Log {
                     self.go_offline(fault);
                 }
             }
+            Pending::Truncated => match done {
+                Done::Failed(fault) => self.go_offline(fault),
+                _ if self.state == State::Truncating => {
+                    self.state = State::Online;
+                    self.events.truncated = Some(self.end);
+                }
+                _ => {}
+            },
+            Pending::Metadata => match done {
+                Done::Failed(Fault::Full) => self.metadata = Metadata::Missing,
+                Done::Failed(fault) => self.go_offline(fault),
+                _ => {}
+            },
             Pending::May => self.note_leftover(done),
             Pending::Gone => {
                 self.note_leftover(done);

@@ -220,6 +220,9 @@ impl Log {
     }
 
     /// Cuts the log so that it ends at `to`, or where the batch that holds `to` begins. Ends with [`super::Events::truncated`].
+    ///
+    /// If the recovery point on disk is above the new end then, it must be lowered before the next append: recovery trusts what lies
+    /// below it.
     pub fn truncate(&mut self, now: Now, cache: &mut IndexCache, to: i64) {
         if self.is_unusable() || self.state == State::Truncating {
             return;

@@ -105,7 +105,6 @@ impl Log {
             self.epochs_dirty |= self.epochs.truncate_start(self.start);
             let first = self.segments.front().map_or(0, |s| s.base);
             self.cursors.retain(|c| c.segment >= first);
-            self.flushed = self.flushed.max(first.min(self.end));
         }
     }
 
@@ -145,7 +144,8 @@ impl Log {
     }
 
     /// Cuts the log at `place`, which lies in one of its segments. `keep` is how many entries its index and time index files keep.
-    pub(super) fn cut(&mut self, cache: &mut IndexCache, place: Place, keep: (u32, u32)) {
+    /// `last` is the reason of the last operation.
+    pub(super) fn cut(&mut self, cache: &mut IndexCache, place: Place, keep: (u32, u32), last: Pending) {
         while self.segments.back().is_some_and(|s| s.base > place.segment) {
             if let Some(segment) = self.segments.pop_back() {
                 cache.remove(segment.file(FileKind::Index));
@@ -165,17 +165,21 @@ impl Log {
         time.retry();
         segment.last_time_entry =
             segment.time.entries.last().map_or(segment.time_flushed_ms, |e| e.timestamp_ms);
-        let last = segment.index.entries.last();
-        segment.since_entry = last.map_or(0, |e| place.position - u64::from(e.position));
+        let entry = segment.index.entries.last();
+        segment.since_entry = entry.map_or(0, |e| place.position - u64::from(e.position));
         cache.remove(segment.file(FileKind::Index));
         for (kind, len) in [
             (FileKind::Log, place.position),
             (FileKind::Index, u64::from(keep.0) * INDEX_ENTRY_BYTES),
             (FileKind::TimeIndex, u64::from(keep.1) * TIME_ENTRY_BYTES),
         ] {
+            // Synced, or what was cut could come back behind what is written in its place.
             let file = self.file(active, kind);
             self.ask(Op::Truncate { file, len }, Pending::Must);
+            let why = if kind == FileKind::TimeIndex { last } else { Pending::Must };
+            self.ask(Op::Sync { file }, why);
         }
+        self.limit_goals(place.segment, keep);
         self.settle_end(place);
     }
 
@@ -199,7 +203,8 @@ impl Log {
         self.void_flushes(end);
     }
 
-    /// Drops everything and continues, empty, at `offset`: for a replica whose leader no longer has what this log ends with.
+    /// Drops everything and continues, empty, at `offset`: for a replica whose leader no longer has what this log ends with. As with
+    /// [`Log::truncate`], a recovery point above `offset` must be lowered on disk before the next append.
     pub fn restart_at(&mut self, now: Now, cache: &mut IndexCache, offset: i64) {
         if self.is_unusable() {
             return;
@@ -211,10 +216,13 @@ impl Log {
         }
         let place = Place { offset, segment: offset, position: 0 };
         self.start = offset;
+        self.marks.clear();
         self.settle_end(place);
         (self.written, self.synced, self.stored) = (place, place, place);
         self.flushed = offset;
         self.dirty = super::Dirty::default();
+        self.begin_segment(now, offset);
+        self.keep_name();
         if matches!(self.state, State::Truncating) {
             self.state = State::Online;
         }

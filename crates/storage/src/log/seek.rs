@@ -4,7 +4,7 @@ use moldau_base::disk::Fault;
 use moldau_batch::{HEADER_BYTES, Header};
 
 use super::read::{Cursor, Expects, Job, Range, Read, ReadRequest, Refusal, Want};
-use super::{IndexCache, Log, Place, State};
+use super::{IndexCache, Log, Pending, Place};
 use crate::index::{INDEX_ENTRY_BYTES, IndexEntry, TIME_ENTRY_BYTES, TimeEntry, floor, last_within};
 use crate::names::FileKind;
 
@@ -110,9 +110,11 @@ impl Log {
             job.stage = Stage::Bound { start, first: job.target };
             return Step::Again;
         }
-        // A cut needs the index file to know how much of it stays.
-        let whole = matches!(job.want, Want::Cut { .. });
-        match self.floor_position(cache, at, job.target, whole) {
+        let position = match job.want {
+            Want::Cut { .. } => self.cut_position(cache, at, job.target),
+            _ => self.floor_position(cache, at, job.target),
+        };
+        match position {
             Lookup::Is(position) => {
                 job.stage = Stage::Seek { at: position, next: self.segments[at].base };
                 Step::Again
@@ -126,14 +128,30 @@ impl Log {
         Step::Load { kind: FileKind::Index, position: 0, len, expects: Expects::Index }
     }
 
+    /// Where to begin looking for the place of a cut at `offset`: at the last indexed batch that stays, since the time index tells
+    /// the greatest timestamp up to there. Needs the index file, to know how much of it stays.
+    fn cut_position(&self, cache: &mut IndexCache, at: usize, offset: i64) -> Lookup<u64> {
+        let segment = &self.segments[at];
+        let relative = segment.relative(offset);
+        let last = |entries: &[IndexEntry]| {
+            let below = entries.partition_point(|e| e.last < relative);
+            below.checked_sub(1).map(|i| u64::from(entries[i].position))
+        };
+        let in_memory = last(&segment.index.entries);
+        if segment.index.flushed == 0 {
+            return Lookup::Is(in_memory.unwrap_or(0));
+        }
+        match cache.get(segment.file(FileKind::Index)) {
+            Some(entries) => Lookup::Is(in_memory.or_else(|| last(entries)).unwrap_or(0)),
+            None => Lookup::Load,
+        }
+    }
+
     /// A position at or before the batch that holds `offset`.
-    fn floor_position(&self, cache: &mut IndexCache, at: usize, offset: i64, whole: bool) -> Lookup<u64> {
+    fn floor_position(&self, cache: &mut IndexCache, at: usize, offset: i64) -> Lookup<u64> {
         let segment = &self.segments[at];
         let relative = segment.relative(offset);
         let file = segment.file(FileKind::Index);
-        if whole && segment.index.flushed > 0 && cache.get(file).is_none() {
-            return Lookup::Load;
-        }
         if let Some(entry) = floor(&segment.index.entries, relative) {
             return Lookup::Is(entry.position.into());
         }
@@ -451,9 +469,7 @@ impl Log {
             segment.first_timestamp = -1;
         }
         let keep = (index.min(segment.index.flushed), (time as u32).min(segment.time.flushed));
-        self.state = State::Online;
-        self.cut(cache, Place { offset, segment: job.segment, position }, keep);
-        self.events.truncated = Some(offset);
+        self.cut(cache, Place { offset, segment: job.segment, position }, keep, Pending::Truncated);
         Step::Done(Read::Empty)
     }
 }

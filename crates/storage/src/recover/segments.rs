@@ -184,6 +184,7 @@ impl Segments<'_, '_> {
         let path = self.files.segment_path(base, FileKind::Log);
         let mut scanner = Scanner::new(self.files.disk, path, size, beginning.position, beginning.next);
         let mut flaw = None;
+        let mut epoch = -1;
         loop {
             let depth = if scanner.next_offset() < verified { Depth::Headers } else { Depth::Checksums };
             match scanner.next(depth)? {
@@ -197,6 +198,11 @@ impl Segments<'_, '_> {
                         max_timestamp: header.max_timestamp,
                         size: header.size() as u64,
                     };
+                    if depth == Depth::Checksums && header.leader_epoch < epoch {
+                        flaw = Some(format!("leader epoch {} behind {epoch}", header.leader_epoch));
+                        break;
+                    }
+                    epoch = header.leader_epoch;
                     if header.last_offset() - base > i64::from(i32::MAX) {
                         flaw = Some("offsets too far from the segment's base".to_owned());
                         break;

@@ -1,0 +1,188 @@
+//! The host: file ids, operations in order, completions now or later.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use bytes::Bytes;
+use moldau_base::disk::{Disk, Done, Fault, FileId, Op};
+use moldau_base::{Now, Rng};
+use moldau_storage::{Events, IndexCache, Log, Range, Read, ReadId, ReadRequest};
+
+use super::ModelDisk;
+
+/// When operations are carried out and told.
+#[derive(Debug)]
+pub enum Pace {
+    /// At once.
+    AtOnce,
+    /// Only when asked to.
+    Held,
+    /// As the seed decides.
+    Seeded(Rng),
+}
+
+/// A host for one log.
+pub struct Host {
+    pub disk: ModelDisk,
+    pub cache: IndexCache,
+    pub pace: Pace,
+    /// Operations that were carried out, as text.
+    pub trace: Vec<String>,
+    /// How often the disk was read.
+    pub reads: u64,
+    files: BTreeMap<FileId, u64>,
+    names: BTreeMap<FileId, String>,
+    queue: VecDeque<(u32, Op)>,
+}
+
+impl Host {
+    pub fn new(pace: Pace) -> Host {
+        Host {
+            disk: ModelDisk::default(),
+            cache: IndexCache::new(1 << 20),
+            pace,
+            trace: Vec::new(),
+            reads: 0,
+            files: BTreeMap::new(),
+            names: BTreeMap::new(),
+            queue: VecDeque::new(),
+        }
+    }
+
+    /// The process is gone, and what it had not done with it.
+    pub fn restart(&mut self) {
+        self.files.clear();
+        self.names.clear();
+        self.queue.clear();
+        self.cache = IndexCache::new(1 << 20);
+    }
+
+    /// Takes the log's operations and carries out as many as the pace has it.
+    pub fn run(&mut self, log: &mut Log, now: Now) {
+        loop {
+            self.queue.extend(log.take_ops().into_iter().map(|(id, op)| (id.seq, op)));
+            let go = match &mut self.pace {
+                Pace::AtOnce => true,
+                Pace::Held => false,
+                Pace::Seeded(rng) => rng.chance(2, 3),
+            };
+            if !go || !self.one(log, now) {
+                return;
+            }
+        }
+    }
+
+    /// Carries out everything.
+    pub fn drain(&mut self, log: &mut Log, now: Now) {
+        loop {
+            self.queue.extend(log.take_ops().into_iter().map(|(id, op)| (id.seq, op)));
+            if !self.one(log, now) {
+                return;
+            }
+        }
+    }
+
+    /// Carries out the oldest operation.
+    pub fn one(&mut self, log: &mut Log, now: Now) -> bool {
+        let Some((seq, op)) = self.queue.pop_front() else { return false };
+        let done = self.carry_out(op);
+        log.done(now, &mut self.cache, seq, done);
+        true
+    }
+
+    fn name(&self, file: FileId) -> &str {
+        self.names.get(&file).map_or("?", String::as_str)
+    }
+
+    fn note(&mut self, text: String, done: &Done) {
+        let end = match done {
+            Done::Failed(fault) => format!(": {fault}"),
+            _ => String::new(),
+        };
+        self.trace.push(format!("{text}{end}"));
+    }
+
+    fn carry_out(&mut self, op: Op) -> Done {
+        let result = |r: std::io::Result<()>| r.map_or_else(|e| Done::Failed(Fault::from(&e)), |()| Done::Ok);
+        let missing = Done::Failed(Fault::Missing);
+        match op {
+            Op::Open { file, path, create } => match self.disk.open(&path, create) {
+                Some(inode) => {
+                    self.files.insert(file, inode);
+                    self.names.insert(file, path.name);
+                    Done::Ok
+                }
+                None => missing,
+            },
+            Op::Write { file, position, parts } => {
+                let Some(&inode) = self.files.get(&file) else { return missing };
+                let done = result(self.disk.write_inode(inode, position, &parts));
+                let len: usize = parts.iter().map(Bytes::len).sum();
+                self.note(format!("write {} {position}+{len}", self.name(file)), &done);
+                done
+            }
+            Op::Sync { file } => {
+                let Some(&inode) = self.files.get(&file) else { return missing };
+                let done = result(self.disk.sync_inode(inode));
+                self.note(format!("sync {}", self.name(file)), &done);
+                done
+            }
+            Op::Read { file, position, len } => {
+                self.reads += 1;
+                let Some(&inode) = self.files.get(&file) else { return missing };
+                let bytes = self.disk.read_inode(inode, position, len as usize);
+                self.note(format!("read {} {position}+{}", self.name(file), bytes.len()), &Done::Ok);
+                Done::Read(bytes)
+            }
+            Op::Truncate { file, len } => {
+                let Some(&inode) = self.files.get(&file) else { return missing };
+                self.disk.truncate_inode(inode, len);
+                self.note(format!("truncate {} to {len}", self.name(file)), &Done::Ok);
+                Done::Ok
+            }
+            Op::Replace { path, data } => {
+                let done = result(self.disk.replace(&path, &data));
+                self.note(format!("replace {} by {} bytes", path.name, data.len()), &done);
+                done
+            }
+            Op::Rename { from, to } => {
+                let done = result(self.disk.rename(&from, &to));
+                self.note(format!("rename {} to {}", from.name, to.name), &done);
+                done
+            }
+            Op::Close { file } => {
+                self.files.remove(&file);
+                Done::Ok
+            }
+            Op::Remove { path } => {
+                let done = result(self.disk.remove(&path));
+                self.note(format!("remove {}", path.name), &done);
+                done
+            }
+        }
+    }
+
+    /// Reads to the end of what is pending.
+    pub fn read(&mut self, log: &mut Log, now: Now, request: ReadRequest) -> (Read, Events) {
+        let read = log.read(&mut self.cache, request);
+        self.wait(log, now, read)
+    }
+
+    /// Carries out operations until a pending read has its answer.
+    pub fn wait(&mut self, log: &mut Log, now: Now, read: Read) -> (Read, Events) {
+        let Read::Pending(id) = read else {
+            self.drain(log, now);
+            return (read, log.take_events());
+        };
+        self.drain(log, now);
+        let mut events = log.take_events();
+        let at = events.reads.iter().position(|(found, _): &(ReadId, Read)| *found == id);
+        let (_, read) = events.reads.remove(at.expect("every pending read is answered"));
+        (read, events)
+    }
+
+    /// The bytes of a range.
+    pub fn bytes(&self, range: &Range) -> Bytes {
+        let inode = self.files[&range.file];
+        self.disk.read_inode(inode, range.position, range.len as usize)
+    }
+}
