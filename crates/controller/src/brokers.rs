@@ -1,8 +1,8 @@
 //! Registration of brokers (KIP-631).
 //!
-//! An incarnation that registers gets the offset of its record as its epoch. A later incarnation supersedes an earlier one: the
-//! partitions that the earlier one led begin a new leader epoch, because it may have lost what it had not flushed, and
-//! an offset of an epoch must never name two records.
+//! An incarnation that registers gets the offset of its record as its epoch. A later incarnation supersedes
+//! an earlier one: the partitions that the earlier one led begin a new leader epoch, because it may have lost
+//! what it had not flushed, and an offset of an epoch must never name two records.
 
 use std::collections::BTreeSet;
 

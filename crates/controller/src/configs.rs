@@ -1,7 +1,8 @@
-//! Changing configs: AlterConfigs, which replaces all that is set on a resource, and IncrementalAlterConfigs (KIP-339).
+//! Changing configs: AlterConfigs, which replaces all that is set on a resource, and IncrementalAlterConfigs
+//! (KIP-339).
 //!
-//! All changes of one resource happen or none; every resource has its own answer. What a key may hold is defined in
-//! [`moldau_base::config`].
+//! All changes of one resource happen or none; every resource has its own answer. What a key may hold is
+//! defined in [`moldau_base::config`].
 
 use std::borrow::Cow;
 use std::collections::BTreeSet;
@@ -87,7 +88,8 @@ pub(crate) fn altered(
     })
 }
 
-/// Decides about each resource on its own. `changed` answers with the configs after the change and the names that the request gave.
+/// Decides about each resource on its own. `changed` answers with the configs after the change and the names
+/// that the request gave.
 fn each<C>(
     c: &Controller,
     request: &AlterConfigs<C>,
@@ -148,7 +150,8 @@ fn records_between(
         name: name.clone(),
         value: value.cloned(),
     };
-    // A broker reads some values anew when they are set (a key store, for example), so setting one to what it is counts.
+    // A broker reads some values anew when they are set (a key store, for example), so setting one to what it
+    // is counts.
     let is_broker = matches!(resource, Resource::Broker(_) | Resource::ClusterDefault);
     let counts = |name: &String, value: &String| {
         before.get(name) != Some(value) || (is_broker && named.contains(name))

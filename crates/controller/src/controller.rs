@@ -1,6 +1,6 @@
-//! The controller as a log machine: [`Controller::decide`] turns a request into records and a reply without changing anything,
-//! [`Controller::apply`] changes the image by a record of the log, at append. The reply is sent when the records are
-//! committed. Whoever loses leadership drops its controller and replays the log.
+//! The controller as a log machine: [`Controller::decide`] turns a request into records and a reply without
+//! changing anything, [`Controller::apply`] changes the image by a record of the log, at append. The reply is
+//! sent when the records are committed. Whoever loses leadership drops its controller and replays the log.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -82,8 +82,8 @@ impl Controller {
         &self.image
     }
 
-    /// Whether this request is answered, and if so which records make it true. Changes nothing; `rng` draws topic ids and the starting
-    /// points of placement.
+    /// Whether this request is answered, and if so which records make it true. Changes nothing; `rng` draws
+    /// topic ids and the starting points of placement.
     pub fn decide(&self, _now: Now, rng: &mut Rng, request: &Request) -> Result<Decision, Refusal> {
         match request {
             Request::Bootstrap(features) => Ok(self.bootstrap(features)),

@@ -1,7 +1,7 @@
 //! What changed between two images, so that a shard reacts to changes and not to the size of the cluster.
 //!
-//! A delta is computed from the images and from nothing else, so it cannot disagree with them; parts that both images
-//! share are skipped whole, which makes the cost proportional to the changes.
+//! A delta is computed from the images and from nothing else, so it cannot disagree with them; parts that
+//! both images share are skipped whole, which makes the cost proportional to the changes.
 
 use std::sync::Arc;
 

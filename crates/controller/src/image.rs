@@ -1,10 +1,10 @@
 //! The image: cluster metadata as it is after some offset of the metadata log.
 //!
-//! An image is immutable for whoever holds one: a clone costs a few reference counts, and applying a record to a clone
-//! leaves the other as it was. Only [`Image::apply`] changes an image, and it never fails on records that a controller
-//! decided: a record that does not fit names what it misses. The image must hold nothing that a replay of the log
-//! would not reproduce; who the controller is comes from the quorum and is kept beside it.
-//! After the images of KIP-631.
+//! An image is immutable for whoever holds one: a clone costs a few reference counts, and applying a record
+//! to a clone leaves the other as it was. Only [`Image::apply`] changes an image, and it never fails on
+//! records that a controller decided: a record that does not fit names what it misses. The image must hold
+//! nothing that a replay of the log would not reproduce; who the controller is comes from the quorum and is
+//! kept beside it. After the images of KIP-631.
 
 use std::sync::Arc;
 
@@ -294,7 +294,8 @@ impl Image {
         self.topics.get(&at.topic)?.partitions.get(&at.partition)
     }
 
-    /// A topic other than `name` that differs from it only in `.` and `_`, which Kafka's metric names cannot tell apart.
+    /// A topic other than `name` that differs from it only in `.` and `_`, which Kafka's metric names cannot
+    /// tell apart.
     pub fn colliding(&self, name: &str) -> Option<&Arc<str>> {
         names::has_collision_chars(name)
             .then(|| self.folded.get(&*names::fold(name)))

@@ -1,9 +1,9 @@
 //! Cluster metadata: records, image, decisions.
 //!
-//! [`Controller`] is a log machine (decide, append, apply, reply when committed): it decides on an [`Image`] and
-//! changes it only by [`Record`]s of the metadata log, which are Kafka's own (KIP-631). Brokers hold images too and react to the
-//! [`Delta`] between two of them. Nothing here does I/O, knows the time of day or talks to a peer: the log belongs to
-//! the quorum, and what a reply looks like on the wire to the API layer.
+//! [`Controller`] is a log machine (decide, append, apply, reply when committed): it decides on an [`Image`]
+//! and changes it only by [`Record`]s of the metadata log, which are Kafka's own (KIP-631). Brokers hold
+//! images too and react to the [`Delta`] between two of them. Nothing here does I/O, knows the time of day or
+//! talks to a peer: the log belongs to the quorum, and what a reply looks like on the wire to the API layer.
 
 mod brokers;
 mod configs;

@@ -1,4 +1,5 @@
-//! Names of topics: what is allowed, what is reserved, what collides. The rules and the sentences are Kafka's.
+//! Names of topics: what is allowed, what is reserved, what collides. The rules and the sentences are
+//! Kafka's.
 
 use moldau_base::limits;
 

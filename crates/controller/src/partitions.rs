@@ -43,7 +43,8 @@ impl Assigned {
     }
 }
 
-/// The broker's log directory when it has one; otherwise it chooses itself and the record says zero ("unassigned").
+/// The broker's log directory when it has one; otherwise it chooses itself and the record says zero
+/// ("unassigned").
 fn only_directory(image: &Image, id: NodeId) -> Uuid {
     match image.broker(id).map(|broker| broker.log_dirs.as_slice()) {
         Some([only]) => *only,

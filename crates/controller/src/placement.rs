@@ -1,10 +1,10 @@
 //! Where replicas of new partitions go.
 //!
-//! The goals are those of Kafka's striped placement (KIP-36, KIP-631): never two replicas of a partition on one broker; a
-//! leader that is active; replicas of a partition spread over racks; leaders and replicas spread evenly over brokers, so
-//! that losing one broker spreads its load over the others. Racks are taken in turn, and within a rack brokers in
-//! turn, active ones before fenced ones; the starting points are random, and everything is shuffled anew when the pattern would begin to
-//! repeat.
+//! The goals are those of Kafka's striped placement (KIP-36, KIP-631): never two replicas of a partition on
+//! one broker; a leader that is active; replicas of a partition spread over racks; leaders and replicas
+//! spread evenly over brokers, so that losing one broker spreads its load over the others. Racks are taken in
+//! turn, and within a rack brokers in turn, active ones before fenced ones; the starting points are random,
+//! and everything is shuffled anew when the pattern would begin to repeat.
 
 use std::collections::BTreeMap;
 
@@ -30,8 +30,8 @@ pub enum Unplaceable {
     },
 }
 
-/// Brokers taken in turn, for leading and for following on their own, or the stripes of racks and brokers would always let the
-/// same ones lead.
+/// Brokers taken in turn, for leading and for following on their own, or the stripes of racks and brokers
+/// would always let the same ones lead.
 #[derive(Default)]
 struct Ring {
     brokers: Vec<NodeId>,

@@ -1,8 +1,8 @@
 //! Blocks of producer ids.
 //!
-//! Ids of clusters that may one day meet (through a link or a federation) must not collide, so each cluster draws
-//! from its member's own range: the member's number is in the bits above [`MEMBER_SHIFT`]. Member 0 has the ids that
-//! Kafka would give.
+//! Ids of clusters that may one day meet (through a link or a federation) must not collide, so each cluster
+//! draws from its member's own range: the member's number is in the bits above [`MEMBER_SHIFT`]. Member 0 has
+//! the ids that Kafka would give.
 
 use std::ops::Range;
 

@@ -1,8 +1,8 @@
 //! The records of the metadata log, and their codec.
 //!
-//! The bytes are Kafka's (KIP-631), so that its tools read the log; the types are the domain's, so that nobody but this file
-//! meets versions, nulls and numbers that stand for "no change". A record that this build does not know is an error
-//! and never skipped: an image without it would be another one.
+//! The bytes are Kafka's (KIP-631), so that its tools read the log; the types are the domain's, so that
+//! nobody but this file meets versions, nulls and numbers that stand for "no change". A record that this
+//! build does not know is an error and never skipped: an image without it would be another one.
 
 use std::sync::Arc;
 

@@ -1,7 +1,8 @@
-//! What a controller is asked and what it answers, in the words of the domain: the API layer translates from and to the
-//! wire.
+//! What a controller is asked and what it answers, in the words of the domain: the API layer translates from
+//! and to the wire.
 //!
-//! A [`Refusal`] is the asker's problem and changed nothing. Requests about several things answer for each of them.
+//! A [`Refusal`] is the asker's problem and changed nothing. Requests about several things answer for each of
+//! them.
 
 use std::borrow::Cow;
 use std::sync::Arc;

@@ -1,6 +1,8 @@
-//! Creating and deleting topics: CreateTopics, DeleteTopics, auto-creation and the internal topics, all on one path.
+//! Creating and deleting topics: CreateTopics, DeleteTopics, auto-creation and the internal topics, all on
+//! one path.
 //!
-//! A request names several topics and each gets its own answer; the records of all that succeed are appended together.
+//! A request names several topics and each gets its own answer; the records of all that succeed are appended
+//! together.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -29,7 +31,8 @@ pub(crate) fn create(c: &Controller, rng: &mut Rng, request: &CreateTopics) -> D
         return refuse_all(request, "Excessively large number of partitions per request.");
     }
     let repeated = repeated(request.topics.iter().map(|topic| &topic.name));
-    // Names are checked against the topics of this request too, so what was decided so far is applied to a scratch image.
+    // Names are checked against the topics of this request too, so what was decided so far is applied to a
+    // scratch image.
     let mut scratch = c.image.clone();
     let mut records = Vec::new();
     let mut replies = Vec::with_capacity(request.topics.len());

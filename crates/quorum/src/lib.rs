@@ -1,1 +1,25 @@
-//! The metadata quorum: an adapter around openraft
+//! The metadata quorum: an adapter around openraft.
+//!
+//! It owns the directory `__cluster_metadata-0`: a log of record batches in Kafka's format, where an entry of
+//! openraft is one batch, snapshots of what the host makes of it, and the last vote. It does not look into
+//! the records: what they mean belongs to the controller. It does not own a thread, a clock or a socket:
+//! [`Quorum`] is stepped by its host, and a node and a simulation run the same code. After KIP-595, KIP-630
+//! and KIP-853.
+
+mod codec;
+mod control;
+mod event;
+mod log;
+pub mod meta;
+mod network;
+mod quorum;
+mod recovery;
+pub mod runtime;
+mod snapshot;
+mod store;
+mod types;
+mod vote;
+
+pub use event::{Committed, Event, ProposalId, ProposeError};
+pub use quorum::{Config, MAX_PROPOSAL_BYTES, MAX_PROPOSALS, Quorum, StartError};
+pub use recovery::Damage;

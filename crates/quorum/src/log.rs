@@ -1,0 +1,331 @@
+//! The metadata log on disk: segments of record batches in Kafka's format, one batch per entry.
+//!
+//! Entries count as durable when [`Log::append`] returns, after one write and one sync for all of them.
+//! Recovery reads what follows the last snapshot, cuts what a crash left half written, and refuses to start
+//! on damage before that: nothing that was acknowledged is ever cut silently. After a failed write or sync
+//! nothing more is written.
+
+use std::io;
+use std::ops::Range;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use moldau_base::NodeId;
+use moldau_base::disk::{DirId, Disk, Path};
+use moldau_batch::{Batch, Header};
+
+use crate::codec::{self, Place};
+use crate::recovery::{self, Damage};
+use crate::snapshot::SnapshotId;
+use crate::types::{Entry, LogId, Membership, log_id, term};
+
+/// The directory of the metadata log.
+pub(crate) const DIRECTORY: &str = "__cluster_metadata-0";
+
+/// The path of a file of the metadata log.
+pub(crate) fn path(dir: DirId, file: &str) -> Path {
+    Path::new(dir, format!("{DIRECTORY}/{file}"))
+}
+
+/// Where one entry lies in its segment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Span {
+    pub(crate) position: u64,
+    pub(crate) size: u64,
+    pub(crate) base_offset: i64,
+    pub(crate) next_offset: i64,
+    pub(crate) term: u64,
+}
+
+/// A file of the log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Segment {
+    pub(crate) base_offset: i64,
+    pub(crate) first_index: u64,
+    pub(crate) entries: Vec<Span>,
+    pub(crate) size: u64,
+}
+
+impl Segment {
+    fn new(base_offset: i64, first_index: u64) -> Segment {
+        Segment { base_offset, first_index, entries: vec![], size: 0 }
+    }
+
+    pub(crate) fn name(&self) -> String {
+        format!("{:020}.log", self.base_offset)
+    }
+
+    pub(crate) fn next_index(&self) -> u64 {
+        self.first_index + self.entries.len() as u64
+    }
+}
+
+/// Where the log begins and ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct End {
+    next_index: u64,
+    next_offset: i64,
+}
+
+/// The log.
+pub(crate) struct Log {
+    disk: Arc<dyn Disk>,
+    dir: DirId,
+    /// Roll when a segment has this many bytes.
+    segment_bytes: u64,
+    segments: Vec<Segment>,
+    end: End,
+    /// The last entry that is gone, because a snapshot contains it.
+    purged: Option<LogId>,
+    /// The next append begins a segment.
+    roll: bool,
+    /// Entries that are not applied yet, so that applying them does not read them again.
+    recent: Vec<Entry>,
+    failed: Option<String>,
+}
+
+impl Log {
+    /// Opens the log after a snapshot; `cut` bytes of a torn end are gone.
+    pub(crate) fn open(
+        disk: Arc<dyn Disk>,
+        dir: DirId,
+        segment_bytes: u64,
+        snapshot: Option<SnapshotId>,
+    ) -> Result<(Log, u64), Damage> {
+        let (segments, cut) = recovery::recover(&*disk, dir, snapshot)?;
+        let after = snapshot.map_or(End { next_index: 0, next_offset: 0 }, |s| End {
+            next_index: s.id.index + 1,
+            next_offset: s.end_offset,
+        });
+        let end = segments.last().map_or(after, |segment| End {
+            next_index: segment.next_index(),
+            next_offset: segment.entries.last().map_or(segment.base_offset, |span| span.next_offset),
+        });
+        let log = Log {
+            disk,
+            dir,
+            segment_bytes,
+            segments,
+            end,
+            purged: snapshot.map(|s| s.id),
+            roll: false,
+            recent: vec![],
+            failed: None,
+        };
+        Ok((log, cut))
+    }
+
+    /// Offset of the next record.
+    pub(crate) fn next_offset(&self) -> i64 {
+        self.end.next_offset
+    }
+
+    /// The last entry that is gone.
+    pub(crate) fn purged(&self) -> Option<LogId> {
+        self.purged
+    }
+
+    /// The last entry, which may be gone.
+    pub(crate) fn last(&self) -> Option<LogId> {
+        let index = self.end.next_index.checked_sub(1)?;
+        self.span(index).map(|(_, span)| log_id(span.term, index)).or(self.purged)
+    }
+
+    /// Why nothing more is written.
+    pub(crate) fn failed(&self) -> Option<&str> {
+        self.failed.as_deref()
+    }
+
+    /// Bytes of the entries after the last snapshot.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.segments.iter().map(|segment| segment.size).sum()
+    }
+
+    fn span(&self, index: u64) -> Option<(&Segment, &Span)> {
+        let after = self.segments.partition_point(|segment| segment.first_index <= index);
+        let segment = &self.segments[after.checked_sub(1)?];
+        Some((segment, segment.entries.get(usize::try_from(index - segment.first_index).ok()?)?))
+    }
+
+    /// Appends `entries` and makes them durable.
+    pub(crate) fn append(
+        &mut self,
+        entries: Vec<Entry>,
+        timestamp: i64,
+        leader: NodeId,
+        voters: &Membership,
+    ) -> io::Result<()> {
+        self.check()?;
+        if entries.is_empty() {
+            return Ok(());
+        }
+        let result = self.try_append(entries, timestamp, leader, voters);
+        self.remember_failure(result)
+    }
+
+    fn try_append(
+        &mut self,
+        entries: Vec<Entry>,
+        timestamp: i64,
+        leader: NodeId,
+        voters: &Membership,
+    ) -> io::Result<()> {
+        let mut end = self.end;
+        if self.segments.last().is_none_or(|last| self.roll || last.size >= self.segment_bytes) {
+            self.segments.push(Segment::new(end.next_offset, end.next_index));
+        }
+        self.roll = false;
+        let segment = self.segments.last_mut().ok_or_else(|| io::Error::other("no segment"))?;
+        let mut position = segment.size;
+        let mut parts = Vec::with_capacity(entries.len());
+        let mut spans = Vec::with_capacity(entries.len());
+        for (in_group, entry) in (0..).zip(&entries) {
+            if entry.log_id.index != end.next_index {
+                let (index, expected) = (entry.log_id.index, end.next_index);
+                return Err(io::Error::other(format!("entry {index} where entry {expected} belongs")));
+            }
+            let place = Place { base_offset: end.next_offset, in_group, timestamp, leader };
+            let bytes = codec::encode(entry, place, voters)?;
+            let next_offset = end.next_offset + codec::offsets(entry);
+            spans.push(Span {
+                position,
+                size: bytes.len() as u64,
+                base_offset: end.next_offset,
+                next_offset,
+                term: term(&entry.log_id),
+            });
+            position += bytes.len() as u64;
+            end = End { next_index: end.next_index + 1, next_offset };
+            parts.push(bytes);
+        }
+        let path = path(self.dir, &segment.name());
+        self.disk.write(&path, segment.size, &parts)?;
+        self.disk.sync(&path)?;
+        segment.size = position;
+        segment.entries.extend(spans);
+        self.end = end;
+        self.recent.extend(entries);
+        Ok(())
+    }
+
+    /// The entries with these indexes that are there.
+    pub(crate) fn entries(&self, range: Range<u64>) -> io::Result<Vec<Entry>> {
+        let first = self.purged.map_or(0, |id| id.index + 1).max(range.start);
+        let end = self.end.next_index.min(range.end);
+        (first..end).map(|index| self.entry(index)).collect()
+    }
+
+    fn entry(&self, index: u64) -> io::Result<Entry> {
+        if let Some(first) = self.recent.first().map(|entry| entry.log_id.index)
+            && let Some(at) = index.checked_sub(first)
+            && let Some(entry) = usize::try_from(at).ok().and_then(|at| self.recent.get(at))
+        {
+            return Ok(entry.clone());
+        }
+        let damaged = |why: String| {
+            io::Error::new(
+                io::ErrorKind::InvalidData,
+                format!("{DIRECTORY}: entry {index} is damaged: {why}"),
+            )
+        };
+        let (segment, span) = self.span(index).ok_or_else(|| damaged("it is not there".into()))?;
+        let path = path(self.dir, &segment.name());
+        let bytes = self.disk.read(&path, span.position, usize::try_from(span.size).unwrap_or(usize::MAX))?;
+        let batch = Batch::verify(&bytes).map_err(|error| damaged(error.to_string()))?;
+        let entry = codec::decode(&batch).map_err(damaged)?;
+        if entry.log_id != log_id(span.term, index) {
+            return Err(damaged(format!("it says {}", entry.log_id)));
+        }
+        Ok(entry)
+    }
+
+    /// Forgets what was kept in memory of entries up to `index`.
+    pub(crate) fn applied(&mut self, index: u64) {
+        let keep =
+            self.recent.iter().position(|entry| entry.log_id.index > index).unwrap_or(self.recent.len());
+        self.recent.drain(..keep);
+    }
+
+    /// Removes all entries after `last`.
+    pub(crate) fn truncate_after(&mut self, last: Option<LogId>) -> io::Result<()> {
+        self.check()?;
+        let result = self.try_truncate(last.map_or(0, |id| id.index + 1));
+        self.remember_failure(result)
+    }
+
+    fn try_truncate(&mut self, next_index: u64) -> io::Result<()> {
+        self.recent.retain(|entry| entry.log_id.index < next_index);
+        while let Some(segment) = self.segments.last_mut() {
+            let path = path(self.dir, &segment.name());
+            if segment.first_index >= next_index {
+                self.disk.remove(&path)?;
+                self.end = End { next_index: segment.first_index, next_offset: segment.base_offset };
+                self.segments.pop();
+                continue;
+            }
+            let keep = usize::try_from(next_index - segment.first_index).unwrap_or(usize::MAX);
+            if let Some(first_cut) = segment.entries.get(keep).copied() {
+                self.disk.truncate(&path, first_cut.position)?;
+                self.disk.sync(&path)?;
+                segment.size = first_cut.position;
+                segment.entries.truncate(keep);
+                self.end = End { next_index, next_offset: first_cut.base_offset };
+            }
+            return Ok(());
+        }
+        Ok(())
+    }
+
+    /// Removes the segments that hold nothing after `id`, which a snapshot contains.
+    pub(crate) fn purge(&mut self, id: LogId) -> io::Result<()> {
+        self.check()?;
+        self.purged = self.purged.max(Some(id));
+        let result = self.try_purge(id.index);
+        self.remember_failure(result)
+    }
+
+    fn try_purge(&mut self, index: u64) -> io::Result<()> {
+        while self.segments.first().is_some_and(|first| first.next_index() <= index + 1) {
+            self.disk.remove(&path(self.dir, &self.segments[0].name()))?;
+            self.segments.remove(0);
+        }
+        Ok(())
+    }
+
+    /// Begins a segment with the next append, so that a snapshot lets the earlier ones go.
+    pub(crate) fn roll(&mut self) {
+        self.roll = self.segments.last().is_some_and(|last| !last.entries.is_empty());
+    }
+
+    fn check(&self) -> io::Result<()> {
+        match &self.failed {
+            Some(why) => Err(io::Error::other(format!("the metadata log is offline: {why}"))),
+            None => Ok(()),
+        }
+    }
+
+    fn remember_failure(&mut self, result: io::Result<()>) -> io::Result<()> {
+        if let Err(error) = &result {
+            self.failed = Some(error.to_string());
+        }
+        result
+    }
+}
+
+/// The spans of a batch header at `position`.
+pub(crate) fn span(header: &Header, position: u64, term: u64) -> Span {
+    Span {
+        position,
+        size: header.size() as u64,
+        base_offset: header.base_offset,
+        next_offset: header.next_offset(),
+        term,
+    }
+}
+
+/// Reads a whole file.
+pub(crate) fn read_all(disk: &dyn Disk, path: &Path) -> io::Result<Bytes> {
+    let len = disk.len(path)?.unwrap_or(0);
+    let len = usize::try_from(len).map_err(|_| io::Error::from(io::ErrorKind::FileTooLarge))?;
+    disk.read(path, 0, len)
+}

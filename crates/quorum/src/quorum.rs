@@ -1,0 +1,345 @@
+//! The quorum as its host sees it: proposals go in, committed records come out of [`Quorum::step`].
+//!
+//! openraft is a guest that runs only inside the calls of this file, on a runtime that is given the time and
+//! a seed: the host owns the thread and the clock, so the node and the simulator run the same code.
+
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use moldau_base::disk::{DirId, Disk};
+use moldau_base::{Mono, NodeId, Now, Uuid};
+use openraft::async_runtime::watch::WatchReceiver;
+use openraft::errors::{ClientWriteError, RaftError};
+use openraft::{Raft, SnapshotPolicy};
+
+use crate::event::{Event, ProposalId, ProposeError};
+use crate::log::Log;
+use crate::network::Alone;
+use crate::recovery::Damage;
+use crate::runtime::Runtime;
+use crate::snapshot;
+use crate::store::{Applied, Shared, Store};
+use crate::types::{Records, Types, Voter};
+use crate::vote;
+
+/// Proposals whose outcome is not known yet; more are refused.
+pub const MAX_PROPOSALS: usize = 10_000;
+/// Bytes of one proposal; more are refused.
+pub const MAX_PROPOSAL_BYTES: usize = 64 << 20;
+
+/// What a quorum is started with.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// `node.id`.
+    pub node: NodeId,
+    /// Ids of all voters.
+    pub voters: BTreeSet<NodeId>,
+    /// `metadata.log.dir`.
+    pub dir: DirId,
+    /// The id of that directory.
+    pub directory: Uuid,
+    /// Of the randomness of elections.
+    pub seed: u64,
+    /// `metadata.log.segment.bytes`: a segment is not begun before the last one has this many.
+    pub segment_bytes: u64,
+    /// `metadata.log.max.record.bytes.between.snapshots`.
+    pub snapshot_bytes: u64,
+}
+
+impl Config {
+    /// A quorum of this one node, with sizes that keep recovery short.
+    pub fn alone(node: NodeId, directory: Uuid, seed: u64) -> Config {
+        Config {
+            node,
+            voters: BTreeSet::from([node]),
+            dir: DirId::default(),
+            directory,
+            seed,
+            segment_bytes: 16 << 20,
+            snapshot_bytes: 20 << 20,
+        }
+    }
+}
+
+/// Why a quorum does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The voters are not this node alone.
+    #[error(
+        "a metadata quorum of {voters} voters is not supported yet: let controller.quorum.voters name node {node} alone"
+    )]
+    Voters {
+        /// This node.
+        node: NodeId,
+        /// How many are named.
+        voters: usize,
+    },
+    /// The log belongs to other voters.
+    #[error("the metadata log names other voters ({log:?}) than node {node}: it belongs to another node")]
+    OtherVoters {
+        /// This node.
+        node: NodeId,
+        /// The voters in the log.
+        log: Vec<NodeId>,
+    },
+    /// What is on disk cannot be used.
+    #[error(transparent)]
+    Damage(#[from] Damage),
+    /// openraft refused to start.
+    #[error("the metadata quorum does not start: {0}")]
+    Guest(String),
+}
+
+/// The metadata quorum of a node.
+pub struct Quorum {
+    node: NodeId,
+    snapshot_bytes: u64,
+    runtime: Runtime,
+    shared: Rc<RefCell<Shared>>,
+    raft: Raft<Types, Store>,
+    next_proposal: u64,
+    pending: Rc<RefCell<BTreeSet<ProposalId>>>,
+    leader: Option<(i32, Option<NodeId>)>,
+    snapshot_due: bool,
+    failed: bool,
+}
+
+impl fmt::Debug for Quorum {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Quorum")
+            .field("node", &self.node)
+            .field("leader", &self.leader)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Quorum {
+    /// Recovers what is on disk and elects. When it returns, a quorum of one leads and has committed
+    /// everything: the events say so. Blocks for the disk.
+    pub fn start(
+        config: Config,
+        disk: Arc<dyn Disk>,
+        now: Now,
+        events: &mut Vec<Event>,
+    ) -> Result<Quorum, StartError> {
+        if config.voters.len() != 1 || !config.voters.contains(&config.node) {
+            return Err(StartError::Voters { node: config.node, voters: config.voters.len() });
+        }
+        let shared = recover(&config, disk, now)?;
+        let runtime = Runtime::seeded(config.seed);
+        let raft = build(&config, &runtime, &shared, now)?;
+        let mut quorum = Quorum {
+            node: config.node,
+            snapshot_bytes: config.snapshot_bytes,
+            runtime,
+            shared,
+            raft,
+            next_proposal: 0,
+            pending: Rc::default(),
+            leader: None,
+            snapshot_due: false,
+            failed: false,
+        };
+        quorum.check_voters()?;
+        quorum.elect(&config);
+        quorum.step(now, events);
+        Ok(quorum)
+    }
+
+    fn check_voters(&self) -> Result<(), StartError> {
+        let _entered = self.runtime.enter();
+        let log: Vec<NodeId> = self.raft.metrics().borrow_watched().membership_config.voter_ids().collect();
+        if !log.is_empty() && log != [self.node] {
+            return Err(StartError::OtherVoters { node: self.node, log });
+        }
+        Ok(())
+    }
+
+    /// A log without entries begins with its voters; otherwise this node stands at once, as nobody else could
+    /// lead.
+    fn elect(&self, config: &Config) {
+        let raft = self.raft.clone();
+        let voters = BTreeMap::from([(config.node, Voter { directory: config.directory })]);
+        let empty = self.shared.borrow().log.last().is_none();
+        self.runtime.start(async move {
+            // A failure shows in the metrics, which `step` reads.
+            if empty {
+                let _ = raft.initialize(voters).await;
+            } else {
+                let _ = raft.trigger().elect(false).await;
+            }
+        });
+    }
+
+    /// The offset that the next record gets, if no leader changes before.
+    pub fn next_offset(&self) -> i64 {
+        self.shared.borrow().log.next_offset()
+    }
+
+    /// Takes records to append, all or none; [`Quorum::step`] does it. Proposals are appended in the order of
+    /// the calls, and those of one step become durable together.
+    pub fn propose(&mut self, values: Vec<Bytes>) -> ProposalId {
+        let id = ProposalId(self.next_proposal);
+        self.next_proposal += 1;
+        let refused = |why| Event::Proposed { id, result: Err(ProposeError::Refused(why)) };
+        let bytes: usize = values.iter().map(Bytes::len).sum();
+        let refusal = match () {
+            () if values.is_empty() => Some("no records"),
+            () if bytes > MAX_PROPOSAL_BYTES => Some("too many bytes"),
+            () if self.pending.borrow().len() >= MAX_PROPOSALS => Some("too many proposals are waiting"),
+            () => None,
+        };
+        if let Some(why) = refusal {
+            self.shared.borrow_mut().events.push_back(refused(why));
+            return id;
+        }
+        self.pending.borrow_mut().insert(id);
+        let (raft, shared, pending) = (self.raft.clone(), Rc::clone(&self.shared), Rc::clone(&self.pending));
+        self.runtime.start(async move {
+            let timestamp = shared.borrow().wall_ms;
+            let result = raft.client_write(Records { timestamp, values }).await;
+            let result = match result {
+                Ok(written) => Ok(written.data),
+                Err(RaftError::APIError(ClientWriteError::ForwardToLeader(to))) => {
+                    Err(ProposeError::NotLeader(to.leader_id))
+                }
+                Err(other) => Err(ProposeError::Unknown(other.to_string())),
+            };
+            pending.borrow_mut().remove(&id);
+            shared.borrow_mut().events.push_back(Event::Proposed { id, result });
+        });
+        id
+    }
+
+    /// Writes a snapshot: `values` are the records of the image after the last committed record that
+    /// [`Quorum::step`] handed out. Segments that it makes needless go with the next step.
+    pub fn snapshot(&mut self, values: impl Iterator<Item = Bytes>) -> std::io::Result<()> {
+        self.snapshot_due = false;
+        if !self.shared.borrow_mut().write_snapshot(values)? {
+            return Ok(());
+        }
+        let raft = self.raft.clone();
+        self.runtime.start(async move {
+            // A failure shows in the metrics, which `step` reads.
+            let _ = raft.trigger().snapshot().await;
+        });
+        Ok(())
+    }
+
+    /// Lets the quorum run until it waits, and appends what happened to `events`.
+    pub fn step(&mut self, now: Now, events: &mut Vec<Event>) {
+        self.shared.borrow_mut().wall_ms = now.wall_ms;
+        self.runtime.run_until_idle(now.mono);
+        events.extend(self.shared.borrow_mut().events.drain(..));
+        self.report_leader(events);
+        self.report_snapshot_due(events);
+        self.report_failure(events);
+    }
+
+    /// When the quorum wants to run again without an input; a quorum of one never does.
+    pub fn deadline(&self) -> Option<Mono> {
+        self.runtime.deadline()
+    }
+
+    fn report_leader(&mut self, events: &mut Vec<Event>) {
+        let metrics = self.raft.metrics();
+        let metrics = metrics.borrow_watched();
+        let epoch = i32::try_from(metrics.current_term).unwrap_or(i32::MAX);
+        // A leader leads when the first entry of its epoch is applied, and so everything before it.
+        let applied =
+            self.shared.borrow().applied.id.is_some_and(|id| crate::types::term(&id) == metrics.current_term);
+        let leader = metrics.current_leader.filter(|leader| *leader != self.node || applied);
+        let known = Some((epoch, leader));
+        if known != self.leader && (leader.is_some() || self.leader.is_some()) {
+            self.leader = known;
+            events.push(Event::Leader { epoch, leader });
+        }
+    }
+
+    fn report_snapshot_due(&mut self, events: &mut Vec<Event>) {
+        if !self.snapshot_due && self.shared.borrow().log.bytes() >= self.snapshot_bytes {
+            self.snapshot_due = true;
+            events.push(Event::SnapshotDue);
+        }
+    }
+
+    fn report_failure(&mut self, events: &mut Vec<Event>) {
+        if self.failed {
+            return;
+        }
+        let metrics = self.raft.metrics();
+        let fatal = metrics.borrow_watched().running_state.as_ref().err().map(ToString::to_string);
+        let why = self.shared.borrow().log.failed().map(str::to_owned).or(fatal);
+        let Some(why) = why else { return };
+        self.failed = true;
+        for id in std::mem::take(&mut *self.pending.borrow_mut()) {
+            events.push(Event::Proposed { id, result: Err(ProposeError::Unknown(why.clone())) });
+        }
+        events.push(Event::Failed(why));
+    }
+}
+
+impl Drop for Quorum {
+    fn drop(&mut self) {
+        self.runtime.clear();
+    }
+}
+
+fn recover(config: &Config, disk: Arc<dyn Disk>, now: Now) -> Result<Rc<RefCell<Shared>>, StartError> {
+    let latest = snapshot::read_latest(&*disk, config.dir)?;
+    let (snapshot, values) = latest.map_or((None, None), |(meta, values)| (Some(meta), Some(values)));
+    let id = snapshot.as_ref().map(|meta| meta.id);
+    let (log, _cut) = Log::open(Arc::clone(&disk), config.dir, config.segment_bytes, id)?;
+    let vote = vote::read(&*disk, config.dir)?;
+    let applied = snapshot.as_ref().map(Applied::from).unwrap_or_default();
+    let restored = values.map(|values| Event::Restored { next_offset: applied.next_offset, values });
+    Ok(Rc::new(RefCell::new(Shared {
+        disk,
+        dir: config.dir,
+        node: config.node,
+        directory: config.directory,
+        log,
+        vote,
+        wall_ms: now.wall_ms,
+        applied,
+        snapshot,
+        events: restored.into_iter().collect(),
+    })))
+}
+
+/// Timers are off: a voter that is alone has nobody to hear from and nobody to beat.
+fn guest_config() -> openraft::Config {
+    openraft::Config {
+        cluster_name: "moldau".to_owned(),
+        enable_tick: false,
+        enable_heartbeat: false,
+        enable_elect: false,
+        enable_leader_restore: Some(false),
+        snapshot_policy: SnapshotPolicy::Never,
+        max_in_snapshot_log_to_keep: 0,
+        ..openraft::Config::default()
+    }
+}
+
+fn build(
+    config: &Config,
+    runtime: &Runtime,
+    shared: &Rc<RefCell<Shared>>,
+    now: Now,
+) -> Result<Raft<Types, Store>, StartError> {
+    let guest = guest_config().validate().map_err(|error| StartError::Guest(error.to_string()))?;
+    type Built = Option<Result<Raft<Types, Store>, String>>;
+    let built: Rc<RefCell<Built>> = Rc::default();
+    let (slot, store, node) = (Rc::clone(&built), Store(Rc::clone(shared)), config.node);
+    runtime.start(async move {
+        let raft = Raft::new(node, Arc::new(guest), Alone, store.clone(), store).await;
+        *slot.borrow_mut() = Some(raft.map_err(|error| error.to_string()));
+    });
+    runtime.run_until_idle(now.mono);
+    let raft = built.borrow_mut().take();
+    raft.unwrap_or_else(|| Err("it waits for something at start".to_owned())).map_err(StartError::Guest)
+}

@@ -1,0 +1,228 @@
+//! What the metadata log is after a crash.
+//!
+//! The entries of one append become durable together, so a crash can tear only the last append. Each batch
+//! says its place within its append; an intact batch that begins an append *after* a damaged one therefore
+//! proves that the damaged one had been durable, and that is no crash but damage: the node must not start on
+//! it, or it would forget metadata that was acknowledged.
+
+use std::io;
+
+use bytes::Bytes;
+use moldau_base::disk::{DirId, Disk, Path};
+use moldau_batch::Header;
+
+use crate::codec;
+use crate::log::{DIRECTORY, Segment, path, read_all, span};
+use crate::snapshot::SnapshotId;
+
+/// Why a metadata log or snapshot cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum Damage {
+    /// The disk failed.
+    #[error("{what}: {error}")]
+    Io {
+        /// The file or directory.
+        what: String,
+        /// In the words of the system.
+        error: io::Error,
+    },
+    /// A batch within the log is damaged although later ones are whole.
+    #[error(
+        "{file} is damaged at byte {position} ({why}), but intact batches follow: this is no crash; restore the file"
+    )]
+    Middle {
+        /// The file.
+        file: String,
+        /// Where.
+        position: u64,
+        /// What is wrong.
+        why: String,
+    },
+    /// Entries are missing.
+    #[error("{DIRECTORY}: entries {from} to {to} are missing")]
+    Gap {
+        /// The first.
+        from: u64,
+        /// The last.
+        to: u64,
+    },
+    /// A file that cannot be what its name says.
+    #[error("{file}: {why}")]
+    File {
+        /// The file.
+        file: String,
+        /// What is wrong.
+        why: String,
+    },
+}
+
+impl Damage {
+    pub(crate) fn io(path: &Path) -> impl FnOnce(io::Error) -> Damage {
+        let what = path.name.clone();
+        move |error| Damage::Io { what, error }
+    }
+}
+
+/// The segments that follow `snapshot`, and how many bytes of a torn end were cut.
+pub(crate) fn recover(
+    disk: &dyn Disk,
+    dir: DirId,
+    snapshot: Option<SnapshotId>,
+) -> Result<(Vec<Segment>, u64), Damage> {
+    let names = segment_names(disk, dir)?;
+    let mut segments: Vec<Segment> = Vec::new();
+    let mut cut = 0;
+    for (i, base_offset) in names.iter().enumerate() {
+        let expected = segments.last().map(|last| (last.next_index(), last_offset(last)));
+        let later = &names[i + 1..];
+        let Scanned { segment, torn } = scan(disk, dir, *base_offset, expected)?;
+        if let Some(torn) = torn {
+            let file = path(dir, &segment.name());
+            cut += torn.len;
+            refuse_damage(&segment, &torn, later)?;
+            disk.truncate(&file, segment.size).map_err(Damage::io(&file))?;
+            disk.sync(&file).map_err(Damage::io(&file))?;
+            push(&mut segments, segment, disk, dir)?;
+            break;
+        }
+        push(&mut segments, segment, disk, dir)?;
+    }
+    let segments = after_snapshot(disk, dir, segments, snapshot)?;
+    Ok((segments, cut))
+}
+
+fn last_offset(segment: &Segment) -> i64 {
+    segment.entries.last().map_or(segment.base_offset, |span| span.next_offset)
+}
+
+/// Keeps a segment; an empty file is what a crash leaves of a segment that was only begun.
+fn push(segments: &mut Vec<Segment>, segment: Segment, disk: &dyn Disk, dir: DirId) -> Result<(), Damage> {
+    if segment.entries.is_empty() {
+        let path = path(dir, &segment.name());
+        return disk.remove(&path).map_err(Damage::io(&path));
+    }
+    segments.push(segment);
+    Ok(())
+}
+
+/// Base offsets of the segment files, in order.
+fn segment_names(disk: &dyn Disk, dir: DirId) -> Result<Vec<i64>, Damage> {
+    let directory = Path::new(dir, DIRECTORY);
+    let entries = disk.list(&directory).map_err(Damage::io(&directory))?;
+    let mut names: Vec<i64> = entries
+        .iter()
+        .filter(|entry| !entry.is_dir)
+        .filter_map(|entry| entry.name.strip_suffix(".log").filter(|stem| stem.len() == 20)?.parse().ok())
+        .collect();
+    names.sort_unstable();
+    Ok(names)
+}
+
+/// Bytes at the end of a file that are no batch.
+struct Torn {
+    position: u64,
+    len: u64,
+    why: String,
+    bytes: Bytes,
+    next_index: u64,
+}
+
+struct Scanned {
+    segment: Segment,
+    torn: Option<Torn>,
+}
+
+/// Reads a segment up to its end or to the first batch that is damaged or out of order. `expected` is the
+/// index and offset that it must begin with; the first segment says itself.
+fn scan(
+    disk: &dyn Disk,
+    dir: DirId,
+    base_offset: i64,
+    expected: Option<(u64, i64)>,
+) -> Result<Scanned, Damage> {
+    let first_index = expected.map_or(0, |(index, _)| index);
+    let mut segment = Segment { base_offset, first_index, entries: vec![], size: 0 };
+    let path = path(dir, &segment.name());
+    let bytes = read_all(disk, &path).map_err(Damage::io(&path))?;
+    let mut next: Option<(u64, i64)> = expected;
+    let mut at = 0;
+    while at < bytes.len() {
+        let checked = Header::verify(&bytes[at..])
+            .map_err(|error| error.to_string())
+            .and_then(|header| in_order(&header, next, base_offset).map(|id| (header, id)));
+        match checked {
+            Ok((header, (index, term))) => {
+                if segment.entries.is_empty() {
+                    segment.first_index = index;
+                }
+                segment.entries.push(span(&header, at as u64, term));
+                next = Some((index + 1, header.next_offset()));
+                at += header.size();
+            }
+            Err(why) => {
+                segment.size = at as u64;
+                let torn = Torn {
+                    position: at as u64,
+                    len: (bytes.len() - at) as u64,
+                    why,
+                    bytes: bytes.slice(at..),
+                    next_index: next.map_or(0, |(index, _)| index),
+                };
+                return Ok(Scanned { segment, torn: Some(torn) });
+            }
+        }
+    }
+    segment.size = at as u64;
+    Ok(Scanned { segment, torn: None })
+}
+
+fn in_order(header: &Header, next: Option<(u64, i64)>, base_offset: i64) -> Result<(u64, u64), String> {
+    let (index, term) = codec::id(header).ok_or("a batch without index or epoch")?;
+    let (next_index, next_offset) = next.unwrap_or((index, base_offset));
+    if index != next_index || header.base_offset != next_offset {
+        let offset = header.base_offset;
+        return Err(format!(
+            "entry {index} at offset {offset} where entry {next_index} at {next_offset} belongs"
+        ));
+    }
+    Ok((index, term))
+}
+
+/// Refuses a torn end that is none. A file after this one was begun when all of this one was durable, and an
+/// append that begins after the damage was made when what is damaged was durable.
+fn refuse_damage(segment: &Segment, torn: &Torn, later: &[i64]) -> Result<(), Damage> {
+    let starts = |at: usize| begins_append(&torn.bytes[at..], torn.next_index);
+    if later.is_empty() && !(1..torn.bytes.len()).any(starts) {
+        return Ok(());
+    }
+    Err(Damage::Middle { file: segment.name(), position: torn.position, why: torn.why.clone() })
+}
+
+/// Whether an intact batch lies here that is the first of its append and comes after entry `index`.
+fn begins_append(bytes: &[u8], index: u64) -> bool {
+    let Ok(header) = Header::parse(bytes) else { return false };
+    let later = codec::id(&header).is_some_and(|(other, _)| other > index);
+    later && header.base_sequence == 0 && header.size() <= bytes.len() && Header::verify(bytes).is_ok()
+}
+
+/// Drops segments that the snapshot makes needless, and checks that nothing is missing between it and the
+/// log.
+fn after_snapshot(
+    disk: &dyn Disk,
+    dir: DirId,
+    mut segments: Vec<Segment>,
+    snapshot: Option<SnapshotId>,
+) -> Result<Vec<Segment>, Damage> {
+    let first_needed = snapshot.map_or(0, |snapshot| snapshot.id.index + 1);
+    while segments.first().is_some_and(|first| first.next_index() <= first_needed) && snapshot.is_some() {
+        let path = path(dir, &segments[0].name());
+        disk.remove(&path).map_err(Damage::io(&path))?;
+        segments.remove(0);
+    }
+    match segments.first() {
+        Some(first) if first.first_index > first_needed => {
+            Err(Damage::Gap { from: first_needed, to: first.first_index - 1 })
+        }
+        _ => Ok(segments),
+    }
+}

@@ -1,0 +1,234 @@
+//! The storage that openraft is given: its log, its vote, and the state machine, which hands committed
+//! entries to the host.
+//!
+//! All of it is one [`Shared`] on one thread; a call into it finishes, its disk writes included, before it
+//! returns.
+
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::fmt::Debug;
+use std::io;
+use std::ops::{Bound, RangeBounds};
+use std::rc::Rc;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures_util::{Stream, StreamExt};
+use moldau_base::disk::{DirId, Disk};
+use moldau_base::{NodeId, Uuid};
+use openraft::alias::{SnapshotMetaOf, SnapshotOf};
+use openraft::storage::{EntryResponder, IOFlushed, RaftLogStorage, RaftStateMachine};
+use openraft::{EntryPayload, LogState, RaftLogReader, RaftSnapshotBuilder};
+
+use crate::codec;
+use crate::event::{Committed, Event};
+use crate::log::Log;
+use crate::snapshot::{self, Meta, SnapshotId};
+use crate::types::{Entry, LogId, StoredMembership, Types, Vote, term};
+use crate::vote;
+
+/// What the log, the state machine and the host share.
+pub(crate) struct Shared {
+    pub(crate) disk: Arc<dyn Disk>,
+    pub(crate) dir: DirId,
+    pub(crate) node: NodeId,
+    pub(crate) directory: Uuid,
+    pub(crate) log: Log,
+    pub(crate) vote: Option<Vote>,
+    /// The host's wall clock at its last input.
+    pub(crate) wall_ms: i64,
+    pub(crate) applied: Applied,
+    pub(crate) snapshot: Option<Meta>,
+    pub(crate) events: VecDeque<Event>,
+}
+
+/// How far entries have been handed to the host.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Applied {
+    pub(crate) id: Option<LogId>,
+    pub(crate) next_offset: i64,
+    pub(crate) timestamp: i64,
+    pub(crate) membership: StoredMembership,
+}
+
+impl Applied {
+    pub(crate) fn from(meta: &Meta) -> Applied {
+        Applied {
+            id: Some(meta.id.id),
+            next_offset: meta.id.end_offset,
+            timestamp: meta.timestamp,
+            membership: meta.membership.clone(),
+        }
+    }
+}
+
+impl Shared {
+    /// Hands a committed entry to the host; answers with the offset of its first record.
+    fn apply(&mut self, entry: Entry) -> i64 {
+        let base_offset = self.applied.next_offset;
+        let next_offset = base_offset + codec::offsets(&entry);
+        let id = entry.log_id;
+        let values = match entry.payload {
+            EntryPayload::Blank => vec![],
+            EntryPayload::Membership(membership) => {
+                self.applied.membership = StoredMembership::new(Some(id), membership);
+                vec![]
+            }
+            EntryPayload::Normal(records) => {
+                self.applied.timestamp = records.timestamp;
+                records.values
+            }
+        };
+        self.applied.id = Some(id);
+        self.applied.next_offset = next_offset;
+        self.log.applied(id.index);
+        let epoch = i32::try_from(term(&id)).unwrap_or(i32::MAX);
+        self.events.push_back(Event::Committed(Committed { base_offset, next_offset, epoch, values }));
+        base_offset
+    }
+
+    /// Writes a snapshot of everything applied so far. False when nothing is new since the last one.
+    pub(crate) fn write_snapshot(&mut self, values: impl Iterator<Item = Bytes>) -> io::Result<bool> {
+        let Some(id) = self.applied.id else { return Ok(false) };
+        let meta = Meta {
+            id: SnapshotId { id, end_offset: self.applied.next_offset },
+            timestamp: self.applied.timestamp,
+            membership: self.applied.membership.clone(),
+        };
+        if self.snapshot.as_ref().is_some_and(|last| last.id == meta.id) {
+            return Ok(false);
+        }
+        snapshot::write(&self.disk, self.dir, &meta, values)?;
+        self.snapshot = Some(meta);
+        self.log.roll();
+        Ok(true)
+    }
+
+    fn snapshot_meta(&self) -> Option<SnapshotMetaOf<Types>> {
+        let meta = self.snapshot.as_ref()?;
+        Some(SnapshotMetaOf::<Types> {
+            last_log_id: Some(meta.id.id),
+            last_membership: meta.membership.clone(),
+        })
+    }
+}
+
+/// A handle on [`Shared`] that openraft holds.
+#[derive(Clone)]
+pub(crate) struct Store(pub(crate) Rc<RefCell<Shared>>);
+
+impl RaftLogReader<Types> for Store {
+    async fn try_get_log_entries<RB: RangeBounds<u64> + Clone + Debug>(
+        &mut self,
+        range: RB,
+    ) -> Result<Vec<Entry>, io::Error> {
+        let start = match range.start_bound() {
+            Bound::Included(start) => *start,
+            Bound::Excluded(before) => before.saturating_add(1),
+            Bound::Unbounded => 0,
+        };
+        let end = match range.end_bound() {
+            Bound::Included(last) => last.saturating_add(1),
+            Bound::Excluded(end) => *end,
+            Bound::Unbounded => u64::MAX,
+        };
+        self.0.borrow().log.entries(start..end)
+    }
+
+    async fn read_vote(&mut self) -> Result<Option<Vote>, io::Error> {
+        Ok(self.0.borrow().vote)
+    }
+}
+
+impl RaftLogStorage<Types> for Store {
+    type LogReader = Store;
+
+    async fn get_log_state(&mut self) -> Result<LogState<Types>, io::Error> {
+        let shared = self.0.borrow();
+        Ok(LogState { last_purged_log_id: shared.log.purged(), last_log_id: shared.log.last() })
+    }
+
+    async fn get_log_reader(&mut self) -> Store {
+        self.clone()
+    }
+
+    async fn save_vote(&mut self, vote: &Vote) -> Result<(), io::Error> {
+        let mut shared = self.0.borrow_mut();
+        vote::write(&*shared.disk, shared.dir, vote, shared.directory)?;
+        shared.vote = Some(*vote);
+        Ok(())
+    }
+
+    async fn append<I>(&mut self, entries: I, flushed: IOFlushed<Types>) -> Result<(), io::Error>
+    where
+        I: IntoIterator<Item = Entry>,
+    {
+        let entries: Vec<Entry> = entries.into_iter().collect();
+        let result = {
+            let shared = &mut *self.0.borrow_mut();
+            let voters = shared.applied.membership.membership();
+            shared.log.append(entries, shared.wall_ms, shared.node, voters)
+        };
+        flushed.io_completed(result);
+        Ok(())
+    }
+
+    async fn truncate_after(&mut self, last: Option<LogId>) -> Result<(), io::Error> {
+        self.0.borrow_mut().log.truncate_after(last)
+    }
+
+    async fn purge(&mut self, id: LogId) -> Result<(), io::Error> {
+        self.0.borrow_mut().log.purge(id)
+    }
+}
+
+impl RaftSnapshotBuilder<Types> for Store {
+    type SnapshotData = ();
+
+    /// The snapshot that the host wrote last: the host owns the image, so it decides when one is written.
+    async fn build_snapshot(&mut self) -> Result<SnapshotOf<Types, ()>, io::Error> {
+        let meta = self.0.borrow().snapshot_meta();
+        let meta = meta.ok_or_else(|| io::Error::other("no snapshot has been written"))?;
+        Ok(SnapshotOf::<Types, ()> { meta, snapshot: () })
+    }
+}
+
+impl RaftStateMachine<Types> for Store {
+    type SnapshotData = ();
+    type SnapshotBuilder = Store;
+
+    async fn applied_state(&mut self) -> Result<(Option<LogId>, StoredMembership), io::Error> {
+        let applied = &self.0.borrow().applied;
+        Ok((applied.id, applied.membership.clone()))
+    }
+
+    async fn apply<Strm>(&mut self, mut entries: Strm) -> Result<(), io::Error>
+    where
+        Strm: Stream<Item = Result<EntryResponder<Types>, io::Error>> + Unpin,
+    {
+        while let Some(next) = entries.next().await {
+            let (entry, responder) = next?;
+            let base_offset = self.0.borrow_mut().apply(entry);
+            if let Some(responder) = responder {
+                responder.send(base_offset);
+            }
+        }
+        Ok(())
+    }
+
+    async fn get_snapshot_builder(&mut self) -> Store {
+        self.clone()
+    }
+
+    async fn install_snapshot(
+        &mut self,
+        _meta: &SnapshotMetaOf<Types>,
+        _snapshot: (),
+    ) -> Result<(), io::Error> {
+        Err(io::Error::new(io::ErrorKind::Unsupported, "a quorum of one takes snapshots from nobody"))
+    }
+
+    async fn get_current_snapshot(&mut self) -> Result<Option<SnapshotOf<Types, ()>>, io::Error> {
+        Ok(self.0.borrow().snapshot_meta().map(|meta| SnapshotOf::<Types, ()> { meta, snapshot: () }))
+    }
+}

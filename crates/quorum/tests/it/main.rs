@@ -1,0 +1,5 @@
+//! The quorum from outside: a host, and a disk that forgets.
+
+mod meta;
+mod model;
+mod quorum;
