@@ -3,6 +3,7 @@
 //! One module per command; this file only lists them. A command installs what it needs into `.tools/` of the
 //! checkout (see [`toolbox`]) and says so when a whole toolchain is missing.
 
+mod arch;
 mod gen_wire;
 mod interop;
 mod kafka;
@@ -25,6 +26,8 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Task {
+    /// Compare the crates' dependencies with arch.toml
+    Arch,
     /// Write the wire crate's message types from its schemas
     Gen {
         /// Change nothing; fail if what is committed is not what the schemas say
@@ -61,6 +64,7 @@ fn main() -> ExitCode {
 
 fn run(task: Task) -> Result<()> {
     match task {
+        Task::Arch => arch::check(&root()),
         Task::Gen { check: false } => gen_wire::write(&root()),
         Task::Gen { check: true } => gen_wire::check(&root()),
         Task::Oracle { seed, rounds } => {
