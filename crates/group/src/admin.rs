@@ -57,7 +57,8 @@ impl Coordinator {
     ) {
         let mut entries = Vec::new();
         let mut results = Vec::with_capacity(delete.groups.len());
-        for id in &delete.groups {
+        let mut seen = std::collections::BTreeSet::new();
+        for id in delete.groups.iter().filter(|id| seen.insert(*id)) {
             let error = match self.groups.get(id).map(|group| group.state) {
                 None => ErrorCode::GROUP_ID_NOT_FOUND,
                 Some(State::Empty) => ErrorCode::NONE,

@@ -234,3 +234,47 @@ fn decode_group(value: Bytes) -> Result<GroupValue, BadRecord> {
         members: members.collect(),
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn unhex(text: &str) -> Bytes {
+        let digit = |at: usize| u8::from_str_radix(&text[at..at + 2], 16).expect("hexadecimal");
+        (0..text.len()).step_by(2).map(digit).collect()
+    }
+
+    #[test]
+    fn records_of_kafka_are_read_and_written_alike() {
+        let text = include_str!("../tests/fixtures/kafka-4.3.1-records.txt");
+        let lines = text.lines().filter(|line| !line.starts_with('#'));
+        let mut kinds = std::collections::BTreeSet::new();
+        for line in lines {
+            let (key, value) = line.split_once(' ').expect("two words");
+            let record = Record { key: unhex(key), value: (value != "-").then(|| unhex(value)) };
+            let entry = Entry::decode(record.key.clone(), record.value.clone()).expect(line);
+            assert_eq!(entry.encode().expect("writable"), record, "{entry:?}");
+            kinds.insert((record.key[1], record.value.map(|value| value[1])));
+        }
+        let all = [(1, None), (1, Some(1)), (1, Some(4)), (2, None), (2, Some(3))];
+        assert_eq!(kinds.into_iter().collect::<Vec<_>>(), all);
+    }
+
+    #[test]
+    fn old_and_damaged_records() {
+        // An offset as brokers before 0.9 wrote it: key version 0, value version 0.
+        let key = unhex("000000016700017400000005");
+        let value = unhex("0000000000000000002a0000000000000000002a");
+        let entry = Entry::decode(key.clone(), Some(value.clone())).expect("readable");
+        let Entry::Offset { partition: 5, value: Some(offset), .. } = entry else { panic!("{entry:?}") };
+        assert_eq!((offset.offset, offset.commit_ms, offset.leader_epoch), (42, 42, -1));
+
+        for cut in 0..key.len() {
+            assert!(Entry::decode(key.slice(..cut), None).is_err());
+        }
+        for cut in 0..value.len() {
+            assert!(Entry::decode(key.clone(), Some(value.slice(..cut))).is_err());
+        }
+        assert_eq!(Entry::decode(unhex("0003000167"), None), Err(BadRecord::UnknownKey(3)));
+    }
+}

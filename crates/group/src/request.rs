@@ -52,7 +52,7 @@ pub enum Reply {
     ListGroups(ListGroupsReply),
     /// To DescribeGroups, in the order of the request.
     DescribeGroups(Vec<DescribedGroup>),
-    /// To DeleteGroups, in the order of the request.
+    /// To DeleteGroups, in the order of the request; a group that it names twice is answered once.
     DeleteGroups(Vec<DeletedGroup>),
 }
 
