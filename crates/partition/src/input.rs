@@ -91,7 +91,7 @@ pub enum Input<'a> {
         end_offset: i64,
     },
     /// The log ends here: what was appended behind could not be written, because the disk is full. Its producers are refused with
-    /// [`Refusal::Storage`] and their batches forgotten.
+    /// [`Refusal::Storage`] and their batches forgotten. Nothing that was stored is taken back.
     TakenBack {
         /// The log's end.
         end_offset: i64,

@@ -92,6 +92,7 @@ impl Partition {
                     self.end_offset
                 );
                 self.stored_offset = self.stored_offset.max(end_offset);
+                self.producers.stored(self.stored_offset);
                 self.advance(out);
             }
             Input::TakenBack { end_offset } => self.take_back(end_offset, out),
@@ -182,7 +183,7 @@ impl Partition {
             let stamped =
                 Header { base_offset: self.end_offset, leader_epoch: self.epoch.0, max_timestamp, ..*header };
             assert!(stamped.next_offset() > self.end_offset, "a batch without records");
-            self.producers.apply(&stamped, batch.marker(), now.mono);
+            self.producers.append(&stamped, batch.marker(), now.mono);
             self.end_offset = stamped.next_offset();
         }
         let pending = Pending {
@@ -196,13 +197,15 @@ impl Partition {
 
     fn take_back(&mut self, end_offset: i64, out: &mut Vec<Effect>) {
         assert!(
-            self.high_watermark <= end_offset && end_offset <= self.end_offset,
+            self.stored_offset <= end_offset && end_offset <= self.end_offset,
             "a log that ends at {} cannot be cut at {end_offset}",
             self.end_offset
         );
         self.end_offset = end_offset;
-        self.stored_offset = self.stored_offset.min(end_offset);
-        self.producers.truncate(end_offset);
+        if let Some(leader) = &mut self.leader {
+            leader.epoch_start = leader.epoch_start.min(end_offset);
+        }
+        self.producers.take_back(end_offset);
         let refusal = Refusal::Storage;
         out.extend(self.producing.drain_behind(end_offset).map(|token| Effect::Refuse { token, refusal }));
     }

@@ -4,7 +4,7 @@
 //! The state is a function of the batches in the log, in order: [`Producers::apply`] is the only way in, for the leader that has
 //! just appended, for a restart that replays the log's tail over a snapshot, and for a follower.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
 use moldau_base::limits::PRODUCERS_PER_PARTITION;
 use moldau_base::{Mono, Now, ProducerEntry};
@@ -21,6 +21,15 @@ pub struct Producers {
     open: BTreeMap<i64, i64>,
     /// First offset of each ended transaction whose marker is not known to be replicated, with the marker's offset.
     ending: BTreeMap<i64, i64>,
+    /// What was known before each batch that the log has taken and may yet take back, oldest first.
+    undo: VecDeque<Undo>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Undo {
+    base_offset: i64,
+    producer_id: i64,
+    before: Option<Producer>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,6 +39,8 @@ struct Producer {
     timestamp: i64,
     txn_first_offset: Option<i64>,
     recent: Recent,
+    /// The sequence that has to come again when nothing of this producer is in the log, because all was taken back.
+    resume: Option<i32>,
     /// When this process last heard of it. Timestamps are the producer's and may be years old.
     heard: Mono,
 }
@@ -59,6 +70,7 @@ impl Producer {
             timestamp: -1,
             txn_first_offset: None,
             recent,
+            resume: None,
             heard: Mono::default(),
         }
     }
@@ -68,6 +80,12 @@ impl Producer {
             self.epoch = epoch;
             self.recent.clear();
         }
+    }
+
+    /// The sequence that the next batch of this epoch has to follow.
+    fn last_sequence(&self) -> Option<i32> {
+        let resume = self.resume.map(|first| first.wrapping_sub(1) & i32::MAX);
+        self.recent.last().map(|seen| seen.last_sequence).or(resume)
     }
 
     /// The batch this one repeats: same epoch, same first and last sequence.
@@ -153,7 +171,8 @@ impl Producers {
 
     /// A row for each producer, by id: for a snapshot and for DescribeProducers.
     pub fn entries(&self) -> impl Iterator<Item = ProducerEntry> {
-        self.by_id.iter().map(|(&id, producer)| producer.to_entry(id))
+        let in_log = self.by_id.iter().filter(|(_, producer)| producer.resume.is_none());
+        in_log.map(|(&id, producer)| producer.to_entry(id))
     }
 
     /// How many.
@@ -210,10 +229,7 @@ impl Producers {
 
     /// Checks one batch against what the log has (`known`) and what stands before it in its request (`here`).
     fn check(header: &Header, known: Option<&Producer>, here: Option<Standing>) -> Result<(), Refusal> {
-        let in_log = known.map(|p| Standing {
-            epoch: p.epoch,
-            last_sequence: p.recent.last().map(|seen| seen.last_sequence),
-        });
+        let in_log = known.map(|p| Standing { epoch: p.epoch, last_sequence: p.last_sequence() });
         let Some(standing) = here.or(in_log) else { return Ok(()) };
         if header.attributes.is_control() {
             return if header.producer_epoch < standing.epoch {
@@ -243,6 +259,7 @@ impl Producers {
         let producer =
             self.by_id.entry(header.producer_id).or_insert_with(|| Producer::new(header.producer_epoch));
         producer.enter(header.producer_epoch);
+        producer.resume = None;
         producer.timestamp = header.max_timestamp;
         producer.heard = heard;
         if let Some(marker) = marker {
@@ -265,17 +282,49 @@ impl Producers {
         }
     }
 
-    /// The log was cut at `end`: forgets batches behind it, and producers of which nothing else is known.
-    pub fn truncate(&mut self, end: i64) {
-        self.by_id.retain(|_, producer| {
-            producer.recent.truncate(end);
-            if producer.txn_first_offset.is_some_and(|first| first >= end) {
-                producer.txn_first_offset = None;
+    /// As [`Producers::apply`], for a batch that the log has taken and not stored: it may be [taken back](Producers::take_back).
+    pub fn append(&mut self, header: &Header, marker: Option<Marker>, heard: Mono) {
+        if header.has_producer_id() {
+            let before = self.by_id.get(&header.producer_id).cloned();
+            self.undo.push_back(Undo {
+                base_offset: header.base_offset,
+                producer_id: header.producer_id,
+                before,
+            });
+            self.apply(header, marker, heard);
+        }
+    }
+
+    /// The log has stored everything below `end`.
+    pub fn stored(&mut self, end: i64) {
+        while self.undo.pop_front_if(|undo| undo.base_offset < end).is_some() {}
+        if self.undo.is_empty() {
+            self.undo = VecDeque::new();
+        }
+    }
+
+    /// The log could not store what was appended from `end` on, and has taken it back: the state is that of before. Only of a producer
+    /// that was unknown then, the sequence is kept that has to come again: its later batches are on their way already and would be taken
+    /// for a fresh start.
+    pub fn take_back(&mut self, end: i64) {
+        while let Some(undo) = self.undo.pop_back_if(|undo| undo.base_offset >= end) {
+            let taken = self.by_id.remove(&undo.producer_id);
+            if let Some(first) = taken.as_ref().and_then(|producer| producer.txn_first_offset) {
+                self.open.remove(&first);
             }
-            producer.recent.last().is_some() || producer.coordinator_epoch.is_some()
-        });
-        self.open.retain(|first, _| *first < end);
-        self.ending.retain(|_, marker| *marker < end);
+            if let Some(first) = undo.before.as_ref().and_then(|producer| producer.txn_first_offset) {
+                self.ending.remove(&first);
+                self.open.insert(first, undo.producer_id);
+            }
+            let resumed = || {
+                let taken = taken?;
+                let first = taken.recent.last()?.first_sequence();
+                Some(Producer { resume: Some(first), heard: taken.heard, ..Producer::new(taken.epoch) })
+            };
+            if let Some(producer) = undo.before.or_else(resumed) {
+                self.by_id.insert(undo.producer_id, producer);
+            }
+        }
     }
 
     /// Everything below `high_watermark` is replicated: transactions whose markers are there are over.

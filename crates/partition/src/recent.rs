@@ -45,12 +45,6 @@ impl Recent {
         self.len += 1;
     }
 
-    /// Forgets batches that end at or behind `end`.
-    pub(crate) fn truncate(&mut self, end: i64) {
-        let kept = self.as_slice().partition_point(|seen| seen.last_offset < end);
-        self.len = kept as u8;
-    }
-
     pub(crate) fn clear(&mut self) {
         *self = Recent::default();
     }

@@ -35,6 +35,10 @@ enum Act {
     Store {
         part: u8,
     },
+    /// The log takes back some of what it has not stored.
+    TakeBack {
+        part: u8,
+    },
     Restart,
 }
 
@@ -46,6 +50,7 @@ fn act() -> impl Strategy<Value = Act> {
         1 => (1i32..4).prop_map(|count| Act::Plain { count }),
         1 => (0i64..3, 0i16..3).prop_map(|(id, epoch)| Act::Commit { id, epoch }),
         4 => any::<u8>().prop_map(|part| Act::Store { part }),
+        1 => any::<u8>().prop_map(|part| Act::TakeBack { part }),
         1 => Just(Act::Restart),
     ]
 }
@@ -112,7 +117,8 @@ impl World {
                 }
                 Effect::Refuse { token, .. } => {
                     let appended = self.waiting.remove(&token.0).expect("answered once");
-                    assert!(appended.is_none() || self.repeated.is_some(), "refused and appended");
+                    let in_log = |base| self.log.iter().any(|(header, _)| header.base_offset == base);
+                    assert!(!appended.is_some_and(in_log) || self.repeated.is_some(), "refused and appended");
                 }
                 Effect::HighWatermark { offset } => assert!(offset <= self.stored),
                 Effect::StartEpoch { .. } | Effect::Wake { .. } => {}
@@ -129,6 +135,33 @@ impl World {
             Input::Produce { token, acks, batches: std::slice::from_ref(&batch), append_time: None },
             Some(&batch),
         );
+    }
+
+    fn take_back(&mut self, part: u8) {
+        let unstored: Vec<i64> = self
+            .log
+            .iter()
+            .map(|(header, _)| header.base_offset)
+            .filter(|&base| base >= self.stored)
+            .collect();
+        let Some(&end_offset) = unstored.get(usize::from(part) * unstored.len() / 256) else { return };
+        self.log.retain(|(header, _)| header.base_offset < end_offset);
+        self.step(Input::TakenBack { end_offset }, None);
+        let live: Vec<_> = self.partition.producers().entries().collect();
+        let replayed: Vec<_> = self.replay().entries().collect();
+        assert_eq!(live, replayed, "after a batch was taken back");
+        assert!(
+            self.waiting.values().all(|base| base.is_none_or(|base| base < end_offset)),
+            "all of them are refused"
+        );
+    }
+
+    fn replay(&self) -> Producers {
+        let mut replayed = Producers::default();
+        for (header, marker) in &self.log {
+            replayed.apply(header, *marker, Now::default().mono);
+        }
+        replayed
     }
 
     /// What a well-behaved producer would send next in this epoch.
@@ -185,6 +218,7 @@ impl World {
                 self.stored += (end - self.stored) * i64::from(part) / 255;
                 self.step(Input::Stored { end_offset: self.stored }, None);
             }
+            Act::TakeBack { part } => self.take_back(part),
             Act::Restart => *self = World::open(std::mem::take(&mut self.log), self.epoch + 1),
         }
     }
@@ -219,19 +253,21 @@ proptest! {
         for act in acts {
             world.act(act);
         }
-        let end = world.partition.log_end_offset(); eprintln!("LOG {} of {}", world.log.len(), world.next);
+        let end = world.partition.log_end_offset();
         world.stored = end;
         world.step(Input::Stored { end_offset: end }, None);
         prop_assert!(world.waiting.is_empty(), "every request is answered: {:?}", world.waiting);
         prop_assert_eq!(world.partition.high_watermark(), end);
         check_log(&world.log);
 
-        let mut replayed = Producers::default();
-        for (header, marker) in &world.log {
-            replayed.apply(header, *marker, Now::default().mono);
-        }
+        let mut replayed = world.replay();
         replayed.replicated(end);
-        prop_assert_eq!(world.partition.producers(), &replayed);
+        let live = world.partition.producers();
+        prop_assert!(live.entries().eq(replayed.entries()));
+        // A producer whose batches were all taken back is known to live alone.
+        if live.len() == replayed.len() {
+            prop_assert_eq!(live, &replayed);
+        }
 
         // A snapshot carries the last batch of each producer: enough to go on, and equal from there on.
         let restored = Producers::restore(replayed.entries(), Now::default(), i64::MAX);
@@ -242,5 +278,5 @@ proptest! {
 
 #[test]
 fn an_idle_partition_is_small() {
-    assert!(size_of::<Partition>() <= 256, "{}", size_of::<Partition>());
+    assert!(size_of::<Partition>() <= 288, "{}", size_of::<Partition>());
 }

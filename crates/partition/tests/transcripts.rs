@@ -1,7 +1,7 @@
 //! Plays `tests/transcripts/*.txt`: what a partition answers to what happens to it.
 //!
 //! Commands: `open start= end= hw=`, `lead epoch= pe= replicas= isr= min_isr=`, `stop WHY [epoch=]`, `produce NAME acks= batches= [append_time=]`,
-//! `stored END`, `follower node= end=`, `start OFFSET`, `wait NAME view= [offset=] beyond=`, `cancel NAME`, `expire after=`, `time MS`, `min_isr N`,
+//! `stored END`, `taken_back END`, `follower node= end=`, `start OFFSET`, `wait NAME view= [offset=] beyond=`, `cancel NAME`, `expire after=`, `time MS`, `min_isr N`,
 //! `full` and `small_segments` (why the log will not take the next append),
 //! `ask [epoch=]` (leader epoch check and ListOffsets), `show`, `producers`, `restart` (from the log alone).
 //! A batch is `xN` (N records), or `PID/EPOCH/SEQUENCExN` with `t` after it when transactional, or `PID/EPOCH/commit`.
@@ -58,6 +58,11 @@ impl World {
             }
             "produce" => return self.produce(line),
             "stored" => return self.step(Input::Stored { end_offset: number(line) }, &[]),
+            "taken_back" => {
+                let end_offset = number(line);
+                self.log.retain(|(header, _)| header.base_offset < end_offset);
+                return self.step(Input::TakenBack { end_offset }, &[]);
+            }
             "follower" => {
                 let (node, end_offset) = (NodeId(line.number("node").unwrap()), line.number("end").unwrap());
                 return self.step(Input::ReplicaStored { node, end_offset }, &[]);
