@@ -2,12 +2,13 @@
 //!
 //! A running [`Log`] is a state machine that asks for disk operations ([`moldau_base::disk::Op`]) and is told how they ended;
 //! it does no I/O, so a host decides what happens at once and what in the background, and a simulator can crash it anywhere.
-//! Files have Apache Kafka's formats.
+//! Only [`recover()`] and the offline reader in [`dump`] use a plain blocking disk. Files have Apache Kafka's formats.
 //!
 //! Batches are opaque: headers are looked at, payload is neither decompressed nor copied.
 
 mod checkpoint;
 mod config;
+pub mod dump;
 mod epochs;
 mod index;
 mod log;

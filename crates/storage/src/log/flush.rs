@@ -8,7 +8,7 @@ use bytes::Bytes;
 use moldau_base::disk::{Done, Fault, Op};
 use moldau_base::{Mono, Now};
 
-use super::{IndexCache, Log, Metadata, Pending, Place, Producers, State};
+use super::{IndexCache, Log, Metadata, Pending, Place, Producers};
 use crate::checkpoint::encode_epochs;
 use crate::index::{INDEX_ENTRY_BYTES, TIME_ENTRY_BYTES, encode_index, encode_time_index};
 use crate::names::{EPOCH_CHECKPOINT, FileKind, file_name};
@@ -297,20 +297,9 @@ impl Log {
         self.ask(Op::Remove { path }, Pending::May);
     }
 
-    /// The index files of a segment were cut: flushes on their way no longer bring them further than this. The next one will.
-    pub(super) fn limit_goals(&mut self, segment: i64, keep: (u32, u32)) {
-        for goal in self.flushes.iter_mut().flat_map(|j| &mut j.indexes).filter(|g| g.segment == segment) {
-            goal.index = goal.index.min(keep.0);
-            goal.time = goal.time.min(keep.1);
-        }
-        self.dirty.since.get_or_insert(Mono::default());
-    }
-
-    /// The log was cut at `end`: what was to be made durable behind it is void.
+    /// The log was cut at `end`, index files included: flushes on their way do not bring what they promised. The next one does.
     pub(super) fn void_flushes(&mut self, end: i64) {
-        for job in self.flushes.iter_mut().filter(|j| j.target > end) {
-            job.outcome = Outcome::Void;
-        }
+        self.flushes.iter_mut().for_each(|job| job.outcome = Outcome::Void);
         self.syncs.retain(|s| s.to.offset <= end);
         if self.snapshot.is_some_and(|offset| offset > end)
             && let Some(offset) = self.snapshot.take()
@@ -318,8 +307,7 @@ impl Log {
             self.remove_snapshot(offset);
         }
         self.flushed = self.flushed.min(end);
-        if self.flushed < end && self.state != State::Deleting {
-            self.dirty.since.get_or_insert(Mono::default());
-        }
+        self.dirty.since.get_or_insert(Mono::default());
+        self.dirty.behind = true;
     }
 }

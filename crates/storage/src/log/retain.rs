@@ -179,7 +179,6 @@ impl Log {
             let why = if kind == FileKind::TimeIndex { last } else { Pending::Must };
             self.ask(Op::Sync { file }, why);
         }
-        self.limit_goals(place.segment, keep);
         self.settle_end(place);
     }
 
