@@ -1,65 +1,34 @@
-//! Plays the text files of `tests/transcripts`: lines that begin with `> ` are what happens to a coordinator, the lines
-//! below each are what it says and writes. `UPDATE_TRANSCRIPTS=1 cargo test -p moldau-group` rewrites the answers.
-//! `tests/transcripts/README.md` explains the words.
+//! Plays `tests/transcripts/*.txt`: what a group coordinator answers (`alice <- …`) to what happens to it, and what it
+//! writes to `__consumer_offsets` (`log: …`). After every step it is compared with a coordinator that replays the log.
+//!
+//! | command | meaning |
+//! |---|---|
+//! | `alice: join GROUP [again] [member=M] [instance=I] [type=T] [protocols=P,Q] [topics=A,B] [session=10s] [rebalance=60s] [v=9]` | JoinGroup, without a member id unless `again` or `member=` is given |
+//! | `alice: sync GROUP [assign=M:WORK;N:WORK] [type=] [protocol=]` | SyncGroup |
+//! | `alice: heartbeat GROUP` | Heartbeat |
+//! | `alice: leave GROUP [members=M,@I,M@I]` | LeaveGroup of oneself, or of the named members |
+//! | `alice: commit GROUP [simple] t-0=5 [epoch=] [meta=] [retention=] [id=] [v=]` | OffsetCommit, `simple` without generation and member id |
+//! | `alice: fetch GROUP[,GROUP] [t-0 …] [stable] [id=]` | OffsetFetch of all or some partitions |
+//! | `alice: delete-offsets GROUP t-0 …` | OffsetDelete |
+//! | `alice: list [states=] [types=]`, `describe GROUP … [v=]`, `delete GROUP …` | ListGroups, DescribeGroups, DeleteGroups |
+//! | `alice: gone` | nobody waits for the answer to alice's last request |
+//! | `wait 3s` | time passes |
+//! | `log: hold`, `log: commit`, `log: fail ERROR` | appends are not committed; are, the held ones too; are refused |
+//! | `restart` | the coordinator loses its partition and replays the log |
+//! | `topic-deleted T [id=]`, `config KEY=VALUE` | as they say |
+//!
+//! A client knows the member id and generation of its last JoinGroup answer; `member=`, `generation=` and `instance=` say
+//! otherwise. `alice-1` stands for the first member id that began with `alice-`.
 
 mod support;
 
-use std::path::Path;
-
+use moldau_check::transcript::{Line, check_dir};
 use support::script::Script;
 
 #[test]
 fn transcripts() {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/transcripts");
-    let mut files: Vec<_> = std::fs::read_dir(&folder).expect("folder").flatten().map(|e| e.path()).collect();
-    files.retain(|path| path.extension().is_some_and(|ext| ext == "txt"));
-    files.sort();
-    assert!(!files.is_empty());
-    let update = std::env::vars().any(|(key, _)| key == "UPDATE_TRANSCRIPTS");
-    let mut wrong = Vec::new();
-    for path in files {
-        let before = std::fs::read_to_string(&path).expect("file");
-        let after = play(&before);
-        if update && before != after {
-            std::fs::write(&path, &after).expect("writable");
-        } else if before != after {
-            wrong.push(format!("{}\n{}", path.display(), difference(&before, &after)));
-        }
-    }
-    assert!(wrong.is_empty(), "{}", wrong.join("\n\n"));
-}
-
-/// The transcript with the answers that the coordinator gives.
-fn play(text: &str) -> String {
-    let mut script = Script::default();
-    let mut out = String::new();
-    for line in text.lines() {
-        if let Some(command) = line.strip_prefix("> ") {
-            out.push_str(line);
-            out.push('\n');
-            for said in script.run(command) {
-                out.push_str("  ");
-                out.push_str(&said);
-                out.push('\n');
-            }
-        } else if line.is_empty() || line.starts_with('#') {
-            out.push_str(line);
-            out.push('\n');
-        }
-    }
-    out
-}
-
-fn difference(before: &str, after: &str) -> String {
-    let (mut expected, mut got) = (before.lines(), after.lines());
-    let mut number = 0;
-    loop {
-        number += 1;
-        match (expected.next(), got.next()) {
-            (Some(a), Some(b)) if a == b => {}
-            (a, b) => {
-                return format!("line {number}\n- {}\n+ {}", a.unwrap_or("(end)"), b.unwrap_or("(end)"));
-            }
-        }
-    }
+    check_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/transcripts"), || {
+        let mut script = Script::default();
+        move |line: &Line| script.run(line.text()).join("\n")
+    });
 }
