@@ -43,10 +43,8 @@ func (s *saramaClient) produce(topic, codec string, idempotent bool, records []R
 	codecs := map[string]sarama.CompressionCodec{"none": sarama.CompressionNone, "gzip": sarama.CompressionGZIP,
 		"snappy": sarama.CompressionSnappy, "lz4": sarama.CompressionLZ4, "zstd": sarama.CompressionZSTD}
 	c.Producer.Compression = codecs[codec]
-	if idempotent {
-		c.Producer.Idempotent = true
-		c.Net.MaxOpenRequests = 1
-	}
+	c.Producer.Idempotent = idempotent
+	c.Net.MaxOpenRequests = 1
 	c.Producer.Partitioner = sarama.NewHashPartitioner
 	if len(records) > 0 && records[0].P >= 0 {
 		c.Producer.Partitioner = sarama.NewManualPartitioner

@@ -60,6 +60,7 @@ class Client:
                 failed.append(err)
 
         p = Producer({**self.conf, "compression.type": codec, "enable.idempotence": idem, "linger.ms": 5,
+                      "max.in.flight": 5 if idem else 1,
                       "message.max.bytes": 4 << 20, "queue.buffering.max.messages": 20000})
         sent = 0
         for part, r in records:

@@ -51,7 +51,8 @@ class Client:
     def produce(self, topic, codec, idem, records):
         records = list(records)
         producer = KafkaProducer(bootstrap_servers=self.bootstrap, compression_type=None if codec == "none" else codec,
-                                 enable_idempotence=idem, acks="all", linger_ms=5, max_request_size=4 << 20)
+                                 enable_idempotence=idem, acks="all",
+                                 max_in_flight_requests_per_connection=5 if idem else 1, linger_ms=5, max_request_size=4 << 20)
         try:
             if any(value is None for _, r in records for _, value in r.headers):
                 raise Absent("header values cannot be null")

@@ -13,11 +13,12 @@ mod kcat;
 mod process;
 mod report;
 mod rule;
+mod tools;
 
 use anyhow::{Result, bail};
 use broker::{Against, Broker};
 use cases::{Bench, CASES};
-use client::{Client, Outcome};
+use client::{Client, Outcome, Verdict};
 use report::{Outcomes, Verdicts};
 use std::path::PathBuf;
 use std::sync::{Mutex, OnceLock};
@@ -77,7 +78,14 @@ pub fn run(args: &Args) -> Result<()> {
     let broker = Broker::start(&args.against, &bin, &dir)?;
     let began = Instant::now();
     let bench = bench(args, clients, &broker);
-    let outcomes = all_cases(&bench, &args.wanted_cases());
+    let mut outcomes = all_cases(&bench, &args.wanted_cases());
+    if args.wants_tools() {
+        let mine = outcomes.entry(report::TOOLS.into()).or_default();
+        tools::run(&broker.bootstrap, &bench.tag, broker.data(), &dir, bench.patience, |name, outcome| {
+            tell(report::TOOLS, name, &outcome);
+            mine.insert(name.into(), outcome);
+        });
+    }
     println!("{} s against {:?} at {}", began.elapsed().as_secs(), args.against, broker.bootstrap);
     let failed = conclude(args, outcomes)?;
     if failed > 0 {
@@ -98,6 +106,10 @@ impl Args {
         } else {
             self.client.iter().any(|c| c == name)
         }
+    }
+
+    fn wants_tools(&self) -> bool {
+        (self.client.is_empty() && self.case.is_empty()) || self.client.iter().any(|c| c == report::TOOLS)
     }
 
     fn wanted_cases(&self) -> Vec<&'static str> {
@@ -126,7 +138,7 @@ fn bench(args: &Args, clients: Vec<Client>, broker: &Broker) -> Bench {
         clients,
         tag: format!("i{}", now.as_secs() % 1_000_000),
         t0,
-        lag: Duration::from_millis(if args.against == Against::Kafka { 300 } else { 0 }),
+        lag: Duration::from_millis(if args.against == Against::Kafka { 1000 } else { 0 }),
         patience: Duration::from_secs(args.timeout),
     }
 }
@@ -139,7 +151,12 @@ fn all_cases(bench: &Bench, cases: &[&'static str]) -> Outcomes {
             let outcomes = &outcomes;
             scope.spawn(move || {
                 for case in cases {
-                    let outcome = bench.run(me, case);
+                    let mut outcome = bench.run(me, case, 1);
+                    if outcome.verdict == Verdict::Fail && !bench.lag.is_zero() {
+                        // A loaded Kafka may lag by seconds behind what it answered; only what it never does counts.
+                        tell(client.name, case, &outcome);
+                        outcome = bench.run(me, case, 2);
+                    }
                     tell(client.name, case, &outcome);
                     if let Ok(mut all) = outcomes.lock() {
                         all.entry(client.name.into()).or_default().insert((*case).into(), outcome);

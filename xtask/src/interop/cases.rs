@@ -48,14 +48,14 @@ pub struct Bench {
 }
 
 impl Bench {
-    /// Runs one case of the family at `me`.
-    pub fn run(&self, me: usize, case: &str) -> Outcome {
+    /// Runs one case of the family at `me`; each attempt has topics of its own.
+    pub fn run(&self, me: usize, case: &str, attempt: u32) -> Outcome {
         let client = &self.clients[me];
         if let Some(why) = client.missing() {
             return Outcome::new(Verdict::Skipped, why);
         }
         let began = Instant::now();
-        let topic = format!("{}-{}-{}", self.tag, client.name, case.replace(' ', "-"));
+        let topic = format!("{}-{}-{}-{attempt}", self.tag, client.name, case.replace(' ', "-"));
         let outcome = match case {
             "none" | "gzip" | "snappy" | "lz4" | "zstd" => self.codec(me, case, &topic),
             "null header" => self.null_header(me, &topic),
