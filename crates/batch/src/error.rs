@@ -103,14 +103,16 @@ impl BatchError {
         const INVALID_RECORD: i16 = 87;
         const MESSAGE_TOO_LARGE: i16 = 10;
         match self {
-            BatchError::Truncated { .. }
-            | BatchError::BadLength(_)
-            | BatchError::BadChecksum { .. }
-            | BatchError::BadCompression { .. } => CORRUPT_MESSAGE,
+            BatchError::UnsupportedMagic(magic) if !(0..=1).contains(magic) => CORRUPT_MESSAGE,
+            BatchError::BadLength(_) | BatchError::BadChecksum { .. } | BatchError::BadCompression { .. } => {
+                CORRUPT_MESSAGE
+            }
             BatchError::UnknownCodec(_) => UNSUPPORTED_COMPRESSION_TYPE,
             BatchError::AppendTimeFromClient | BatchError::BadTimestamp { .. } => INVALID_TIMESTAMP,
             BatchError::TooLarge { .. } => MESSAGE_TOO_LARGE,
-            BatchError::Empty
+            // Clients repeat what was corrupt; what is torn here was sent torn, as Kafka sees it too.
+            BatchError::Truncated { .. }
+            | BatchError::Empty
             | BatchError::UnsupportedMagic(_)
             | BatchError::BadCount { .. }
             | BatchError::ControlFromClient

@@ -157,8 +157,8 @@ fn each_fault_has_its_name_and_code() {
     assert_eq!(split(&Bytes::new()).unwrap_err().code(), 87);
     assert_eq!(with(8, &48i32.to_be_bytes()), (2, BatchError::BadLength(48)));
     assert_eq!(with(8, &(-1i32).to_be_bytes()), (2, BatchError::BadLength(-1)));
-    assert!(matches!(with(8, &i32::MAX.to_be_bytes()), (2, BatchError::Truncated { .. })));
-    assert_eq!(with(16, &[3]), (87, BatchError::UnsupportedMagic(3)));
+    assert!(matches!(with(8, &i32::MAX.to_be_bytes()), (87, BatchError::Truncated { .. })));
+    assert_eq!(with(16, &[3]), (2, BatchError::UnsupportedMagic(3)));
     assert_eq!(with(21, &[0, 5]), (76, BatchError::UnknownCodec(5)));
     assert_eq!(with(21, &[0, 0x20]), (87, BatchError::ControlFromClient));
     assert_eq!(with(21, &[0, 0x08]), (32, BatchError::AppendTimeFromClient));
