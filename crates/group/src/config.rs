@@ -43,6 +43,9 @@ impl Default for Config {
 /// connection may be gone unnoticed, so this time stands in for its session timeout (as in Kafka).
 pub(crate) const NEW_MEMBER_JOIN_TIMEOUT_MS: i32 = 5 * 60 * 1000;
 
+/// How soon a rebalance that nobody has joined is looked at again, at the earliest.
+pub(crate) const JOIN_RETRY_MS: i32 = 1_000;
+
 /// Most members of a group that were given an id and have not come back with it (KIP-394).
 pub(crate) const PENDING_MEMBERS: usize = 10_000;
 

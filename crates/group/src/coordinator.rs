@@ -325,6 +325,10 @@ impl Coordinator {
         for group in &removed {
             if let Some(group) = self.groups.get_mut(group) {
                 group.burials -= 1;
+                if group.is_forgettable() {
+                    // Offsets that were committed since are those of simple consumers.
+                    *group = Group::empty(group.id.clone(), now.wall_ms);
+                }
             }
         }
         self.finish(now, then, Ok(()), out);

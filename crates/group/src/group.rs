@@ -170,6 +170,9 @@ impl Group {
                 is_new: false,
             });
         }
+        if group.leader.as_ref().is_none_or(|leader| !group.members.contains_key(leader)) {
+            group.leader = group.members.keys().next().cloned();
+        }
         group.protocol_type = Some(value.protocol_type).filter(|name| !name.is_empty());
         group.state = if group.members.is_empty() { State::Empty } else { State::Stable };
         group.subscribed = group.compute_subscribed();

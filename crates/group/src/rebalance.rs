@@ -8,6 +8,7 @@ use bytes::Bytes;
 use bytestring::ByteString;
 use moldau_wire::ErrorCode;
 
+use crate::config::JOIN_RETRY_MS;
 use crate::context::{Context, Then};
 use crate::group::{Group, InitialDelay, State};
 use crate::request::{JoinReply, SyncReply};
@@ -82,7 +83,7 @@ impl Group {
         self.drop_missing(cx);
         if !self.elect_joined_leader() && !self.members.is_empty() {
             // Only static members are left and none of them has come: wait until their sessions end.
-            cx.after_ms(Timer::Join(self.id.clone()), self.rebalance_timeout_ms());
+            cx.after_ms(Timer::Join(self.id.clone()), self.rebalance_timeout_ms().max(JOIN_RETRY_MS));
             return;
         }
         self.initial = None;
