@@ -144,6 +144,7 @@ fn a_stamped_batch_is_whole() {
     }
 }
 
+/// The codes are those that a real Kafka 4.3.1 answered to the same bytes, but for the unknown codec and the append time.
 #[test]
 fn each_fault_has_its_name_and_code() {
     // Changes a field of a good batch, and the checksum unless `at` is outside of what it covers.
