@@ -19,6 +19,8 @@ mod context;
 mod coordinator;
 mod expiry;
 mod group;
+#[cfg(test)]
+mod hostile;
 mod join;
 mod offsets;
 mod rebalance;
