@@ -4,10 +4,14 @@
 //! checkout (see [`toolbox`]) and says so when a whole toolchain is missing.
 
 mod arch;
+mod deny;
+mod docs;
+mod fuzz;
 mod gen_wire;
 mod interop;
 mod kafka;
 mod oracle;
+mod suite;
 mod toolbox;
 
 use std::path::{Path, PathBuf};
@@ -26,8 +30,20 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Task {
+    /// Run everything that must hold
+    Test(suite::Args),
     /// Compare the crates' dependencies with arch.toml
     Arch,
+    /// Write the pages of docs/ that derive from the code
+    Docs {
+        /// Change nothing; fail if what is committed is not what the code says
+        #[arg(long)]
+        check: bool,
+    },
+    /// Feed random bytes to everything that parses bytes from outside, on a nightly toolchain
+    Fuzz(fuzz::Args),
+    /// Compare the dependencies' licences, sources and known vulnerabilities with deny.toml
+    Deny,
     /// Write the wire crate's message types from its schemas
     Gen {
         /// Change nothing; fail if what is committed is not what the schemas say
@@ -64,6 +80,11 @@ fn main() -> ExitCode {
 
 fn run(task: Task) -> Result<()> {
     match task {
+        Task::Test(args) => suite::run(&root(), &args),
+        Task::Deny => deny::run(&root()),
+        Task::Docs { check: false } => docs::write(&root()),
+        Task::Docs { check: true } => docs::check(&root()),
+        Task::Fuzz(args) => fuzz::run(&root(), &args),
         Task::Arch => arch::check(&root()),
         Task::Gen { check: false } => gen_wire::write(&root()),
         Task::Gen { check: true } => gen_wire::check(&root()),

