@@ -68,7 +68,12 @@ pub(crate) fn encode(entry: &Entry, place: Place, voters: &Membership) -> io::Re
             builder
         }
         EntryPayload::Blank => {
-            let voters: Vec<NodeId> = voters.voter_ids().collect();
+            // The first blank of a log comes before its voters are applied: then the leader is the one that
+            // is known.
+            let mut voters: Vec<NodeId> = voters.voter_ids().collect();
+            if voters.is_empty() {
+                voters.push(place.leader);
+            }
             let value = control::leader_change(place.leader, &voters).map_err(|e| invalid(e.to_string()))?;
             control(Kind::LeaderChange, vec![value])
         }

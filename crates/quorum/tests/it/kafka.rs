@@ -1,5 +1,5 @@
-//! What Kafka's own tools make of the files. Needs the jars of a Kafka 4.3 in `MOLDAU_KAFKA_LIBS` and Java; without them the test
-//! says so and passes.
+//! What Kafka's own tools make of the files. Needs the jars of a Kafka 4.3 in `MOLDAU_KAFKA_LIBS` and Java;
+//! without them the test says so and passes.
 
 use std::process::Command;
 use std::sync::Arc;
