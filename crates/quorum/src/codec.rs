@@ -114,7 +114,7 @@ pub(crate) fn decode(batch: &Batch) -> Result<Entry, String> {
             _ => return Err("a control record that does not belong into the log".into()),
         }
     } else {
-        EntryPayload::Normal(Records { timestamp: header.base_timestamp, values })
+        EntryPayload::Normal(Records { timestamp: header.base_timestamp, values, proposal: None })
     };
     Ok(Entry { log_id: log_id(term, index), payload })
 }

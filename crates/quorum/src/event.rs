@@ -49,6 +49,8 @@ pub struct Committed {
     pub next_offset: i64,
     /// Epoch of the leader that appended them.
     pub epoch: i32,
+    /// The proposal of this node that they were.
+    pub proposal: Option<ProposalId>,
     /// Their values; empty for control records, which are the quorum's own and take offsets too.
     pub values: Vec<Bytes>,
 }

@@ -201,7 +201,7 @@ impl Quorum {
         let (raft, shared, pending) = (self.raft.clone(), Rc::clone(&self.shared), Rc::clone(&self.pending));
         self.runtime.start(async move {
             let timestamp = shared.borrow().wall_ms;
-            let result = raft.client_write(Records { timestamp, values }).await;
+            let result = raft.client_write(Records { timestamp, values, proposal: Some(id) }).await;
             let result = match result {
                 Ok(written) => Ok(written.data),
                 Err(RaftError::APIError(ClientWriteError::ForwardToLeader(to))) => {

@@ -68,22 +68,28 @@ impl Shared {
         let base_offset = self.applied.next_offset;
         let next_offset = base_offset + codec::offsets(&entry);
         let id = entry.log_id;
-        let values = match entry.payload {
-            EntryPayload::Blank => vec![],
+        let (values, proposal) = match entry.payload {
+            EntryPayload::Blank => (vec![], None),
             EntryPayload::Membership(membership) => {
                 self.applied.membership = StoredMembership::new(Some(id), membership);
-                vec![]
+                (vec![], None)
             }
             EntryPayload::Normal(records) => {
                 self.applied.timestamp = records.timestamp;
-                records.values
+                (records.values, records.proposal)
             }
         };
         self.applied.id = Some(id);
         self.applied.next_offset = next_offset;
         self.log.applied(id.index);
         let epoch = i32::try_from(term(&id)).unwrap_or(i32::MAX);
-        self.events.push_back(Event::Committed(Committed { base_offset, next_offset, epoch, values }));
+        self.events.push_back(Event::Committed(Committed {
+            base_offset,
+            next_offset,
+            epoch,
+            proposal,
+            values,
+        }));
         base_offset
     }
 

@@ -6,6 +6,7 @@ use bytes::Bytes;
 use moldau_base::{NodeId, Uuid};
 use openraft::impls::leader_id_std;
 
+use crate::event::ProposalId;
 use crate::runtime::Runtime;
 
 /// The values of the records of one entry: appended and committed all or none.
@@ -15,6 +16,8 @@ pub struct Records {
     pub timestamp: i64,
     /// The values; the quorum does not look into them.
     pub values: Vec<Bytes>,
+    /// The proposal that they were, on the node that proposed them and until it restarts; not part of the log.
+    pub proposal: Option<ProposalId>,
 }
 
 impl fmt::Display for Records {

@@ -75,7 +75,16 @@ impl Host {
     fn propose(&mut self, values: &[&str]) -> bool {
         let id = self.quorum.propose(values.iter().map(|v| value(v)).collect());
         self.step();
-        self.events.iter().any(|e| matches!(e, Event::Proposed { id: of, result: Ok(_) } if *of == id))
+        let offset = self.events.iter().find_map(|event| match event {
+            Event::Proposed { id: of, result } if *of == id => result.as_ref().ok(),
+            _ => None,
+        });
+        let committed = self.events.iter().find_map(|event| match event {
+            Event::Committed(committed) if committed.proposal == Some(id) => Some(&committed.base_offset),
+            _ => None,
+        });
+        assert_eq!(offset, committed, "the answer is the offset at which it was committed");
+        offset.is_some()
     }
 
     fn snapshot(&mut self) {
