@@ -72,7 +72,7 @@ pub fn run(args: &Args) -> Result<()> {
     }
     check_names(args)?;
     let names = families::NAMES.iter().copied().filter(|name| args.wants_client(name));
-    let clients: Vec<Client> = names.map(families::prepare).collect();
+    let clients = names.map(families::prepare).collect::<Result<Vec<Client>>>()?;
     let dir = broker::scratch("interop")?;
     let bin = std::path::absolute(&args.bin)?;
     let broker = Broker::start(&args.against, &bin, &dir)?;
@@ -84,7 +84,7 @@ pub fn run(args: &Args) -> Result<()> {
         tools::run(&broker.bootstrap, &bench.tag, broker.data(), &dir, bench.patience, |name, outcome| {
             tell(report::TOOLS, name, &outcome);
             mine.insert(name.into(), outcome);
-        });
+        })?;
     }
     println!("{} s against {:?} at {}", began.elapsed().as_secs(), args.against, broker.bootstrap);
     let failed = conclude(args, outcomes)?;

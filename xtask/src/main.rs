@@ -3,6 +3,7 @@
 //! One module per command; this file only lists them. A command installs what it needs into `.tools/` of the
 //! checkout (see [`toolbox`]) and says so when a whole toolchain is missing.
 
+mod apt;
 mod arch;
 mod deny;
 mod docs;

@@ -21,14 +21,32 @@ pub fn find(program: &str) -> Option<PathBuf> {
     std::env::split_paths(&path).map(|d| d.join(program)).find(|p| p.is_file())
 }
 
-/// Refuses with the name of the first program that the machine lacks.
-pub fn need(programs: &[&str]) -> Result<()> {
-    for program in programs {
-        if find(program).is_none() {
-            bail!("no `{program}` on this machine");
-        }
+/// The machine lacks a whole toolchain: what needs it is skipped, which any other error is not.
+#[derive(Debug)]
+pub struct Missing(String);
+
+impl std::fmt::Display for Missing {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "no `{}` on this machine", self.0)
     }
-    Ok(())
+}
+
+impl std::error::Error for Missing {}
+
+/// Refuses with [`Missing`] and the name of the first program that the machine lacks.
+pub fn need(programs: &[&str]) -> Result<()> {
+    match programs.iter().find(|program| find(program).is_none()) {
+        Some(program) => Err(Missing((*program).to_string()).into()),
+        None => Ok(()),
+    }
+}
+
+/// Why something is skipped, if the machine lacks a toolchain; any other error stays one.
+pub fn missing(why: anyhow::Error) -> Result<String> {
+    match why.downcast::<Missing>() {
+        Ok(missing) => Ok(missing.to_string()),
+        Err(why) => Err(why),
+    }
 }
 
 /// Runs an installer to its end; its output is kept in the error only.

@@ -86,15 +86,6 @@ struct Answer {
 }
 
 impl Client {
-    /// A family whose program is `launch`, or which is skipped for a reason.
-    pub fn new(name: &'static str, launch: anyhow::Result<Launch>) -> Self {
-        let driver = match launch {
-            Ok(launch) => Driver::Program(launch, Mutex::new(None)),
-            Err(why) => Driver::Missing(format!("{why:#}")),
-        };
-        Self { name, driver }
-    }
-
     /// Why the family is skipped, if it is.
     pub fn missing(&self) -> Option<&str> {
         match &self.driver {

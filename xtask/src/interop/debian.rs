@@ -10,13 +10,12 @@ use super::cases::Bench;
 use super::client::Outcome;
 use super::group::{self, Member, PARTITIONS};
 use super::{Args, families, rule};
-use crate::toolbox::{self, find, install};
+use crate::{apt, toolbox};
 use anyhow::{Context, Result, bail, ensure};
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
-use std::process::Command;
 use std::time::{Duration, Instant};
 
 /// How long the whole job may take once the broker runs.
@@ -41,7 +40,7 @@ pub fn run(args: &Args, options: &Options) -> Result<()> {
     let sent = match stanzas() {
         Ok(sent) => sent,
         Err(why) => {
-            println!("interop debian: SKIPPED, {why:#}");
+            println!("interop debian: SKIPPED, {}", toolbox::missing(why)?);
             return Ok(());
         }
     };
@@ -49,7 +48,7 @@ pub fn run(args: &Args, options: &Options) -> Result<()> {
     for name in [&options.producer, &options.consumer] {
         let known =
             families::NAMES.iter().find(|n| *n == name).with_context(|| format!("no client `{name}`"))?;
-        let client = families::prepare(known);
+        let client = families::prepare(known)?;
         if let Some(why) = client.missing() {
             println!("interop debian: SKIPPED, {name}: {why}");
             return Ok(());
@@ -72,7 +71,7 @@ pub fn run(args: &Args, options: &Options) -> Result<()> {
 
 /// Every stanza of the package index, as records.
 fn stanzas() -> Result<Records> {
-    let text = index()?;
+    let text = apt::package_index()?;
     let mut records = Records::new();
     for stanza in text.split("\n\n").map(str::trim).filter(|s| !s.is_empty()) {
         let name =
@@ -84,40 +83,6 @@ fn stanzas() -> Result<Records> {
     }
     ensure!(records.len() > 10_000, "the package index has only {} packages", records.len());
     Ok(records)
-}
-
-/// The text of the package index, as apt keeps it; fetched by apt when there is none.
-fn index() -> Result<String> {
-    find("apt-get").context("no apt-get on this machine")?;
-    let own = toolbox::dir("debian")?;
-    let mut options: Vec<String> = Vec::new();
-    let file = match largest_index(&options)? {
-        Some(file) => file,
-        None => {
-            eprintln!("fetching the package index into {}", own.display());
-            options.push(format!("-oDir::State::lists={}", own.join("lists").display()));
-            options.push(format!("-oDir::Cache={}", own.join("cache").display()));
-            fs::create_dir_all(own.join("lists/partial"))?;
-            fs::create_dir_all(own.join("cache/archives/partial"))?;
-            install(Command::new("apt-get").args(&options).arg("update"))?;
-            largest_index(&options)?.context("apt knows no package index")?
-        }
-    };
-    install(Command::new("/usr/lib/apt/apt-helper").arg("cat-file").arg(file))
-}
-
-/// The file of the main index for amd64.
-fn largest_index(options: &[String]) -> Result<Option<String>> {
-    let format = "$(COMPONENT) $(ARCHITECTURE) $(FILENAME)";
-    let list = install(Command::new("apt-get").args(options).args([
-        "indextargets",
-        "Created-By: Packages",
-        "--format",
-        format,
-    ]))?;
-    let files = list.lines().filter_map(|l| l.strip_prefix("main amd64 "));
-    let sized = files.filter_map(|f| Some((fs::metadata(f).ok()?.len(), f.to_string())));
-    Ok(sized.max().map(|(_, file)| file))
 }
 
 struct Job<'a> {

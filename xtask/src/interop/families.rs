@@ -1,12 +1,13 @@
 //! The client families: their pinned versions, how each is installed into `.tools/`, and the program that drives it.
 
-use super::client::Client;
+use super::client::{Client, Driver};
 use super::kcat::Kcat;
 use crate::toolbox::{self, copy_jars, install, need, once};
 use anyhow::{Context, Result};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::Mutex;
 
 /// Every family, in the order of the table's columns.
 pub const NAMES: [&str; 11] = [
@@ -41,18 +42,24 @@ impl Launch {
 }
 
 /// Installs and names the family.
-pub fn prepare(name: &'static str) -> Client {
-    match name {
-        "java-4.3" => Client::new(name, java("4.3.1")),
-        "java-3.9" => Client::new(name, java("3.9.2")),
-        "java-2.8" => Client::new(name, java("2.8.2")),
-        "kcat" => Kcat::client(name),
-        "confluent" => Client::new(name, python("confluent")),
-        "aiokafka" => Client::new(name, python("aiokafka")),
-        "kafka-py" => Client::new(name, python("kafka-python")),
-        "kafkajs" => Client::new(name, node()),
-        _ => Client::new(name, go(name)),
-    }
+pub fn prepare(name: &'static str) -> Result<Client> {
+    let program = |launch| Driver::Program(launch, Mutex::new(None));
+    let driver = match name {
+        "java-4.3" => java("4.3.1").map(program),
+        "java-3.9" => java("3.9.2").map(program),
+        "java-2.8" => java("2.8.2").map(program),
+        "kcat" => Kcat::obtain().map(Driver::Kcat),
+        "confluent" => python("confluent").map(program),
+        "aiokafka" => python("aiokafka").map(program),
+        "kafka-py" => python("kafka-python").map(program),
+        "kafkajs" => node().map(program),
+        _ => go(name).map(program),
+    };
+    let driver = match driver {
+        Ok(driver) => driver,
+        Err(why) => Driver::Missing(toolbox::missing(why).with_context(|| format!("cannot install {name}"))?),
+    };
+    Ok(Client { name, driver })
 }
 
 fn sources(folder: &str, extensions: &[&str]) -> Result<(PathBuf, String)> {

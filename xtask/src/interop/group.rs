@@ -206,3 +206,17 @@ fn write(bench: &Bench, me: usize, topic: &str) -> Result<()> {
     let wrote = prefix("write", bench.ask(me, "produce", &what));
     if wrote.is_ok() { Ok(()) } else { bail!("{}\n{}", wrote.detail, wrote.tail.join("\n")) }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn assignments_of_kcat_become_events() {
+        let gained = kcat_assignment("% Group g rebalanced (memberid m-1): assigned: t [0], t [12]");
+        assert_eq!(gained.as_deref(), Some("{\"event\":\"assigned\",\"partitions\":[0,12]}"));
+        let lost = kcat_assignment("% Group g rebalanced (memberid m-1): revoked: t [0]");
+        assert_eq!(lost.as_deref(), Some("{\"event\":\"assigned\",\"partitions\":[]}"));
+        assert_eq!(kcat_assignment("% Reached end of topic t [0] at offset 5"), None);
+    }
+}

@@ -1,9 +1,10 @@
 //! kcat, Debian's command-line client over librdkafka: the cases of the client programs in its own options.
 
-use super::client::{Client, Driver, Outcome, Verdict};
+use super::client::{Outcome, Verdict};
 use super::process::{self, Said};
 use super::rule::{self, Record};
-use crate::toolbox::{self, find, install, last_lines, need, once};
+use crate::apt;
+use crate::toolbox::{self, find, last_lines, once};
 use anyhow::{Context, Result, bail, ensure};
 use std::collections::{BTreeSet, HashMap};
 use std::fs;
@@ -32,32 +33,16 @@ struct Printed {
 }
 
 impl Kcat {
-    /// The family, from the PATH or from Debian's packages unpacked into `.tools/`.
-    pub fn client(name: &'static str) -> Client {
-        let driver = match Self::obtain() {
-            Ok(kcat) => Driver::Kcat(kcat),
-            Err(why) => Driver::Missing(format!("{why:#}")),
-        };
-        Client { name, driver }
-    }
-
-    fn obtain() -> Result<Self> {
+    /// kcat from the PATH, or from Debian's packages unpacked into `.tools/`.
+    pub fn obtain() -> Result<Self> {
         if let Some(program) = find("kcat") {
             return Ok(Self { program, libraries: None });
         }
-        need(&["apt-get", "dpkg-deb"]).context("no kcat, and no Debian to get it from")?;
         let dir = toolbox::dir("kcat")?;
         let packages = ["kcat", "librdkafka1", "libyajl2"];
         once(&dir, &packages.join(" "), || {
             eprintln!("fetching kcat into {}", dir.display());
-            install(Command::new("apt-get").arg("download").args(packages).current_dir(&dir))?;
-            for file in fs::read_dir(&dir)? {
-                let file = file?.path();
-                if file.extension().is_some_and(|e| e == "deb") {
-                    install(Command::new("dpkg-deb").arg("-x").arg(&file).arg(&dir))?;
-                }
-            }
-            Ok(())
+            apt::unpack(&packages, &dir)
         })?;
         let mut libraries = None;
         for entry in fs::read_dir(dir.join("usr/lib"))? {
@@ -324,4 +309,26 @@ fn parse_headers(text: &[u8]) -> Option<Vec<(String, Option<Vec<u8>>)>> {
         Some((String::from_utf8_lossy(&h[..at]).into_owned(), value))
     };
     text.split(|b| *b == b',').map(header).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn printed_records_are_read_by_length() {
+        let out = b"0 5 1700 2 3 h0=v1,h1=,h2=NULL\nk\n\n a\n0 6 1701 -1 0 \n\n";
+        let all = parse(out).expect("two records");
+        assert_eq!((all[0].offset, all[0].ts), (5, 1700));
+        assert_eq!(all[0].record.key.as_deref(), Some(&b"k\n"[..]));
+        assert_eq!(all[0].record.value.as_deref(), Some(&b"\n a"[..]));
+        assert_eq!(all[0].record.headers[2], ("h2".to_string(), None));
+        assert_eq!((all[1].record.key.clone(), all[1].record.value.clone()), (None, Some(Vec::new())));
+    }
+
+    #[test]
+    fn a_cut_output_is_noticed() {
+        assert!(parse(b"0 5 1700 2 3 \nk").is_none());
+        assert!(parse(b"0 x 1700 2 3 \nkkvvv\n").is_none());
+    }
 }

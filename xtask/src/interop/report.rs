@@ -123,7 +123,7 @@ pub fn table(outcomes: &Outcomes, clients: &[&str], cases: &[&str], verdicts: Op
             print!(" {column:>11}");
         }
         println!();
-        for case in cases {
+        for case in cases.iter().filter(|case| columns.iter().any(|c| outcomes[*c].contains_key(**case))) {
             print!("{case:<12}");
             for column in columns {
                 let outcome = outcomes.get(*column).and_then(|o| o.get(*case));
@@ -183,4 +183,22 @@ pub fn write_json(path: &Path, against: &str, outcomes: &Outcomes) -> Result<()>
     let whole = serde_json::json!({ "against": against, "outcomes": outcomes });
     fs::write(path, serde_json::to_string_pretty(&whole)?)
         .with_context(|| format!("cannot write {}", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_fails_on_kafka_too_is_no_failure() {
+        let note = "has no such feature".to_string();
+        let known = BTreeMap::from([("gzip".to_string(), Recorded { verdict: Verdict::Absent, note })]);
+        let verdicts = Verdicts { kafka: "4.3".into(), clients: BTreeMap::from([("c".to_string(), known)]) };
+        let failed = || Outcome::fail("no");
+        let cases = BTreeMap::from([("gzip".to_string(), failed()), ("zstd".to_string(), failed())]);
+        let mut outcomes = Outcomes::from([("c".to_string(), cases)]);
+        excuse(&mut outcomes, &verdicts);
+        assert_eq!(outcomes["c"]["gzip"].verdict, Verdict::Absent);
+        assert_eq!(outcomes["c"]["zstd"].verdict, Verdict::Fail);
+    }
 }

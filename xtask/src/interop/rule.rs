@@ -98,3 +98,38 @@ pub fn take_field<'a>(data: &mut &'a [u8]) -> Option<Option<&'a [u8]>> {
     *data = rest;
     Some(Some(field))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_rule_is_the_one_of_the_readme() {
+        let first = record("mix", 7, 0);
+        assert_eq!(first.key.as_deref(), Some(&b"k-0"[..]));
+        assert_eq!(first.headers, []);
+        assert_eq!(record("mix", 7, 3).key, None);
+        assert_eq!(record("mix", 7, 5).key, Some(Vec::new()));
+        assert_eq!(record("mix", 7, 4).value, None);
+        assert_eq!(record("mix", 7, 8).value, Some(Vec::new()));
+        let both_null = record("mix", 7, 59);
+        assert_eq!((both_null.key.as_deref(), both_null.value), (Some(&b"k-59"[..]), None));
+        assert_eq!(record("big", 7, 1).value.map(|v| v.len()), Some(BIG));
+    }
+
+    #[test]
+    fn fields_read_back_and_a_cut_file_is_noticed() {
+        let mut file = Vec::new();
+        for field in [None, Some(&b""[..]), Some(b"abc")] {
+            put_field(&mut file, field);
+        }
+        let mut rest = file.as_slice();
+        assert_eq!(take_field(&mut rest), Some(None));
+        assert_eq!(take_field(&mut rest), Some(Some(&b""[..])));
+        assert_eq!(take_field(&mut rest), Some(Some(&b"abc"[..])));
+        assert!(rest.is_empty());
+        let mut cut = &file[..file.len() - 1];
+        let fields: Vec<_> = std::iter::from_fn(|| take_field(&mut cut)).collect();
+        assert_eq!(fields.len(), 2);
+    }
+}

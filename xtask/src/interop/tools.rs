@@ -80,14 +80,15 @@ pub fn run(
     dir: &Path,
     patience: Duration,
     mut done: impl FnMut(&str, Outcome),
-) {
+) -> Result<()> {
     let tools = match Tools::prepare(bootstrap, tag, data, dir, patience) {
         Ok(tools) => tools,
         Err(why) => {
+            let why = toolbox::missing(why).context("cannot install the tools of a real Kafka")?;
             for (name, _) in CHECKS {
-                done(name, Outcome::new(Verdict::Skipped, format!("{why:#}")));
+                done(name, Outcome::new(Verdict::Skipped, why.as_str()));
             }
-            return;
+            return Ok(());
         }
     };
     for (name, check) in CHECKS {
@@ -105,6 +106,7 @@ pub fn run(
         };
         done(name, outcome.since(began));
     }
+    Ok(())
 }
 
 impl Tools {
