@@ -104,6 +104,12 @@ impl Controller {
         self.image.apply(offset, record)
     }
 
+    /// Moves on to `offset` without a record: the quorum's own control records take offsets too, and so does
+    /// everything that a snapshot contains.
+    pub fn advance(&mut self, offset: i64) {
+        self.image.advance(offset);
+    }
+
     /// The offset that the next record is expected to get.
     pub fn next_offset(&self) -> i64 {
         self.image.offset() + 1

@@ -106,6 +106,7 @@ pub struct Quorum {
     leader: Option<(i32, Option<NodeId>)>,
     snapshot_due: bool,
     failed: bool,
+    cut_bytes: u64,
 }
 
 impl fmt::Debug for Quorum {
@@ -129,7 +130,7 @@ impl Quorum {
         if config.voters.len() != 1 || !config.voters.contains(&config.node) {
             return Err(StartError::Voters { node: config.node, voters: config.voters.len() });
         }
-        let shared = recover(&config, disk, now)?;
+        let (shared, cut_bytes) = recover(&config, disk, now)?;
         let runtime = Runtime::seeded(config.seed);
         let raft = build(&config, &runtime, &shared, now)?;
         let mut quorum = Quorum {
@@ -143,6 +144,7 @@ impl Quorum {
             leader: None,
             snapshot_due: false,
             failed: false,
+            cut_bytes,
         };
         quorum.check_voters()?;
         quorum.elect(&config);
@@ -173,6 +175,11 @@ impl Quorum {
                 let _ = raft.trigger().elect(false).await;
             }
         });
+    }
+
+    /// Bytes of a write that a crash interrupted, which were cut at start. They were never acknowledged.
+    pub fn cut_bytes(&self) -> u64 {
+        self.cut_bytes
     }
 
     /// The offset that the next record gets, if no leader changes before.
@@ -289,15 +296,16 @@ impl Drop for Quorum {
     }
 }
 
-fn recover(config: &Config, disk: Arc<dyn Disk>, now: Now) -> Result<Rc<RefCell<Shared>>, StartError> {
+/// What is on disk, and how many bytes of it were cut.
+fn recover(config: &Config, disk: Arc<dyn Disk>, now: Now) -> Result<(Rc<RefCell<Shared>>, u64), StartError> {
     let latest = snapshot::read_latest(&*disk, config.dir)?;
     let (snapshot, values) = latest.map_or((None, None), |(meta, values)| (Some(meta), Some(values)));
     let id = snapshot.as_ref().map(|meta| meta.id);
-    let (log, _cut) = Log::open(Arc::clone(&disk), config.dir, config.segment_bytes, id)?;
+    let (log, cut_bytes) = Log::open(Arc::clone(&disk), config.dir, config.segment_bytes, id)?;
     let vote = vote::read(&*disk, config.dir)?;
     let applied = snapshot.as_ref().map(Applied::from).unwrap_or_default();
     let restored = values.map(|values| Event::Restored { next_offset: applied.next_offset, values });
-    Ok(Rc::new(RefCell::new(Shared {
+    let shared = Shared {
         disk,
         dir: config.dir,
         node: config.node,
@@ -308,7 +316,8 @@ fn recover(config: &Config, disk: Arc<dyn Disk>, now: Now) -> Result<Rc<RefCell<
         applied,
         snapshot,
         events: restored.into_iter().collect(),
-    })))
+    };
+    Ok((Rc::new(RefCell::new(shared)), cut_bytes))
 }
 
 /// Timers are off: a voter that is alone has nobody to hear from and nobody to beat.

@@ -178,6 +178,9 @@ fn scan(
 
 fn in_order(header: &Header, next: Option<(u64, i64)>, base_offset: i64) -> Result<(u64, u64), String> {
     let (index, term) = codec::id(header).ok_or("a batch without index or epoch")?;
+    if header.count < 1 || header.last_offset_delta != header.count - 1 {
+        return Err(format!("{} records for {} offsets", header.count, header.last_offset_delta));
+    }
     let (next_index, next_offset) = next.unwrap_or((index, base_offset));
     if index != next_index || header.base_offset != next_offset {
         let offset = header.base_offset;

@@ -16,7 +16,8 @@ pub struct Records {
     pub timestamp: i64,
     /// The values; the quorum does not look into them.
     pub values: Vec<Bytes>,
-    /// The proposal that they were, on the node that proposed them and until it restarts; not part of the log.
+    /// The proposal that they were, on the node that proposed them and until it restarts; not part of the
+    /// log.
     pub proposal: Option<ProposalId>,
 }
 

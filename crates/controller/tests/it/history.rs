@@ -162,3 +162,10 @@ proptest! {
         assert_eq!(follower, Follower::of(world.controller.image()), "deltas");
     }
 }
+
+proptest! {
+    #[test]
+    fn no_bytes_panic_the_decoder(bytes in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..200)) {
+        let _ = moldau_controller::Record::decode(bytes.into());
+    }
+}

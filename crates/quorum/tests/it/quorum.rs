@@ -208,6 +208,7 @@ fn a_torn_end_is_cut_and_damage_before_it_is_refused() {
 
     disk.damage(log, |bytes| bytes.extend_from_slice(&[0x55; 40]));
     let host = Host::start(&disk).expect("garbage at the end is a torn write");
+    assert_eq!(host.quorum.cut_bytes(), 40);
     assert_eq!(host.image, ["a", "b", "c", "d"]);
     drop(host);
 
