@@ -3,9 +3,10 @@
 
 mod model;
 
-use moldau_base::disk::DirId;
-use moldau_base::disk::{Disk, Path};
-use moldau_base::{LeaderEpoch, Mono, Now, Rng, Uuid};
+use std::collections::BTreeMap;
+
+use moldau_base::disk::{DirId, Disk, Path};
+use moldau_base::{LeaderEpoch, Mono, Now, ProducerEntry, Rng, Uuid};
 use moldau_batch::{Batch, Header};
 use moldau_storage::names::RECOVERY_POINT_CHECKPOINT;
 use moldau_storage::{
@@ -13,7 +14,7 @@ use moldau_storage::{
 };
 use proptest::prelude::*;
 
-use model::{Crash, Host, Pace, batch};
+use model::{Crash, Host, Pace, producer_batch};
 
 const NAME: &str = "orders-3";
 
@@ -24,6 +25,8 @@ struct Kept {
     last: i64,
     crc: u32,
     max_timestamp: i64,
+    /// The producer, if it has one, and the first sequence.
+    producer: Option<(i64, i32)>,
 }
 
 impl Kept {
@@ -33,8 +36,30 @@ impl Kept {
             last: header.last_offset(),
             crc: header.crc,
             max_timestamp: header.max_timestamp,
+            producer: header.has_producer_id().then_some((header.producer_id, header.base_sequence)),
         }
     }
+
+    fn entry(&self) -> Option<ProducerEntry> {
+        let delta = (self.last - self.base) as i32;
+        self.producer.map(|(producer_id, first)| ProducerEntry {
+            producer_id,
+            epoch: 0,
+            last_sequence: Some(first + delta),
+            last_offset: Some(self.last),
+            offset_delta: delta,
+            timestamp: self.max_timestamp,
+            coordinator_epoch: None,
+            txn_first_offset: None,
+        })
+    }
+}
+
+/// The last batch of each producer.
+fn producers(kept: &[Kept]) -> Vec<ProducerEntry> {
+    let last: BTreeMap<i64, ProducerEntry> =
+        kept.iter().filter_map(Kept::entry).map(|e| (e.producer_id, e)).collect();
+    last.into_values().collect()
 }
 
 struct World {
@@ -50,6 +75,8 @@ struct World {
     stored: i64,
     flushed: i64,
     checkpointed: i64,
+    /// The largest start offset there was.
+    deleted: i64,
 }
 
 impl World {
@@ -69,6 +96,7 @@ impl World {
             stored: 0,
             flushed: 0,
             checkpointed: 0,
+            deleted: 0,
         }
     }
 
@@ -97,10 +125,22 @@ impl World {
 
     fn append(&mut self, batches: &[(i32, usize)], back_ms: i64) {
         let at = self.now.wall_ms - back_ms;
-        let batches: Vec<Batch> = batches.iter().map(|&(count, size)| batch(count, size, at)).collect();
+        let mut sequences: BTreeMap<i64, i32> = BTreeMap::new();
+        for entry in producers(&self.kept) {
+            sequences.insert(entry.producer_id, entry.last_sequence.expect("a batch") + 1);
+        }
+        let make = |&(count, size): &(i32, usize)| {
+            let producer = i64::from(count % 3);
+            let sequence = sequences.entry(producer).or_default();
+            let first = *sequence;
+            *sequence += count;
+            producer_batch((producer > 0).then_some((producer, 0, first)), count, size, at)
+        };
+        let batches: Vec<Batch> = batches.iter().map(make).collect();
         let end = self.log.end_offset();
-        let Ok(appended) = self.log.append(self.now, LeaderEpoch(self.epoch), None, &batches, &mut Vec::new)
-        else {
+        let kept = self.kept.clone();
+        let epoch = LeaderEpoch(self.epoch);
+        let Ok(appended) = self.log.append(self.now, epoch, None, &batches, &mut || producers(&kept)) else {
             self.run();
             return;
         };
@@ -117,7 +157,8 @@ impl World {
 
     fn pass(&mut self, ms: i64) {
         self.now = self.now.after_ms(ms);
-        self.log.tick(self.now, self.stored, &mut Vec::new);
+        let kept = self.kept.clone();
+        self.log.tick(self.now, self.stored, &mut || producers(&kept));
         self.run();
         if self.rng.chance(1, 2) {
             self.checkpoint(self.log.flushed_offset());
@@ -191,20 +232,22 @@ impl World {
         self.host.drain(&mut self.log, self.now);
         let events = self.log.take_events();
         self.note(&events);
+        self.deleted = self.deleted.max(self.log.start_offset());
         let to = to.clamp(self.log.start_offset(), self.log.end_offset());
         self.log.truncate(self.now, &mut self.host.cache, to);
         self.host.drain(&mut self.log, self.now);
         let events = self.log.take_events();
         let end = events.truncated.expect("a truncation ends");
         let inside = self.kept.iter().find(|k| k.base < to && to <= k.last);
-        assert_eq!(end, inside.map_or(to, |k| k.base), "the batch that holds the offset goes");
+        let expected = inside.map_or(to, |k| k.base).max(self.log.start_offset());
+        assert_eq!(end, expected, "the batch that holds the offset goes");
         assert_eq!(self.log.end_offset(), end);
-        if self.checkpointed > end {
-            self.checkpoint(end);
+        if self.checkpointed > self.log.flushed_offset() {
+            self.checkpoint(self.log.flushed_offset());
         }
         self.kept.retain(|k| k.last < end);
         self.stored = self.stored.min(end);
-        self.flushed = self.flushed.min(end);
+        self.flushed = self.log.flushed_offset();
         self.epoch += 1;
     }
 
@@ -212,6 +255,7 @@ impl World {
         self.host.disk.crash(crash, &mut self.rng);
         self.host.restart();
         let start = self.log.start_offset();
+        self.deleted = self.deleted.max(start);
         let policy = RecoveryPolicy { now_ms: self.now.wall_ms, ..RecoveryPolicy::default() };
         let mut recovered = recover(&self.host.disk, DirId(0), &policy).expect("the disk works");
         assert!(!recovered.clean);
@@ -231,8 +275,26 @@ impl World {
         }
         self.kept.retain(|k| k.last < end);
         assert!(end == found.start_offset() || self.kept.last().is_some_and(|k| k.last + 1 == end));
+        let mut state: BTreeMap<i64, ProducerEntry> =
+            found.producers.iter().map(|e| (e.producer_id, *e)).collect();
+        for header in &found.replay {
+            assert!(header.last_offset() >= found.producers_offset);
+            state.extend(Kept::of(header).entry().map(|e| (e.producer_id, e)));
+        }
+        // A truncation may take the only snapshot; then producers whose batches were deleted at the front go with it.
+        let there = |e: &ProducerEntry| e.last_offset.is_some_and(|last| last >= self.deleted);
+        let state: Vec<_> = state.into_values().filter(there).collect();
+        let expected: Vec<_> = producers(&self.kept).into_iter().filter(there).collect();
+        let trace = &self.host.trace[self.host.trace.len().saturating_sub(60)..];
+        assert_eq!(
+            state,
+            expected,
+            "producers survive: {found:?}, checkpoint {}, {}",
+            self.checkpointed,
+            trace.join("\n")
+        );
         self.log = found.into_log(0, &mut self.files, Uuid([7; 16]), self.config);
-        (self.stored, self.flushed) = (end, end);
+        (self.stored, self.flushed) = (end, self.log.flushed_offset());
     }
 }
 

@@ -11,7 +11,7 @@ use moldau_base::{Mono, Now};
 use super::{IndexCache, Log, Metadata, Pending, Place, Producers};
 use crate::checkpoint::encode_epochs;
 use crate::index::{INDEX_ENTRY_BYTES, TIME_ENTRY_BYTES, encode_index, encode_time_index};
-use crate::names::{EPOCH_CHECKPOINT, FileKind, file_name};
+use crate::names::{EPOCH_CHECKPOINT, FileKind, deleted_name, file_name};
 use crate::snapshot;
 
 /// A flush starts this long after the first byte that is not durable, or after `flush.ms` if that is less.
@@ -30,6 +30,11 @@ pub(super) struct Dirty {
 }
 
 impl Dirty {
+    /// Of a log that was recovered: a flush is due if something is not flushed.
+    pub(super) fn behind(due: bool) -> Dirty {
+        Dirty { since: due.then_some(Mono::default()), ..Dirty::default() }
+    }
+
     pub(super) fn add(&mut self, now: Now, bytes: u64, records: i64) {
         self.bytes = self.bytes.saturating_add(bytes);
         self.records = self.records.saturating_add(records);
@@ -272,6 +277,7 @@ impl Log {
             && let Some(old) = self.snapshot.replace(job.target)
             && old != job.target
         {
+            self.removed_snapshot = Some(old);
             self.remove_snapshot(old);
         }
         if job.target > self.flushed {
@@ -292,6 +298,14 @@ impl Log {
         self.dirty.since = Some(now.mono);
     }
 
+    /// Removes a snapshot that must not come back after a crash.
+    fn discard_snapshot(&mut self, offset: i64) {
+        let from = self.path(&file_name(offset, FileKind::Snapshot));
+        let to = self.path(&deleted_name(offset, FileKind::Snapshot));
+        self.ask(Op::Rename { from, to: to.clone() }, Pending::May);
+        self.ask(Op::Remove { path: to }, Pending::May);
+    }
+
     fn remove_snapshot(&mut self, offset: i64) {
         let path = self.path(&file_name(offset, FileKind::Snapshot));
         self.ask(Op::Remove { path }, Pending::May);
@@ -301,12 +315,15 @@ impl Log {
     pub(super) fn void_flushes(&mut self, end: i64) {
         self.flushes.iter_mut().for_each(|job| job.outcome = Outcome::Void);
         self.syncs.retain(|s| s.to.offset <= end);
-        if self.snapshot.is_some_and(|offset| offset > end)
-            && let Some(offset) = self.snapshot.take()
-        {
-            self.remove_snapshot(offset);
-        }
         self.flushed = self.flushed.min(end);
+        if let Some(offset) = self.snapshot.filter(|&offset| offset > end) {
+            self.snapshot = None;
+            for offset in [self.removed_snapshot.take(), Some(offset)].into_iter().flatten() {
+                self.discard_snapshot(offset);
+            }
+            // Producers that are left are known only from the batches, until the next flush.
+            self.flushed = self.start;
+        }
         self.dirty.since.get_or_insert(Mono::default());
         self.dirty.behind = true;
     }

@@ -140,6 +140,8 @@ pub struct Log {
     epochs_dirty: bool,
     /// Offset of the producer snapshot on disk.
     snapshot: Option<i64>,
+    /// That of the one before, whose removal may not be durable.
+    removed_snapshot: Option<i64>,
     dirty: Dirty,
     pending: BTreeMap<u32, Pending>,
     appends: VecDeque<Appending>,

@@ -123,7 +123,7 @@ pub(super) enum Want {
     Batch { upto: i64 },
     /// The place where the batch that holds the target begins, to cut there. With the greatest timestamp of the batches
     /// passed on the way, and its batch's last offset.
-    Cut { newest: (i64, i64) },
+    Cut { newest: (i64, i64), now: Now },
 }
 
 /// A read that needs the disk.
@@ -221,8 +221,8 @@ impl Log {
 
     /// Cuts the log so that it ends at `to`, or where the batch that holds `to` begins. Ends with [`super::Events::truncated`].
     ///
-    /// If the recovery point on disk is above the new end then, it must be lowered before the next append: recovery trusts what lies
-    /// below it.
+    /// If the recovery point on disk is above [`Log::flushed_offset`] then, it must be lowered before the next append: recovery trusts
+    /// what lies below it.
     pub fn truncate(&mut self, now: Now, cache: &mut IndexCache, to: i64) {
         if self.is_unusable() || self.state == State::Truncating {
             return;
@@ -235,7 +235,7 @@ impl Log {
             Some(at) if to > self.segments[0].base => {
                 self.state = State::Truncating;
                 let base = self.segments[at].base;
-                self.begin(cache, Job::new(Want::Cut { newest: (-1, base) }, base, to));
+                self.begin(cache, Job::new(Want::Cut { newest: (-1, base), now }, base, to));
             }
             _ => self.restart_at(now, cache, to),
         }

@@ -203,7 +203,7 @@ impl Log {
     }
 
     /// Drops everything and continues, empty, at `offset`: for a replica whose leader no longer has what this log ends with. As with
-    /// [`Log::truncate`], a recovery point above `offset` must be lowered on disk before the next append.
+    /// [`Log::truncate`], a recovery point above `offset` must be lowered before the next append.
     pub fn restart_at(&mut self, now: Now, cache: &mut IndexCache, offset: i64) {
         if self.is_unusable() {
             return;

@@ -253,7 +253,7 @@ impl Log {
                 return Step::Done(Read::Empty);
             }
             Want::Timestamp { timestamp_ms, .. } => reached && header.max_timestamp >= *timestamp_ms,
-            Want::Cut { newest } => {
+            Want::Cut { newest, .. } => {
                 if !reached && header.max_timestamp > newest.0 {
                     *newest = (header.max_timestamp, header.last_offset());
                 }
@@ -280,7 +280,14 @@ impl Log {
                 });
                 Step::Again
             }
-            Want::Cut { newest } => self.cut_at(cache, job, at, position, header.base_offset, newest),
+            Want::Cut { newest, .. } if header.base_offset >= self.start => {
+                self.cut_at(cache, job, at, position, header.base_offset, newest)
+            }
+            Want::Cut { now, .. } => {
+                // What is left of the log lies before its start.
+                self.restart_at(now, cache, self.start);
+                Step::Done(Read::Empty)
+            }
         }
     }
 
@@ -290,7 +297,7 @@ impl Log {
             Want::Timestamp { timestamp_ms, .. } => {
                 self.segments.iter().skip(at + 1).find(|s| s.max_timestamp >= timestamp_ms)
             }
-            Want::Cut { newest } => {
+            Want::Cut { newest, .. } => {
                 // Only a hole that compaction left can lie behind the target.
                 let (size, end) = (self.segments[at].size, job.target.min(self.segment_end(at)));
                 return self.cut_at(cache, job, at, size, end, newest);

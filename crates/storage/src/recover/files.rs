@@ -6,7 +6,7 @@ use std::io;
 use bytes::Bytes;
 use moldau_base::disk::{DirId, Disk, Path};
 
-use crate::names::{FileKind, PartitionFile, file_name, partition_file};
+use crate::names::{FileKind, PartitionFile, deleted_name, file_name, partition_file};
 
 /// Largest small file that is read whole: a checkpoint of some million partitions, or a snapshot of as many producers.
 const WHOLE_BYTES_MAX: u64 = 256 << 20;
@@ -76,9 +76,12 @@ impl<'a> Files<'a> {
         Ok(())
     }
 
+    /// Removes a snapshot for good: one that came back after a truncation would describe what is gone.
     pub(super) fn remove_snapshot(&mut self, offset: i64) -> io::Result<()> {
         self.snapshots.remove(&offset);
-        self.disk.remove(&self.segment_path(offset, FileKind::Snapshot))
+        let deleted = self.path(&deleted_name(offset, FileKind::Snapshot));
+        self.disk.rename(&self.segment_path(offset, FileKind::Snapshot), &deleted)?;
+        self.disk.remove(&deleted)
     }
 
     pub(super) fn read(&self, path: &Path) -> io::Result<Option<Bytes>> {

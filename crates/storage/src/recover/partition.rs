@@ -72,7 +72,8 @@ pub(super) fn recover(
         segments,
         start,
         end,
-        flushed: end,
+        // What is known of producers from batches only must be known from them again, until a flush has written it down.
+        flushed: if replay.is_empty() { end } else { behind },
         epochs_dirty: epochs != checkpointed,
         epochs,
         snapshot: snapshot.as_ref().map(|(at, _)| *at),

@@ -60,7 +60,7 @@ pub(super) fn replay(files: &Files<'_>, segments: &[SegmentMeta], from: i64) -> 
         let mut scanner = Scanner::new(files.disk, path, segment.size, position, segment.base);
         loop {
             match scanner.next(Depth::Headers)? {
-                Scanned::Batch { header, .. } if header.base_offset >= from && header.has_producer_id() => {
+                Scanned::Batch { header, .. } if header.last_offset() >= from && header.has_producer_id() => {
                     let batches = last.entry(header.producer_id).or_default();
                     if batches.len() == BATCHES_PER_PRODUCER {
                         batches.pop_front();

@@ -221,6 +221,14 @@ impl State {
         self.next
     }
 
+    /// What syncing a directory does: what was removed from it stays removed.
+    fn sync_dir(&mut self, name: &str) {
+        let dir = name.rsplit_once('/').map_or("", |(dir, _)| dir);
+        let names = &self.names;
+        self.durable_names
+            .retain(|n, _| n.rsplit_once('/').map_or("", |(d, _)| d) != dir || names.contains_key(n));
+    }
+
     fn check(&self, inode: u64) -> io::Result<()> {
         let Some(part) = &self.failing else { return Ok(()) };
         if self.names.iter().any(|(name, &i)| i == inode && name.contains(part.as_str())) {
@@ -292,6 +300,7 @@ impl Disk for ModelDisk {
             file.current = data.to_vec();
             file.sync();
             state.durable_names.insert(path.name.clone(), inode);
+            state.sync_dir(&path.name);
             Ok(())
         })
     }
@@ -309,6 +318,7 @@ impl Disk for ModelDisk {
                 state.names.insert(renamed.clone(), inode);
                 state.durable_names.insert(renamed, inode);
             }
+            state.sync_dir(&to.name);
             Ok(())
         })
     }
