@@ -1,0 +1,156 @@
+//! The thread of the metadata quorum. It steps the quorum with the node's disk and clock, takes proposals from shard 0 and tells
+//! it what is committed; it holds an image of its own, from which snapshots are written.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::thread;
+use std::time::Duration;
+
+use bytes::Bytes;
+use moldau_base::disk::Disk;
+use moldau_broker::{FromPeer, Input, ShardId};
+use moldau_controller::{Image, Record, snapshot};
+use moldau_quorum::{Config, Event, ProposalId, Quorum};
+
+use crate::clock::Clock;
+use crate::mailbox::Item;
+use crate::shared::Shared;
+
+/// A proposal of shard 0: its number and its records.
+pub type Proposal = (u64, Vec<Bytes>);
+
+/// What the thread works with.
+struct Host {
+    quorum: Quorum,
+    clock: Clock,
+    shared: Arc<Shared>,
+    image: Image,
+    /// Shard 0's numbers of proposals that are under way.
+    under_way: BTreeMap<ProposalId, u64>,
+    /// Offset of the last committed record.
+    last_offset: i64,
+}
+
+/// Starts the quorum and its thread; proposals go into the sender that comes back. Everything that was committed before has been
+/// sent to shard 0's mailbox when this returns.
+pub fn start(
+    config: Config,
+    cluster_id: &str,
+    disk: Arc<dyn Disk>,
+    clock: Clock,
+    shared: Arc<Shared>,
+) -> anyhow::Result<Sender<Proposal>> {
+    let (send, proposals) = channel();
+    let (started, outcome) = channel();
+    let image = Image::new(cluster_id);
+    // The quorum is bound to the thread that starts it.
+    let run = move || {
+        let mut events = Vec::new();
+        match Quorum::start(config, disk, clock.now(), &mut events) {
+            Ok(quorum) => {
+                let mut host = Host { quorum, clock, shared, image, under_way: BTreeMap::new(), last_offset: -1 };
+                host.happened(events);
+                let _ = started.send(Ok(()));
+                host.run(&proposals);
+            }
+            Err(error) => {
+                let _ = started.send(Err(error.to_string()));
+            }
+        }
+    };
+    thread::Builder::new().name("quorum".into()).spawn(run)?;
+    match outcome.recv() {
+        Ok(Ok(())) => Ok(send),
+        Ok(Err(why)) => Err(anyhow::anyhow!(why)),
+        Err(_) => Err(io::Error::other("the quorum's thread ended").into()),
+    }
+}
+
+impl Host {
+    /// Ends when shard 0 is gone.
+    fn run(&mut self, proposals: &Receiver<Proposal>) {
+        loop {
+            let wait = self.quorum.deadline().map(|at| at.since(self.clock.now().mono));
+            let first = match proposals.recv_timeout(wait.unwrap_or(Duration::from_secs(3600))) {
+                Ok(proposal) => Some(proposal),
+                Err(RecvTimeoutError::Timeout) => None,
+                Err(RecvTimeoutError::Disconnected) => return,
+            };
+            for (number, records) in first.into_iter().chain(proposals.try_iter()) {
+                let id = self.quorum.propose(records);
+                self.under_way.insert(id, number);
+            }
+            let mut events = Vec::new();
+            self.quorum.step(self.clock.now(), &mut events);
+            self.happened(events);
+        }
+    }
+
+    fn tell(&self, news: FromPeer) {
+        self.shared.mailbox(ShardId(0)).send(Item::Input(Input::Peer(news)));
+    }
+
+    fn happened(&mut self, events: Vec<Event>) {
+        for event in events {
+            match event {
+                Event::Restored { next_offset, values } => {
+                    self.last_offset = next_offset - 1;
+                    self.image = Image::new(self.image.cluster_id().clone());
+                    self.apply(next_offset - 1, &values, false);
+                    self.tell(FromPeer::Snapshot { offset: next_offset - 1, records: values });
+                }
+                Event::Committed(committed) => {
+                    self.last_offset = committed.next_offset - 1;
+                    self.apply(committed.base_offset, &committed.values, true);
+                    self.image.advance(self.last_offset);
+                    self.tell(FromPeer::Committed {
+                        offset: committed.base_offset,
+                        next_offset: committed.next_offset,
+                        epoch: committed.epoch,
+                        records: committed.values,
+                    });
+                }
+                Event::Leader { epoch, leader } => self.tell(FromPeer::Leader { node: leader, epoch }),
+                Event::Proposed { id, result } => {
+                    if let Some(proposal) = self.under_way.remove(&id) {
+                        self.tell(match result {
+                            Ok(offset) => FromPeer::Accepted { proposal, offset },
+                            Err(error) => FromPeer::Refused { proposal, reason: error.to_string() },
+                        });
+                    }
+                }
+                Event::SnapshotDue => self.write_snapshot(),
+                Event::Failed(why) => {
+                    tracing::error!(why, "the metadata log is offline: the node stops");
+                    self.shared.fail(format!("the metadata log is offline: {why}"));
+                }
+            }
+        }
+    }
+
+    fn apply(&mut self, offset: i64, values: &[Bytes], in_log: bool) {
+        for (at, bytes) in values.iter().enumerate() {
+            let offset = if in_log { offset + at as i64 } else { offset };
+            let applied = Record::decode(bytes.clone())
+                .map_err(|error| error.to_string())
+                .and_then(|record| self.image.apply(offset, &record).map_err(|error| error.to_string()));
+            if let Err(problem) = applied {
+                tracing::error!(offset, problem, "a metadata record does not fit");
+            }
+        }
+    }
+
+    fn write_snapshot(&mut self) {
+        let records: Result<Vec<Bytes>, _> =
+            snapshot::records(&self.image).iter().map(Record::encode).collect();
+        let written = records
+            .map_err(|error| error.to_string())
+            .and_then(|records| self.quorum.snapshot(records.into_iter()).map_err(|error| error.to_string()));
+        match written {
+            Ok(()) => tracing::info!(offset = self.last_offset, "metadata snapshot written"),
+            Err(why) => tracing::warn!(why, "a metadata snapshot could not be written"),
+        }
+    }
+}
