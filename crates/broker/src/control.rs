@@ -245,16 +245,17 @@ fn refuse(shard: &mut Shard, origin: Origin, refusal: Refusal) {
 /// News from the metadata quorum.
 pub(crate) fn peer(shard: &mut Shard, news: FromPeer) {
     match news {
-        FromPeer::Snapshot { offset, records } => committed(shard, offset, records, true),
-        FromPeer::Committed { offset, epoch: _, records, proposal } => {
-            let last = offset + records.len() as i64 - 1;
-            committed(shard, offset, records, false);
+        FromPeer::Snapshot { offset, records } => committed(shard, offset, offset + 1, records),
+        FromPeer::Committed { offset, next_offset, epoch: _, records } => {
+            committed(shard, offset, next_offset, records);
+        }
+        FromPeer::Accepted { proposal, offset: _ } => {
             let control = shard.control.as_mut();
-            let ours = control.and_then(|control| {
-                control.under_way.take_if(|under_way| Some(under_way.proposal) == proposal)
-            });
+            let ours =
+                control.and_then(|control| control.under_way.take_if(|under_way| under_way.proposal == proposal));
             if let Some(UnderWay { origin, reply, .. }) = ours {
-                confirm_at(shard, last, origin, reply);
+                let offset = shard.cluster.offset;
+                confirm_at(shard, offset, origin, reply);
             }
             propose_next(shard);
         }
@@ -279,27 +280,25 @@ pub(crate) fn peer(shard: &mut Shard, news: FromPeer) {
     }
 }
 
-/// Records that every replica of the metadata log will have: the image moves on.
-fn committed(shard: &mut Shard, offset: i64, records: Vec<Bytes>, snapshot: bool) {
+/// Records that every replica of the metadata log will have: the image moves on to `next_offset - 1`. The records of a snapshot
+/// have no offsets of their own any more and all count as its last one.
+fn committed(shard: &mut Shard, offset: i64, next_offset: i64, records: Vec<Bytes>) {
     let Some(control) = shard.control.as_mut() else { return };
     let before = control.controller.image().clone();
-    let mut last = offset - 1;
     let mut problems = Vec::new();
-    for bytes in records {
-        if !snapshot {
-            last += 1;
-        }
+    for (at, bytes) in records.into_iter().enumerate() {
+        let offset = (offset + at as i64).min(next_offset - 1);
         let applied = Record::decode(bytes).map_err(|error| error.to_string()).and_then(|record| {
-            control.controller.apply(last.max(0), &record).map_err(|misfit| misfit.to_string())
+            control.controller.apply(offset, &record).map_err(|misfit| misfit.to_string())
         });
         if let Err(problem) = applied {
-            problems.push(format!("metadata record {last}: {problem}"));
+            problems.push(format!("metadata record {offset}: {problem}"));
         }
     }
-    let last = if snapshot { offset } else { last };
+    control.controller.advance(next_offset - 1);
     let image = control.controller.image().clone();
     let delta = Delta::between(&before, &image);
-    publish(shard, Arc::new(Update { offset: last, image, delta }));
+    publish(shard, Arc::new(Update { offset: next_offset - 1, image, delta }));
     problems.into_iter().for_each(|problem| shard.trace(Trace::Warning(problem)));
 }
 

@@ -118,14 +118,21 @@ pub enum FromPeer {
     Committed {
         /// Offset of the first record.
         offset: i64,
+        /// Offset behind the last one; records of the quorum itself take offsets too and are not told.
+        next_offset: i64,
         /// Epoch of the leader that wrote them.
         epoch: i32,
         /// The records, each in the metadata frame.
         records: Vec<Bytes>,
-        /// The proposal of this node that they answer.
-        proposal: Option<u64>,
     },
-    /// A proposal was not accepted and will never be committed.
+    /// A proposal is committed; its records have been told before.
+    Accepted {
+        /// Which.
+        proposal: u64,
+        /// Offset of its first record.
+        offset: i64,
+    },
+    /// A proposal was not accepted, or it is not known whether it was.
     Refused {
         /// Which.
         proposal: u64,
