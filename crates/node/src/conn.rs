@@ -119,7 +119,7 @@ impl Reader {
                     self.prefix_len += take;
                     bytes = &bytes[take..];
                     if self.prefix_len == LENGTH_PREFIX {
-                        let len = moldau_wire::frame::check_length(self.prefix, self.limit)?;
+                        let len = moldau_wire::frame::body_length(self.prefix, self.limit)?;
                         self.prefix_len = 0;
                         if bytes.len() >= len {
                             frames.push_back(Bytes::copy_from_slice(&bytes[..len]));

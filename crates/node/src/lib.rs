@@ -1,6 +1,28 @@
-//! The production host: sockets, disks, clock, configuration, metrics
+//! The production host: sockets, disks, clock, configuration, metrics. It implements the waist of the broker and nothing of
+//! its behaviour.
+//!
+//! Threads: one per shard with an event loop of its own (`host`), one for the metadata quorum (`quorum`), two per log
+//! directory that wait for the disk (`background`), and the main thread, which accepts connections, serves HTTP and
+//! waits for signals (`node`).
 
+mod background;
+mod clock;
 pub mod config;
+mod conn;
+mod files;
+mod fs;
+mod host;
 pub mod http;
+mod lock;
 pub mod logging;
+mod mailbox;
 pub mod metrics;
+mod node;
+mod quorum;
+mod settings;
+mod shared;
+mod space;
+
+pub use config::NodeConfig;
+pub use fs::FsDisk;
+pub use node::run;

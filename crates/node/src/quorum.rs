@@ -144,7 +144,7 @@ impl Host {
 
     fn write_snapshot(&mut self) {
         let records: Result<Vec<Bytes>, _> =
-            snapshot::records(&self.image).iter().map(Record::encode).collect();
+            snapshot::records(&self.image).map(|record| record.encode()).collect();
         let written = records
             .map_err(|error| error.to_string())
             .and_then(|records| self.quorum.snapshot(records.into_iter()).map_err(|error| error.to_string()));

@@ -2,7 +2,6 @@
 
 use std::collections::HashMap;
 use std::net::IpAddr;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use moldau_broker::ShardId;
@@ -14,8 +13,8 @@ use crate::mailbox::Mailbox;
 pub struct Shared {
     mailboxes: Vec<Arc<Mailbox>>,
     ready: watch::Sender<Option<String>>,
-    running: AtomicUsize,
-    stopped: AtomicBool,
+    failed: watch::Sender<Option<String>>,
+    running: watch::Sender<u16>,
     connected: Mutex<HashMap<IpAddr, usize>>,
 }
 
@@ -25,8 +24,8 @@ impl Shared {
         Shared {
             mailboxes: (0..shards).map(|_| Arc::default()).collect(),
             ready: watch::Sender::new(None),
-            running: AtomicUsize::new(usize::from(shards)),
-            stopped: AtomicBool::new(false),
+            failed: watch::Sender::new(None),
+            running: watch::Sender::new(shards),
             connected: Mutex::default(),
         }
     }
@@ -51,18 +50,34 @@ impl Shared {
         self.ready.subscribe()
     }
 
+    /// The node cannot go on.
+    pub fn fail(&self, why: String) {
+        self.failed.send_replace(Some(why));
+    }
+
+    /// Why the node cannot go on, once it cannot.
+    pub fn failure(&self) -> watch::Receiver<Option<String>> {
+        self.failed.subscribe()
+    }
+
+    /// Waits until all shards have flushed everything.
+    pub async fn all_stopped(&self) {
+        let mut running = self.running.subscribe();
+        let _ = running.wait_for(|running| *running == 0).await;
+    }
+
     /// A shard has flushed everything.
     pub fn stopped(&self, shard: ShardId) {
         tracing::debug!(shard = shard.0, "flushed");
-        if self.running.fetch_sub(1, Ordering::AcqRel) == 1 {
-            self.stopped.store(true, Ordering::Release);
+        self.running.send_modify(|running| *running -= 1);
+        if *self.running.borrow() == 0 {
             self.mailboxes.iter().for_each(|mailbox| mailbox.nudge());
         }
     }
 
     /// Whether all shards have flushed everything.
     pub fn is_stopped(&self) -> bool {
-        self.stopped.load(Ordering::Acquire)
+        *self.running.borrow() == 0
     }
 
     /// Counts a new connection; false when there are too many, in all or from this address.

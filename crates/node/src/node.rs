@@ -1,0 +1,370 @@
+//! A node from start to stop: claim the data directories, recover the logs, start the shards and the quorum, open the
+//! listeners, and at the end flush everything and mark it clean.
+
+use std::io::Write as _;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::mpsc::Sender;
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use moldau_base::disk::{DirId, Disk, Path};
+use moldau_base::{PartitionIndex, Rng, TopicPartition, Uuid};
+use moldau_broker::{Settings, Shard, ShardId, owner};
+use moldau_quorum::meta;
+use moldau_storage::{Recovered, RecoveredLog, RecoveryPolicy};
+use tokio::net::{TcpListener, TcpSocket};
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::background::Threads;
+use crate::clock::Clock;
+use crate::config::{Limits as ClientLimits, Listener, NodeConfig};
+use crate::files::Files;
+use crate::fs::FsDisk;
+use crate::host::{self, Host, Limits};
+use crate::lock;
+use crate::mailbox::Item;
+use crate::quorum::{self, Proposal};
+use crate::shared::Shared;
+use crate::{settings, space};
+
+/// Descriptors that are left to sockets and everything else; log files may use half of the rest.
+const RESERVED_DESCRIPTORS: u64 = 128;
+/// How long requests in work may go on after a stop was asked for.
+const GRACE: Duration = Duration::from_secs(10);
+/// The directory of the metadata log, which is not a partition of the broker.
+const METADATA_LOG: &str = "__cluster_metadata-0";
+
+/// Runs a node until it is told to stop. Prints `ready HOST:PORT` to standard output when clients can be served.
+pub fn run(config: NodeConfig) -> anyhow::Result<()> {
+    let clock = Clock::start();
+    for warning in &config.warnings {
+        tracing::warn!("{warning}");
+    }
+    let dirs = log_dirs(&config);
+    let locks = lock::claim(&dirs)?;
+    let disk = Arc::new(FsDisk::new(dirs.clone()));
+    let mut rng = Rng::seeded(seed()?);
+    let metas = claim(&config, &disk, &dirs, &mut rng)?;
+    let recovered = recover(&disk, &dirs, config.log_dirs.len(), &clock)?;
+
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let listeners = runtime.block_on(async { open_listeners(&config) })?;
+    let settings = Arc::new(settings::settings(&config, &metas, &listeners_of(&listeners)?, &dirs));
+    space::measure(&settings);
+    let shared = Arc::new(Shared::new(settings.shards));
+
+    let metadata_dir = metadata_dir(&config, &dirs);
+    let quorum_config = moldau_quorum::Config {
+        dir: metadata_dir,
+        ..moldau_quorum::Config::alone(
+            config.node_id,
+            metas[usize::from(metadata_dir.0)].directory,
+            rng.next_u64(),
+        )
+    };
+    if config.voters.len() > 1 {
+        bail!(
+            "controller.quorum.voters names {} voters, and a quorum of several nodes is not supported yet: name this node alone",
+            config.voters.len()
+        );
+    }
+    let proposals =
+        quorum::start(quorum_config, &settings.cluster_id, disk.clone(), clock.clone(), shared.clone())?;
+    let start = Start { config: &config, settings: &settings, shared: &shared, clock: &clock, dirs: &dirs };
+    let threads = start.shards(recovered, proposals, &mut rng)?;
+    let served = runtime.block_on(serve(&config, &settings, &shared, listeners));
+    runtime.shutdown_timeout(Duration::from_millis(100));
+    for thread in threads {
+        if thread.join().is_err() {
+            bail!("a shard has failed: see the log above");
+        }
+    }
+    served?;
+    for dir in 0..config.log_dirs.len() {
+        moldau_storage::mark_clean(&*disk, DirId(dir as u16), 0)
+            .with_context(|| format!("{} cannot be marked clean", dirs[dir].display()))?;
+    }
+    drop(locks);
+    tracing::info!("stopped cleanly");
+    Ok(())
+}
+
+/// The log directories, then that of the metadata log if it is another one.
+fn log_dirs(config: &NodeConfig) -> Vec<PathBuf> {
+    let mut dirs = config.log_dirs.clone();
+    if !dirs.contains(&config.metadata_dir) {
+        dirs.push(config.metadata_dir.clone());
+    }
+    dirs
+}
+
+fn metadata_dir(config: &NodeConfig, dirs: &[PathBuf]) -> DirId {
+    let at = dirs.iter().position(|dir| *dir == config.metadata_dir).unwrap_or(0);
+    DirId(at as u16)
+}
+
+fn seed() -> anyhow::Result<u64> {
+    let mut bytes = [0; 8];
+    let filled = rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty())?;
+    if filled != bytes.len() {
+        bail!("the kernel gives no randomness");
+    }
+    Ok(u64::from_le_bytes(bytes))
+}
+
+fn claim(config: &NodeConfig, disk: &FsDisk, dirs: &[PathBuf], rng: &mut Rng) -> anyhow::Result<Vec<meta::Meta>> {
+    let wanted = config.cluster_id.map(|id| id.to_string());
+    let ids: Vec<DirId> = (0..dirs.len()).map(|dir| DirId(dir as u16)).collect();
+    meta::claim(disk, &ids, config.node_id, wanted.as_deref(), rng)
+        .map_err(|refused| anyhow::anyhow!("{refused} (log.dirs: {})", settings::names(dirs)))
+}
+
+fn recover(disk: &FsDisk, dirs: &[PathBuf], count: usize, clock: &Clock) -> anyhow::Result<Vec<RecoveredLog>> {
+    let mut logs = Vec::new();
+    for (at, path) in dirs.iter().take(count).enumerate() {
+        let started = clock.now().mono;
+        let dir = DirId(at as u16);
+        let policy = RecoveryPolicy {
+            skip: vec![METADATA_LOG.to_owned()],
+            index_interval_bytes: 4096,
+            now_ms: clock.now().wall_ms,
+        };
+        let Recovered { logs: found, clean, findings, scanned_bytes } =
+            moldau_storage::recover(disk, dir, &policy)
+                .with_context(|| format!("log directory {} cannot be recovered", path.display()))?;
+        for finding in &findings {
+            tracing::warn!(dir = %path.display(), "{finding}");
+        }
+        let took = clock.now().mono.since(started);
+        tracing::info!(dir = %path.display(), logs = found.len(), clean, scanned_bytes, ?took, "recovered");
+        logs.extend(found);
+    }
+    Ok(logs)
+}
+
+/// What starting the shards needs.
+struct Start<'a> {
+    config: &'a NodeConfig,
+    settings: &'a Arc<Settings>,
+    shared: &'a Arc<Shared>,
+    clock: &'a Clock,
+    dirs: &'a [PathBuf],
+}
+
+impl Start<'_> {
+    fn shards(
+        &self,
+        recovered: Vec<RecoveredLog>,
+        proposals: Sender<Proposal>,
+        rng: &mut Rng,
+    ) -> anyhow::Result<Vec<JoinHandle<()>>> {
+        let shards = self.settings.shards;
+        let background = Threads::start(self.dirs.len())?;
+        let mut logs: Vec<Vec<RecoveredLog>> = (0..shards).map(|_| Vec::new()).collect();
+        for log in recovered {
+            let id = TopicPartition {
+                topic: log.topic_id.unwrap_or(Uuid::ZERO),
+                partition: PartitionIndex(log.partition),
+            };
+            logs[usize::from(owner(id, shards).0)].push(log);
+        }
+        let descriptors = raise_descriptor_limit();
+        let files_per_shard = (descriptors.saturating_sub(RESERVED_DESCRIPTORS) / 2 / u64::from(shards)).max(16);
+        let mut proposals = Some(proposals);
+        let mut threads = Vec::new();
+        for (at, logs) in logs.into_iter().enumerate() {
+            let id = ShardId(at as u16);
+            let limits = self.limits();
+            let (settings, shared, clock) = (self.settings.clone(), self.shared.clone(), self.clock.clone());
+            let dirs = self.dirs.to_vec();
+            let background = background.of(shared.mailbox(id).clone());
+            let propose = proposals.take_if(|_| id.0 == 0);
+            let rng = rng.fork();
+            let run = move || {
+                let shard = Shard::new(id, settings, rng, logs, clock.now());
+                let files = Files::new(dirs, files_per_shard as usize, background);
+                let propose = propose.map(|send| -> host::Propose {
+                    Box::new(move |number, records| _ = send.send((number, records)))
+                });
+                let host = Host::new(id, shard, files, clock, shared, propose, limits);
+                run_shard(host);
+            };
+            threads.push(thread::Builder::new().name(format!("shard-{at}")).spawn(run)?);
+        }
+        Ok(threads)
+    }
+
+    fn limits(&self) -> Limits {
+        let limits: &ClientLimits = &self.config.limits;
+        let shards = u64::from(self.settings.shards);
+        Limits {
+            frame_bytes: limits.request_bytes,
+            queued_bytes: usize::try_from(limits.request_memory_bytes / shards).unwrap_or(usize::MAX),
+            idle_ms: limits.idle.map(|idle| u64::try_from(idle.as_millis()).unwrap_or(u64::MAX)),
+        }
+    }
+}
+
+fn run_shard(host: Host) {
+    match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => tokio::task::LocalSet::new().block_on(&runtime, host::run(host)),
+        Err(error) => tracing::error!(%error, "an event loop cannot be made"),
+    }
+}
+
+/// Raises the limit of open files to the hardest one allowed, and returns it.
+fn raise_descriptor_limit() -> u64 {
+    let mut limit = rustix::process::getrlimit(rustix::process::Resource::Nofile);
+    if limit.maximum.is_some() {
+        limit.current = limit.maximum;
+        let _ = rustix::process::setrlimit(rustix::process::Resource::Nofile, limit);
+    }
+    limit.current.unwrap_or(1 << 16)
+}
+
+// ---- listeners
+
+fn open_listeners(config: &NodeConfig) -> anyhow::Result<Vec<TcpListener>> {
+    config.listeners.iter().map(|listener| open_listener(listener, &config.limits)).collect()
+}
+
+fn open_listener(listener: &Listener, limits: &ClientLimits) -> anyhow::Result<TcpListener> {
+    let refused = || format!("cannot listen on {listener}: is another process there? Name another port in listeners");
+    let host = match listener.endpoint.is_wildcard() && listener.endpoint.host.is_empty() {
+        true => "0.0.0.0",
+        false => &listener.endpoint.host,
+    };
+    let address = std::net::ToSocketAddrs::to_socket_addrs(&(host, listener.endpoint.port))
+        .with_context(refused)?
+        .next()
+        .with_context(refused)?;
+    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    socket.set_reuseaddr(true)?;
+    if let Some(bytes) = limits.receive_buffer_bytes {
+        socket.set_recv_buffer_size(bytes)?;
+    }
+    if let Some(bytes) = limits.send_buffer_bytes {
+        socket.set_send_buffer_size(bytes)?;
+    }
+    socket.bind(address).with_context(refused)?;
+    socket.listen(limits.backlog).with_context(refused)
+}
+
+fn listeners_of(listeners: &[TcpListener]) -> anyhow::Result<Vec<SocketAddr>> {
+    listeners.iter().map(|listener| Ok(listener.local_addr()?)).collect()
+}
+
+/// Serves until a signal comes, then lets the shards finish.
+async fn serve(
+    config: &NodeConfig,
+    settings: &Arc<Settings>,
+    shared: &Arc<Shared>,
+    listeners: Vec<TcpListener>,
+) -> anyhow::Result<()> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut ready = shared.readiness();
+    let mut failed = shared.failure();
+    let mut measure = tokio::time::interval(Duration::from_secs(10));
+    let acceptors = async {
+        ready.wait_for(|cluster| cluster.is_some()).await?;
+        announce(config, settings, &listeners)?;
+        let accepting = listeners.into_iter().enumerate();
+        let mut all = tokio::task::JoinSet::new();
+        for (at, listener) in accepting {
+            all.spawn(accept(listener, at as u16, shared.clone(), config.limits.clone()));
+        }
+        all.join_all().await;
+        anyhow::Ok(())
+    };
+    tokio::pin!(acceptors);
+    let why = loop {
+        tokio::select! {
+            _ = terminate.recv() => break None,
+            _ = interrupt.recv() => break None,
+            ended = &mut acceptors => break ended.err(),
+            why = failure(&mut failed) => break Some(anyhow::anyhow!(why)),
+            _ = measure.tick() => space::measure(settings),
+        }
+    };
+    tracing::info!("stopping: requests in work are finished and logs flushed; a second signal ends at once");
+    let stop = async {
+        shared.mailboxes().iter().for_each(|mailbox| mailbox.send(Item::Stop));
+        shared.all_stopped().await;
+    };
+    tokio::select! {
+        () = stop => {}
+        _ = terminate.recv() => std::process::exit(143),
+        _ = interrupt.recv() => std::process::exit(130),
+        () = tokio::time::sleep(GRACE * 3) => bail!("the logs could not be flushed within {:?}", GRACE * 3),
+    }
+    why.map_or(Ok(()), Err)
+}
+
+async fn failure(failed: &mut tokio::sync::watch::Receiver<Option<String>>) -> String {
+    match failed.wait_for(Option::is_some).await {
+        Ok(why) => why.clone().unwrap_or_default(),
+        Err(_) => std::future::pending().await,
+    }
+}
+
+fn announce(config: &NodeConfig, settings: &Settings, listeners: &[TcpListener]) -> anyhow::Result<()> {
+    let Some(address) = listeners.first().map(TcpListener::local_addr) else { bail!("there is no listener") };
+    let address = address?;
+    tracing::info!(
+        node = settings.node_id.0,
+        cluster = &*settings.cluster_id,
+        listeners = %config.listeners.iter().map(ToString::to_string).collect::<Vec<_>>().join(","),
+        data = %settings::names(&config.log_dirs),
+        shards = settings.shards,
+        "ready"
+    );
+    let mut out = std::io::stdout().lock();
+    writeln!(out, "ready {address}")?;
+    out.flush()?;
+    Ok(())
+}
+
+/// Accepts on one listener and deals connections out to the shards in turn.
+async fn accept(listener: TcpListener, at: u16, shared: Arc<Shared>, limits: ClientLimits) {
+    let mut next = 0;
+    loop {
+        let (stream, address) = match listener.accept().await {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                // Out of descriptors: wait for connections to end.
+                tracing::warn!(%error, "cannot accept a connection");
+                tokio::time::sleep(Duration::from_millis(100)).await;
+                continue;
+            }
+        };
+        let ip = address.ip();
+        let most_per_ip = limits.connections_of_ip.get(&ip).copied().unwrap_or(limits.connections_per_ip);
+        if !shared.connected(ip, limits.connections as usize, most_per_ip as usize) {
+            tracing::warn!(address = %ip, "connection refused: too many (max.connections, max.connections.per.ip)");
+            continue;
+        }
+        let _ = stream.set_nodelay(true);
+        match stream.into_std() {
+            Ok(stream) => {
+                let mailboxes = shared.mailboxes();
+                mailboxes[next % mailboxes.len()].send(Item::Connection { stream, address: ip, listener: at });
+                next += 1;
+            }
+            Err(_) => shared.disconnected(ip),
+        }
+    }
+}
+
+/// Used by offline tools: the disk behind one log directory.
+pub fn offline_disk(dir: PathBuf) -> impl Disk {
+    FsDisk::new(vec![dir])
+}
+
+/// The metadata log's place in an offline directory.
+pub fn metadata_log() -> Path {
+    Path::new(DirId(0), METADATA_LOG)
+}

@@ -1,0 +1,90 @@
+//! From the node's configuration to what the broker needs of it.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use moldau_broker::{LogDir, Settings, SpaceGauge};
+use moldau_controller::{InternalTopicSettings, Listener};
+use moldau_quorum::meta::Meta;
+
+use crate::config::{GroupDefaults, NodeConfig};
+
+/// The broker's settings. `bound` are the addresses that the listeners have got, `metas` what the log directories say of
+/// themselves.
+pub fn settings(config: &NodeConfig, metas: &[Meta], bound: &[SocketAddr], dirs: &[PathBuf]) -> Settings {
+    let log_dirs = dirs.iter().zip(metas).take(config.log_dirs.len()).map(|(path, meta)| LogDir {
+        path: absolute(path),
+        id: meta.directory,
+        space: SpaceGauge::default(),
+    });
+    Settings {
+        node_id: config.node_id,
+        cluster_id: metas.first().map_or("", |meta| &*meta.cluster_id).into(),
+        rack: config.rack.clone(),
+        listeners: listeners(config, bound),
+        log_dirs: log_dirs.collect(),
+        shards: u16::try_from(config.shards).unwrap_or(u16::MAX),
+        auto_create_topics: config.topics.auto_create,
+        delete_topics: config.topics.delete,
+        controller: controller(config),
+        // No feature is finalized: each one of Kafka's stands for something that is not here yet.
+        features: Vec::new(),
+        finalized_features: Vec::new(),
+        fetch_max_bytes: i32::try_from(config.limits.fetch_bytes).unwrap_or(i32::MAX),
+        fetch_sessions: config.limits.fetch_sessions,
+        retention_check_ms: config.logs.retention_check_interval_ms,
+        producer_expiration_ms: config.logs.producer_expiration_ms,
+        groups: groups(&config.groups),
+        layers: config.layers.clone(),
+    }
+}
+
+fn absolute(path: &std::path::Path) -> String {
+    std::path::absolute(path).unwrap_or_else(|_| path.to_owned()).display().to_string()
+}
+
+/// What clients are told of each listener; a port of 0 means the one that the kernel chose.
+fn listeners(config: &NodeConfig, bound: &[SocketAddr]) -> Vec<Listener> {
+    let told = config.listeners.iter().zip(bound).map(|(listener, bound)| {
+        let advertised = config.advertised.iter().find(|advertised| advertised.name == listener.name);
+        let endpoint = &advertised.unwrap_or(listener).endpoint;
+        Listener {
+            name: listener.name.as_str().into(),
+            host: endpoint.host.as_str().into(),
+            port: if endpoint.port == 0 { bound.port() } else { endpoint.port },
+            security_protocol: 0,
+        }
+    });
+    told.collect()
+}
+
+fn controller(config: &NodeConfig) -> moldau_controller::Settings {
+    let mut controller = moldau_controller::Settings {
+        partitions: config.topics.partitions,
+        replication_factor: config.topics.replication_factor,
+        ..moldau_controller::Settings::default()
+    };
+    let offsets: &mut InternalTopicSettings = &mut controller.offsets_topic;
+    offsets.partitions = config.groups.offsets_partitions;
+    offsets.replication_factor = config.groups.offsets_replication_factor;
+    offsets.configs.insert("segment.bytes".into(), config.groups.offsets_segment_bytes.to_string());
+    controller
+}
+
+fn groups(groups: &GroupDefaults) -> moldau_group::Config {
+    moldau_group::Config {
+        initial_rebalance_delay_ms: groups.initial_rebalance_delay_ms,
+        min_session_timeout_ms: groups.min_session_timeout_ms,
+        max_session_timeout_ms: groups.max_session_timeout_ms,
+        max_size: usize::try_from(groups.max_size).unwrap_or(usize::MAX),
+        offsets_retention_ms: groups.offsets_retention_ms,
+        retention_check_ms: groups.offsets_check_interval_ms,
+        offset_metadata_max_bytes: usize::try_from(groups.offset_metadata_bytes).unwrap_or(0),
+        ..moldau_group::Config::default()
+    }
+}
+
+/// For error messages.
+pub fn names(dirs: &[PathBuf]) -> String {
+    dirs.iter().map(|dir| dir.display().to_string()).collect::<Vec<_>>().join(",")
+}
