@@ -24,6 +24,6 @@ mod waist;
 pub use api::SERVED;
 pub use message::{Message, Update};
 pub use metrics::Metrics;
-pub use settings::{LogDir, Settings, Space};
+pub use settings::{LogDir, Settings, Space, SpaceGauge};
 pub use shard::{Shard, owner};
 pub use waist::{ConnId, Effect, FromPeer, Input, ShardId, ToPeer, Trace};
