@@ -251,8 +251,8 @@ pub(crate) fn peer(shard: &mut Shard, news: FromPeer) {
         }
         FromPeer::Accepted { proposal, offset: _ } => {
             let control = shard.control.as_mut();
-            let ours =
-                control.and_then(|control| control.under_way.take_if(|under_way| under_way.proposal == proposal));
+            let ours = control
+                .and_then(|control| control.under_way.take_if(|under_way| under_way.proposal == proposal));
             if let Some(UnderWay { origin, reply, .. }) = ours {
                 let offset = shard.cluster.offset;
                 confirm_at(shard, offset, origin, reply);

@@ -135,7 +135,11 @@ impl Reader {
     }
 
     /// Reads from the socket straight into a large frame that is arriving. `None`: no such frame, use a scratch buffer.
-    pub fn read_large(&mut self, stream: &TcpStream, frames: &mut VecDeque<Bytes>) -> Option<io::Result<usize>> {
+    pub fn read_large(
+        &mut self,
+        stream: &TcpStream,
+        frames: &mut VecDeque<Bytes>,
+    ) -> Option<io::Result<usize>> {
         let (buffer, len) = self.partial.as_mut()?;
         let missing = *len - buffer.len();
         if missing < 16 * 1024 {

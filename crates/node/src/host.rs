@@ -20,7 +20,7 @@ use tokio::net::TcpStream;
 use crate::clock::Clock;
 use crate::conn::{Conn, Piece};
 use crate::files::Files;
-use crate::mailbox::{Item, Mailbox};
+use crate::mailbox::Item;
 use crate::shared::Shared;
 
 /// Bytes read from a socket at a time into a buffer that all connections of the thread share.

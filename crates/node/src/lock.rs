@@ -15,8 +15,9 @@ pub struct Locks {
 pub fn claim(dirs: &[PathBuf]) -> anyhow::Result<Locks> {
     let mut files = Vec::new();
     for dir in dirs {
-        std::fs::create_dir_all(dir)
-            .with_context(|| format!("log directory {} cannot be made: name another one in log.dirs", dir.display()))?;
+        std::fs::create_dir_all(dir).with_context(|| {
+            format!("log directory {} cannot be made: name another one in log.dirs", dir.display())
+        })?;
         files.push(lock(dir)?);
     }
     Ok(Locks { _files: files })
@@ -24,8 +25,9 @@ pub fn claim(dirs: &[PathBuf]) -> anyhow::Result<Locks> {
 
 fn lock(dir: &Path) -> anyhow::Result<File> {
     let path = dir.join(".lock");
-    let file = crate::fs::open_file(&path, true)
-        .with_context(|| format!("log directory {} is not writable: see its owner and mode", dir.display()))?;
+    let file = crate::fs::open_file(&path, true).with_context(|| {
+        format!("log directory {} is not writable: see its owner and mode", dir.display())
+    })?;
     match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
         Ok(()) => Ok(file),
         Err(rustix::io::Errno::WOULDBLOCK) => bail!(

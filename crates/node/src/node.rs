@@ -115,14 +115,24 @@ fn seed() -> anyhow::Result<u64> {
     Ok(u64::from_le_bytes(bytes))
 }
 
-fn claim(config: &NodeConfig, disk: &FsDisk, dirs: &[PathBuf], rng: &mut Rng) -> anyhow::Result<Vec<meta::Meta>> {
+fn claim(
+    config: &NodeConfig,
+    disk: &FsDisk,
+    dirs: &[PathBuf],
+    rng: &mut Rng,
+) -> anyhow::Result<Vec<meta::Meta>> {
     let wanted = config.cluster_id.map(|id| id.to_string());
     let ids: Vec<DirId> = (0..dirs.len()).map(|dir| DirId(dir as u16)).collect();
     meta::claim(disk, &ids, config.node_id, wanted.as_deref(), rng)
         .map_err(|refused| anyhow::anyhow!("{refused} (log.dirs: {})", settings::names(dirs)))
 }
 
-fn recover(disk: &FsDisk, dirs: &[PathBuf], count: usize, clock: &Clock) -> anyhow::Result<Vec<RecoveredLog>> {
+fn recover(
+    disk: &FsDisk,
+    dirs: &[PathBuf],
+    count: usize,
+    clock: &Clock,
+) -> anyhow::Result<Vec<RecoveredLog>> {
     let mut logs = Vec::new();
     for (at, path) in dirs.iter().take(count).enumerate() {
         let started = clock.now().mono;
@@ -172,7 +182,8 @@ impl Start<'_> {
             logs[usize::from(owner(id, shards).0)].push(log);
         }
         let descriptors = raise_descriptor_limit();
-        let files_per_shard = (descriptors.saturating_sub(RESERVED_DESCRIPTORS) / 2 / u64::from(shards)).max(16);
+        let files_per_shard =
+            (descriptors.saturating_sub(RESERVED_DESCRIPTORS) / 2 / u64::from(shards)).max(16);
         let mut proposals = Some(proposals);
         let mut threads = Vec::new();
         for (at, logs) in logs.into_iter().enumerate() {
@@ -232,7 +243,8 @@ fn open_listeners(config: &NodeConfig) -> anyhow::Result<Vec<TcpListener>> {
 }
 
 fn open_listener(listener: &Listener, limits: &ClientLimits) -> anyhow::Result<TcpListener> {
-    let refused = || format!("cannot listen on {listener}: is another process there? Name another port in listeners");
+    let refused =
+        || format!("cannot listen on {listener}: is another process there? Name another port in listeners");
     let host = match listener.endpoint.is_wildcard() && listener.endpoint.host.is_empty() {
         true => "0.0.0.0",
         false => &listener.endpoint.host,
@@ -351,7 +363,11 @@ async fn accept(listener: TcpListener, at: u16, shared: Arc<Shared>, limits: Cli
         match stream.into_std() {
             Ok(stream) => {
                 let mailboxes = shared.mailboxes();
-                mailboxes[next % mailboxes.len()].send(Item::Connection { stream, address: ip, listener: at });
+                mailboxes[next % mailboxes.len()].send(Item::Connection {
+                    stream,
+                    address: ip,
+                    listener: at,
+                });
                 next += 1;
             }
             Err(_) => shared.disconnected(ip),

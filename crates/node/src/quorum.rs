@@ -50,7 +50,8 @@ pub fn start(
         let mut events = Vec::new();
         match Quorum::start(config, disk, clock.now(), &mut events) {
             Ok(quorum) => {
-                let mut host = Host { quorum, clock, shared, image, under_way: BTreeMap::new(), last_offset: -1 };
+                let mut host =
+                    Host { quorum, clock, shared, image, under_way: BTreeMap::new(), last_offset: -1 };
                 host.happened(events);
                 let _ = started.send(Ok(()));
                 host.run(&proposals);
