@@ -5,11 +5,13 @@
 //! on damage before that: nothing that was acknowledged is ever cut silently. After a failed write or sync
 //! nothing more is written.
 
+use std::collections::VecDeque;
+use std::fmt::Display;
 use std::io;
 use std::ops::Range;
 use std::sync::Arc;
 
-use bytes::Bytes;
+use bytes::{Buf, Bytes};
 use moldau_base::NodeId;
 use moldau_base::disk::{DirId, Disk, Path};
 use moldau_batch::{Batch, Header};
@@ -21,6 +23,9 @@ use crate::types::{Entry, LogId, Membership, log_id, term};
 
 /// The directory of the metadata log.
 pub(crate) const DIRECTORY: &str = "__cluster_metadata-0";
+
+/// Bytes of entries that are read at once.
+const RUN_BYTES: u64 = 1 << 20;
 
 /// The path of a file of the metadata log.
 pub(crate) fn path(dir: DirId, file: &str) -> Path {
@@ -80,7 +85,7 @@ pub(crate) struct Log {
     /// The next append begins a segment.
     roll: bool,
     /// Entries that are not applied yet, so that applying them does not read them again.
-    recent: Vec<Entry>,
+    recent: VecDeque<Entry>,
     failed: Option<String>,
 }
 
@@ -109,7 +114,7 @@ impl Log {
             end,
             purged: snapshot.map(|s| s.id),
             roll: false,
-            recent: vec![],
+            recent: VecDeque::new(),
             failed: None,
         };
         Ok((log, cut))
@@ -210,40 +215,45 @@ impl Log {
 
     /// The entries with these indexes that are there.
     pub(crate) fn entries(&self, range: Range<u64>) -> io::Result<Vec<Entry>> {
-        let first = self.purged.map_or(0, |id| id.index + 1).max(range.start);
+        let mut next = self.purged.map_or(0, |id| id.index + 1).max(range.start);
         let end = self.end.next_index.min(range.end);
-        (first..end).map(|index| self.entry(index)).collect()
+        let in_memory = self.recent.front().map_or(end, |entry| entry.log_id.index);
+        let mut entries = Vec::new();
+        while next < end.min(in_memory) {
+            next = self.read_run(next, end.min(in_memory), &mut entries)?;
+        }
+        let recent = self.recent.iter().filter(|entry| (next..end).contains(&entry.log_id.index));
+        entries.extend(recent.cloned());
+        Ok(entries)
     }
 
-    fn entry(&self, index: u64) -> io::Result<Entry> {
-        if let Some(first) = self.recent.first().map(|entry| entry.log_id.index)
-            && let Some(at) = index.checked_sub(first)
-            && let Some(entry) = usize::try_from(at).ok().and_then(|at| self.recent.get(at))
-        {
-            return Ok(entry.clone());
+    /// Reads entries that lie one after the other, from `first` on and before `end`; answers with the index after the last.
+    fn read_run(&self, first: u64, end: u64, entries: &mut Vec<Entry>) -> io::Result<u64> {
+        let (segment, first_span) = self.span(first).ok_or_else(|| damaged(first, "it is not there"))?;
+        let (mut next, mut stop) = (first, first_span.position);
+        while next < end.min(segment.next_index()) && stop - first_span.position < RUN_BYTES {
+            next += 1;
+            stop = self.span(next - 1).map_or(stop, |(_, span)| span.position + span.size);
         }
-        let damaged = |why: String| {
-            io::Error::new(
-                io::ErrorKind::InvalidData,
-                format!("{DIRECTORY}: entry {index} is damaged: {why}"),
-            )
-        };
-        let (segment, span) = self.span(index).ok_or_else(|| damaged("it is not there".into()))?;
-        let path = path(self.dir, &segment.name());
-        let bytes = self.disk.read(&path, span.position, usize::try_from(span.size).unwrap_or(usize::MAX))?;
-        let batch = Batch::verify(&bytes).map_err(|error| damaged(error.to_string()))?;
-        let entry = codec::decode(&batch).map_err(damaged)?;
-        if entry.log_id != log_id(span.term, index) {
-            return Err(damaged(format!("it says {}", entry.log_id)));
+        let len = usize::try_from(stop - first_span.position).unwrap_or(usize::MAX);
+        let mut bytes = self.disk.read(&path(self.dir, &segment.name()), first_span.position, len)?;
+        for index in first..next {
+            let batch = Batch::verify(&bytes).map_err(|error| damaged(index, error))?;
+            let entry = codec::decode(&batch).map_err(|why| damaged(index, why))?;
+            if entry.log_id.index != index {
+                return Err(damaged(index, format_args!("it says {}", entry.log_id)));
+            }
+            bytes.advance(batch.bytes().len());
+            entries.push(entry);
         }
-        Ok(entry)
+        Ok(next)
     }
 
     /// Forgets what was kept in memory of entries up to `index`.
     pub(crate) fn applied(&mut self, index: u64) {
-        let keep =
-            self.recent.iter().position(|entry| entry.log_id.index > index).unwrap_or(self.recent.len());
-        self.recent.drain(..keep);
+        while self.recent.front().is_some_and(|entry| entry.log_id.index <= index) {
+            self.recent.pop_front();
+        }
     }
 
     /// Removes all entries after `last`.
@@ -312,7 +322,11 @@ impl Log {
     }
 }
 
-/// The spans of a batch header at `position`.
+fn damaged(index: u64, why: impl Display) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, format!("{DIRECTORY}: entry {index} is damaged: {why}"))
+}
+
+/// The span of a batch header at `position`.
 pub(crate) fn span(header: &Header, position: u64, term: u64) -> Span {
     Span {
         position,
