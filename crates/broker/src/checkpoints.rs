@@ -6,7 +6,9 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use moldau_base::disk::{DirId, Done, Op, Path};
+use moldau_partition::Partition;
 use moldau_storage::names::{HIGH_WATERMARK_CHECKPOINT, LOG_START_CHECKPOINT, RECOVERY_POINT_CHECKPOINT};
+use moldau_storage::{Log, RecoveredLog, State};
 
 use crate::Shard;
 use crate::message::Message;
@@ -33,6 +35,8 @@ pub type Report = (DirId, String, Option<Marks>);
 pub(crate) struct Checkpoints {
     changed: BTreeMap<(DirId, String), Option<Marks>>,
     known: BTreeMap<DirId, BTreeMap<String, Marks>>,
+    /// Shards that have reported; a file is written when all have, or it would forget logs of the others.
+    heard: std::collections::BTreeSet<ShardId>,
     /// Directories whose files are behind.
     behind: std::collections::BTreeSet<DirId>,
     /// Files being written, and how often the write of each has to be waited for.
@@ -40,11 +44,29 @@ pub(crate) struct Checkpoints {
     timer_set: bool,
 }
 
+impl Checkpoints {
+    /// What recovery found, so that the first file written names every log, also those that nothing happens to.
+    pub(crate) fn found(logs: &[RecoveredLog]) -> Checkpoints {
+        let marks = |log: &RecoveredLog| Marks {
+            recovery_point: log.flushed_offset(),
+            start: log.start_offset(),
+            high_watermark: log.high_watermark,
+        };
+        let changed = logs.iter().map(|log| ((log.dir(), log.name().to_owned()), Some(marks(log))));
+        Checkpoints { changed: changed.collect(), ..Checkpoints::default() }
+    }
+}
+
 /// A log has flushed: its recovery point moves.
 pub(crate) fn flushed(shard: &mut Shard, number: u32) {
+    changed(shard, number);
+    crate::stop::flushed(shard, number);
+}
+
+/// A mark of a log has moved.
+pub(crate) fn changed(shard: &mut Shard, number: u32) {
     note(shard, number);
     write_soon(shard);
-    crate::stop::flushed(shard, number);
 }
 
 fn note(shard: &mut Shard, number: u32) {
@@ -54,14 +76,10 @@ fn note(shard: &mut Shard, number: u32) {
         start: log.start_offset(),
         high_watermark: replica.high_watermark(),
     };
+    // From the beginning of its deletion on, a log's name may belong to another one.
+    let marks = (*log.state() != State::Deleting).then_some(marks);
     let key = (log.dir(), log.name().to_owned());
-    shard.partitions.checkpoints().changed.insert(key, Some(marks));
-}
-
-/// A log is gone.
-pub(crate) fn gone(shard: &mut Shard, dir: DirId, name: &str) {
-    shard.partitions.checkpoints().changed.insert((dir, name.to_owned()), None);
-    write_soon(shard);
+    shard.partitions.checkpoints().changed.insert(key, marks);
 }
 
 /// Something changed that shall be written down.
@@ -87,13 +105,17 @@ pub(crate) fn take_reports(shard: &mut Shard) -> Vec<Report> {
 /// Notes every log, for the last report before a stop.
 pub(crate) fn note_all(shard: &mut Shard) {
     for number in shard.partitions.numbers() {
-        note(shard, number);
+        let deleting = |(log, _): (&mut Log, &Partition)| *log.state() == State::Deleting;
+        if !log_of(&mut shard.partitions, number).is_some_and(deleting) {
+            note(shard, number);
+        }
     }
 }
 
 /// Shard 0: takes in a report and writes the files that it changes.
-pub(crate) fn report(shard: &mut Shard, reports: Vec<Report>) {
+pub(crate) fn report(shard: &mut Shard, from: ShardId, reports: Vec<Report>) {
     let checkpoints = shard.partitions.checkpoints();
+    checkpoints.heard.insert(from);
     for (dir, name, marks) in reports {
         let known = checkpoints.known.entry(dir).or_default();
         match marks {
@@ -106,7 +128,11 @@ pub(crate) fn report(shard: &mut Shard, reports: Vec<Report>) {
 }
 
 fn write(shard: &mut Shard) {
+    let shards = usize::from(shard.settings.shards);
     let checkpoints = shard.partitions.checkpoints();
+    if checkpoints.heard.len() < shards {
+        return;
+    }
     let writing: Vec<DirId> = checkpoints.writing.values().copied().collect();
     let dirs: Vec<DirId> = checkpoints.behind.iter().copied().filter(|dir| !writing.contains(dir)).collect();
     for dir in dirs {

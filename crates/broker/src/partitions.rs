@@ -112,12 +112,12 @@ impl Partitions {
             next_slot: 0,
             files: FileIds::new(shard.0),
             cache: IndexCache::new(INDEX_CACHE_BYTES),
+            checkpoints: crate::checkpoints::Checkpoints::found(&found),
             found,
             tokens: BTreeMap::new(),
             next_token: 1,
             offline_dirs: BTreeSet::new(),
             ops: Ops::new(SHARD_SLOT),
-            checkpoints: crate::checkpoints::Checkpoints::default(),
             stopping: None,
         }
     }
@@ -380,6 +380,7 @@ fn delete(shard: &mut Shard, id: TopicPartition) {
     if let Some(slot) = shard.partitions.slots.get_mut(&number) {
         slot.log.delete();
     }
+    crate::checkpoints::changed(shard, number);
     drain(shard, number);
 }
 
@@ -414,6 +415,7 @@ pub(crate) fn registered(shard: &mut Shard) {
             Slot { slot: number, id, log, replica, config, reading: BTreeMap::new(), waits: BTreeMap::new() };
         partitions.slots.insert(number, slot);
         shard.trace(Trace::Info(format!("removing {name}: its topic was deleted")));
+        crate::checkpoints::changed(shard, number);
         drain(shard, number);
     }
 }
@@ -712,7 +714,7 @@ pub(crate) fn delete_records(shard: &mut Shard, id: TopicPartition, before: i64)
     let (start, number) = (slot.log.start_offset(), slot.slot);
     carry_out(shard, number, effects);
     drain(shard, number);
-    crate::checkpoints::write_soon(shard);
+    crate::checkpoints::changed(shard, number);
     Ok(start)
 }
 
@@ -793,7 +795,7 @@ fn happened(shard: &mut Shard, number: u32, events: moldau_storage::Events) {
     }
     if let Some(offset) = events.start {
         slot.replica.step(now, Input::LogStart { offset }, &mut effects);
-        crate::checkpoints::write_soon(shard);
+        crate::checkpoints::changed(shard, number);
     }
     if events.flushed.is_some() {
         crate::checkpoints::flushed(shard, number);
@@ -817,7 +819,6 @@ fn happened(shard: &mut Shard, number: u32, events: moldau_storage::Events) {
         take_offline(shard, dir, &name, &fault);
     }
     if events.deleted {
-        crate::checkpoints::gone(shard, dir, &name);
         shard.timers.set(Timer::Log(number), None);
         shard.partitions.slots.remove(&number);
         crate::stop::flushed(shard, number);

@@ -91,6 +91,7 @@ impl Shard {
             effects: Vec::new(),
             settings,
         };
+        crate::checkpoints::write_soon(&mut shard);
         shard
             .timers
             .set(Timer::Retention, Some(now.mono.after_ms(shard.settings.retention_check_ms.min(30_000))));
@@ -207,7 +208,7 @@ impl Shard {
             Message::ImageApplied(offset) => crate::control::image_applied(self, from, offset),
             Message::Registered => crate::partitions::registered(self),
             Message::DirOffline { dir, fault } => crate::partitions::dir_offline(self, dir, &fault),
-            Message::Checkpoint(reports) => crate::checkpoints::report(self, reports),
+            Message::Checkpoint(reports) => crate::checkpoints::report(self, from, reports),
             Message::LastCheckpoint => crate::stop::last_report(self),
         }
     }

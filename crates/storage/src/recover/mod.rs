@@ -84,9 +84,19 @@ impl RecoveredLog {
         &self.parts.name
     }
 
+    /// Its log directory.
+    pub fn dir(&self) -> DirId {
+        self.parts.dir
+    }
+
     /// First offset.
     pub fn start_offset(&self) -> i64 {
         self.parts.start
+    }
+
+    /// Recovery point: below this offset everything is durable.
+    pub fn flushed_offset(&self) -> i64 {
+        self.parts.flushed
     }
 
     /// Next offset.
