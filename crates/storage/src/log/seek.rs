@@ -4,7 +4,7 @@ use moldau_base::disk::Fault;
 use moldau_batch::{HEADER_BYTES, Header};
 
 use super::read::{Cursor, Expects, Job, Range, Read, ReadRequest, Refusal, Want};
-use super::{IndexCache, Log, Pending, Place};
+use super::{IndexCache, Log, Place};
 use crate::index::{INDEX_ENTRY_BYTES, IndexEntry, TIME_ENTRY_BYTES, TimeEntry, floor, last_within};
 use crate::names::FileKind;
 
@@ -475,7 +475,7 @@ impl Log {
             segment.first_timestamp = -1;
         }
         let keep = (index.min(segment.index.flushed), (time as u32).min(segment.time.flushed));
-        self.cut(cache, Place { offset, segment: job.segment, position }, keep, Pending::Truncated);
+        self.cut(cache, Place { offset, segment: job.segment, position }, keep);
         Step::Done(Read::Empty)
     }
 }
