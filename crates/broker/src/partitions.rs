@@ -138,6 +138,18 @@ impl Partitions {
         self.slots.get(self.by_id.get(&id)?)
     }
 
+    /// A log that was found on disk.
+    pub(crate) fn found(&mut self, log: RecoveredLog) {
+        self.found.push(log);
+    }
+
+    /// The logs found on disk whose topic's id is not known; the host gives all of them to shard 0.
+    pub(crate) fn take_nameless(&mut self) -> Vec<RecoveredLog> {
+        let (nameless, named) = std::mem::take(&mut self.found).into_iter().partition(|log| log.topic_id.is_none());
+        self.found = named;
+        nameless
+    }
+
     fn slot_of(&self, id: TopicPartition) -> Result<u32, ErrorCode> {
         self.by_id.get(&id).copied().ok_or(ErrorCode::NOT_LEADER_OR_FOLLOWER)
     }
