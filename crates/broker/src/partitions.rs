@@ -145,7 +145,8 @@ impl Partitions {
 
     /// The logs found on disk whose topic's id is not known; the host gives all of them to shard 0.
     pub(crate) fn take_nameless(&mut self) -> Vec<RecoveredLog> {
-        let (nameless, named) = std::mem::take(&mut self.found).into_iter().partition(|log| log.topic_id.is_none());
+        let (nameless, named) =
+            std::mem::take(&mut self.found).into_iter().partition(|log| log.topic_id.is_none());
         self.found = named;
         nameless
     }

@@ -177,7 +177,8 @@ impl Start<'_> {
         for log in recovered {
             // Shard 0 finds out whose the logs without an id are.
             let partition = PartitionIndex(log.partition);
-            let owner = log.topic_id.map_or(ShardId(0), |topic| owner(TopicPartition { topic, partition }, shards));
+            let owner =
+                log.topic_id.map_or(ShardId(0), |topic| owner(TopicPartition { topic, partition }, shards));
             logs[usize::from(owner.0)].push(log);
         }
         let descriptors = raise_descriptor_limit();

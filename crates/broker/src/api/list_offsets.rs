@@ -7,6 +7,9 @@ use crate::Shard;
 use crate::connections::Context;
 use crate::message::{Answer, Ask, ListOffsets};
 
+/// The first version whose responses carry the leader epoch (KIP-320).
+const EPOCH_SINCE: i16 = 4;
+
 /// Puts every partition's search to its owner.
 pub(crate) fn handle(shard: &mut Shard, context: Context, request: Request) {
     let mut response = Response::default();
@@ -45,7 +48,11 @@ pub(crate) fn handle(shard: &mut Shard, context: Context, request: Request) {
     }
     shard.gather(questions, super::patience(30_000), move |shard, answers| {
         for ((topic, partition), answer) in places.into_iter().zip(answers) {
-            fill(&mut response.topics[topic].partitions[partition], answer);
+            let entry = &mut response.topics[topic].partitions[partition];
+            fill(entry, answer);
+            if context.version < EPOCH_SINCE {
+                entry.leader_epoch = -1;
+            }
         }
         shard.reply(context, AnyResponse::ListOffsets(response));
     });
