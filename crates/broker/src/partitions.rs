@@ -540,7 +540,7 @@ fn append(
         effects.pop_if(|last| matches!(last, Effect::Append { .. }))
     {
         let Slot { log, replica, .. } = slot;
-        let mut producers = || replica.producers().entries().collect();
+        let mut producers = || replica.producers().snapshot().collect();
         let taken = log.append(now, epoch, append_time, batches, &mut producers);
         let result = match taken {
             Ok(Appended { base_offset, .. }) => {
@@ -890,7 +890,7 @@ pub(crate) fn tick_log(shard: &mut Shard, number: u32) {
     let now = shard.now;
     let Some(slot) = shard.partitions.slots.get_mut(&number) else { return };
     let Slot { log, replica, .. } = slot;
-    let mut producers = || replica.producers().entries().collect();
+    let mut producers = || replica.producers().snapshot().collect();
     log.tick(now, replica.high_watermark(), &mut producers);
     drain(shard, number);
 }
