@@ -1,45 +1,46 @@
 //! The `moldau` binary: a node, and the tools to look at it.
+//!
+//! Every command ends with status 0, or with another one and its error on standard error, a line for each thing
+//! that is wrong, with the fix. What a command was asked for goes to standard output, everything else does not.
 
-use std::path::PathBuf;
+mod args;
+mod commands;
+mod output;
+mod progress;
+
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::Parser;
+
+use args::{Arguments, Command};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-/// A Kafka-wire-compatible log in one binary.
-#[derive(Parser)]
-#[command(name = "moldau", version)]
-struct Cli {
-    #[command(subcommand)]
-    command: Command,
-}
-
-#[derive(Subcommand)]
-enum Command {
-    /// Run a node; without arguments a safe single node on 127.0.0.1:9092 in ./moldau-data.
-    Start {
-        /// A server.properties file.
-        #[arg(long)]
-        config: Option<PathBuf>,
-        /// One setting, stronger than the file: key=value.
-        #[arg(long = "set", value_name = "KEY=VALUE")]
-        sets: Vec<String>,
-    },
-}
-
 fn main() -> ExitCode {
-    let Command::Start { config, sets } = Cli::parse().command;
-    let started = moldau_node::logging::init(moldau_node::logging::Format::for_stderr())
-        .map_err(anyhow::Error::from)
-        .and_then(|()| Ok(moldau_node::config::load(config.as_deref(), &sets)?))
-        .and_then(moldau_node::run);
-    match started {
+    let arguments = Arguments::parse();
+    match run(arguments) {
         Ok(()) => ExitCode::SUCCESS,
+        Err(error) if output::is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("moldau: {error:#}");
+            for line in format!("{error:#}").lines() {
+                eprintln!("error: {line}");
+            }
             ExitCode::FAILURE
         }
+    }
+}
+
+fn run(arguments: Arguments) -> anyhow::Result<()> {
+    let global = arguments.global;
+    match arguments.command.unwrap_or_default() {
+        Command::Start(start) => commands::start::run(&start),
+        Command::Topics(topics) => commands::block_on(commands::topics::run(&global, topics)),
+        Command::Produce(produce) => commands::block_on(commands::produce::run(&global, &produce)),
+        Command::Consume(consume) => commands::block_on(commands::consume::run(&global, &consume)),
+        Command::Groups(groups) => commands::block_on(commands::groups::run(&global, groups)),
+        Command::Log(log) => commands::log::run(&global, &log),
+        Command::Config(config) => commands::config::run(&global, &config),
+        Command::Version => commands::version(&global),
     }
 }
