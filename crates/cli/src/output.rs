@@ -21,7 +21,7 @@ pub fn show(format: Format, headings: &[&str], rows: &[Vec<String>], json: &Valu
 /// A table of these rows.
 pub fn table(headings: &[&str], rows: &[Vec<String>]) -> String {
     let mut table = Table::new();
-    table.load_preset(presets::NOTHING).set_content_arrangement(ContentArrangement::Dynamic);
+    table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Dynamic);
     if !table.is_tty() {
         table.set_width(WIDTH);
     }

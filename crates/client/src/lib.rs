@@ -23,9 +23,9 @@ pub use error::ClientError;
 pub use fetcher::{Fetched, Fetcher, Position};
 pub use groups::{CommittedOffset, GroupDescription, GroupListing, GroupMember};
 pub use member::{Member, MemberOptions};
-pub use partitioner::partition_of;
 pub use moldau_batch::{Codec, Record};
 pub use moldau_wire as wire;
+pub use partitioner::partition_of;
 pub use producer::{Delivery, Message, Producer, ProducerOptions};
 
 /// Result of a call to a cluster.

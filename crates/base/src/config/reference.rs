@@ -111,7 +111,8 @@ fn status(def: &Def) -> String {
         Status::NoMeaning(reason) => format!("no effect: {}", cell(reason)),
         Status::Refused { fine: [], reason } => format!("refused: {}", cell(reason)),
         Status::Refused { fine, reason } => {
-            let show = |value: &&str| if value.is_empty() { "empty".to_owned() } else { format!("`{value}`") };
+            let show =
+                |value: &&str| if value.is_empty() { "empty".to_owned() } else { format!("`{value}`") };
             let values: Vec<String> = fine.iter().map(show).collect();
             format!("refused unless {}: {}", values.join(" or "), cell(reason))
         }

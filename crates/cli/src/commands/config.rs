@@ -30,6 +30,7 @@ fn check(global: &Global, files: &args::Start) -> anyhow::Result<()> {
 }
 
 fn shown(key: &str, value: &str) -> String {
-    let secret = moldau_base::config::broker_key(key).is_some_and(|d| d.kind == moldau_base::config::Kind::Password);
+    let secret =
+        moldau_base::config::broker_key(key).is_some_and(|d| d.kind == moldau_base::config::Kind::Password);
     if secret { "[hidden]".to_owned() } else { value.to_owned() }
 }

@@ -1,7 +1,7 @@
 //! `moldau consume`: records to standard output, from chosen positions or as a member of a group.
 
 use std::collections::BTreeMap;
-use std::io::{BufWriter, Write};
+use std::io::{BufWriter, IsTerminal, Write};
 
 use anyhow::bail;
 use moldau_client::{Client, Fetched, Fetcher, Member, MemberOptions, Record};
@@ -11,6 +11,7 @@ use crate::args::{Consume, Format, Global};
 use crate::commands::topics::existing;
 use crate::commands::{connect, position};
 use crate::output;
+use crate::progress::Progress;
 
 /// Runs the command.
 pub async fn run(global: &Global, arguments: &Consume) -> anyhow::Result<()> {
@@ -43,7 +44,15 @@ async fn alone(client: &Client, arguments: &Consume, printer: &mut Printer<'_>) 
         true => Some(ends(client, fetcher.positions()).await?),
         false => None,
     };
+    // Records on a terminal are progress enough.
+    let silent = arguments.until_end && !std::io::stdout().is_terminal();
+    let mut progress =
+        silent.then(|| Progress::of_records(ends.as_ref().map(|e| behind(e, fetcher.positions()))));
+    let total = ends.as_ref().map_or(0, |ends| behind(ends, fetcher.positions()));
     loop {
+        if let (Some(progress), Some(ends)) = (&mut progress, &ends) {
+            progress.set(total.saturating_sub(behind(ends, fetcher.positions())));
+        }
         if is_at(&ends, fetcher.positions()) {
             return Ok(());
         }
@@ -119,6 +128,16 @@ async fn ends(client: &Client, positions: impl Iterator<Item = (&str, i32, i64)>
         ends.insert((topic.to_owned(), partition), end);
     }
     Ok(ends)
+}
+
+/// Offsets between the positions and the ends.
+fn behind<'a>(ends: &Ends, positions: impl Iterator<Item = (&'a str, i32, i64)>) -> u64 {
+    positions
+        .map(|(topic, partition, offset)| {
+            let end = ends.get(&(topic.to_owned(), partition)).copied().unwrap_or(offset);
+            u64::try_from(end - offset).unwrap_or(0)
+        })
+        .sum()
 }
 
 fn is_at<'a>(ends: &Option<Ends>, mut positions: impl Iterator<Item = (&'a str, i32, i64)>) -> bool {

@@ -31,9 +31,7 @@ pub async fn run(global: &Global, arguments: Groups) -> anyhow::Result<()> {
 async fn list(format: Format, client: &Client) -> anyhow::Result<()> {
     let groups = client.list_groups().await?;
     let row = |group: &GroupListing| vec![group.id.clone(), group.state.clone(), group.protocol_type.clone()];
-    let object = |group: &GroupListing| {
-        json!({ "group": group.id, "state": group.state, "protocol_type": group.protocol_type })
-    };
+    let object = |group: &GroupListing| json!({ "group": group.id, "state": group.state, "protocol_type": group.protocol_type });
     let rows: Vec<Vec<String>> = groups.iter().map(row).collect();
     let json: Vec<Value> = groups.iter().map(object).collect();
     output::show(format, &["group", "state", "protocol"], &rows, &json!(json))
@@ -84,7 +82,10 @@ async fn describe(format: Format, client: &Client, group: &str) -> anyhow::Resul
         return output::line(&serde_json::to_string_pretty(&json)?);
     }
     let members = description.members.len();
-    output::line(&format!("group {group}: {}, {members} members, assignor {}\n", description.state, description.assignor))?;
+    output::line(&format!(
+        "group {group}: {}, {members} members, assignor {}\n",
+        description.state, description.assignor
+    ))?;
     let row = |line: &Line| {
         let member = line.member.clone().unwrap_or_else(|| "-".to_owned());
         let partition = line.partition.to_string();
@@ -147,9 +148,7 @@ async fn reset(format: Format, client: &Client, group: &str, name: &str, to: Pos
     let row = |offset: &CommittedOffset| {
         vec![offset.topic.clone(), offset.partition.to_string(), offset.offset.to_string()]
     };
-    let object = |offset: &CommittedOffset| {
-        json!({ "topic": offset.topic, "partition": offset.partition, "committed": offset.offset })
-    };
+    let object = |offset: &CommittedOffset| json!({ "topic": offset.topic, "partition": offset.partition, "committed": offset.offset });
     let rows: Vec<Vec<String>> = offsets.iter().map(row).collect();
     let json: Vec<Value> = offsets.iter().map(object).collect();
     output::show(format, &["topic", "partition", "committed"], &rows, &json!(json))

@@ -23,7 +23,10 @@ pub fn run(global: &Global, arguments: &Log) -> anyhow::Result<()> {
     let disk = FsDisk::new(vec![parent.to_owned()]);
     let files = segments(&disk, DirId(0), name)?;
     if files.is_empty() {
-        bail!("{} holds no segment; name the directory of a partition, such as moldau-data/hello-0", full.display());
+        bail!(
+            "{} holds no segment; name the directory of a partition, such as moldau-data/hello-0",
+            full.display()
+        );
     }
     let mut printer = Printer { format: global.output, brief: *summary, failed: None };
     let total: u64 = files.iter().map(|(_, bytes)| bytes).sum();

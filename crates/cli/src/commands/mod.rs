@@ -39,7 +39,9 @@ fn position(text: &str) -> anyhow::Result<Position> {
         ("end" | "latest", ..) => Ok(Position::End),
         (_, Some(Ok(timestamp)), _) if timestamp >= 0 => Ok(Position::Time(timestamp)),
         (_, None, Ok(offset)) if offset >= 0 => Ok(Position::Offset(offset)),
-        _ => bail!("`{text}` is no position: write beginning, end, an offset, or @ and milliseconds since 1970"),
+        _ => bail!(
+            "`{text}` is no position: write beginning, end, an offset, or @ and milliseconds since 1970"
+        ),
     }
 }
 

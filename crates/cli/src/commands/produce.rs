@@ -1,12 +1,14 @@
 //! `moldau produce`: a record for each line.
 
-use std::path::Path;
+use std::fs::File;
+use std::io::{BufRead, BufReader, Read};
+use std::path::PathBuf;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use anyhow::{Context, bail};
+use anyhow::{Context, anyhow, bail};
 use moldau_client::{Codec, Delivery, Message, Producer, ProducerOptions, partition_of};
 use serde_json::json;
-use tokio::io::{AsyncBufRead, AsyncBufReadExt, AsyncReadExt, BufReader};
+use tokio::sync::mpsc;
 
 use crate::args::{Acks, Compression, Global, Produce};
 use crate::commands::connect;
@@ -15,6 +17,8 @@ use crate::progress::Progress;
 
 /// Longest line; a broker takes no larger record by default.
 const LINE_BYTES: u64 = 64 << 20;
+/// Lines that were read and not yet taken by the producer.
+const QUEUED_LINES: usize = 1_000;
 /// Records without a key stay with one partition for so many records.
 const STICKY: u64 = 500;
 
@@ -50,21 +54,13 @@ pub async fn run(global: &Global, arguments: &Produce) -> anyhow::Result<()> {
         bail!("topic {} has no partition {partition}: it has {partitions}, counted from 0", topic.name);
     }
     let mut producer = Producer::new(client, options(arguments)).await?;
-    let (mut input, total) = open(arguments.file.as_deref()).await?;
+    let (total, mut lines) = open(arguments.file.clone())?;
     let mut progress = Progress::of_bytes(total);
     let mut tally = Tally::default();
-    let (mut line, mut read, mut count) = (Vec::new(), 0, 0);
-    loop {
-        line.clear();
-        let taken = input.take(LINE_BYTES).read_until(b'\n', &mut line).await?;
-        input = taken_back(input);
-        if taken == 0 {
-            break;
-        }
-        if taken as u64 == LINE_BYTES {
-            bail!("line {} is longer than {}", count + 1, output::bytes(LINE_BYTES));
-        }
-        read += taken as u64;
+    let (mut read, mut count) = (0, 0);
+    while let Some(line) = lines.recv().await {
+        let line = line?;
+        read += line.len() as u64;
         let message = message(&line, arguments.key_separator.as_deref());
         let partition = match (arguments.partition, message.key) {
             (Some(partition), _) => partition,
@@ -83,10 +79,6 @@ pub async fn run(global: &Global, arguments: &Produce) -> anyhow::Result<()> {
     tally.add(producer.deliveries());
     drop(progress);
     report(global, arguments, &tally)
-}
-
-fn taken_back<T>(input: T) -> T {
-    input
 }
 
 fn report(global: &Global, arguments: &Produce, tally: &Tally) -> anyhow::Result<()> {
@@ -115,13 +107,37 @@ fn options(arguments: &Produce) -> ProducerOptions {
     }
 }
 
-async fn open(file: Option<&Path>) -> anyhow::Result<(Box<dyn AsyncBufRead + Unpin>, Option<u64>)> {
+type Lines = mpsc::Receiver<anyhow::Result<Vec<u8>>>;
+
+/// Lines come from a thread of their own: reading them may block, sending records may not.
+fn open(file: Option<PathBuf>) -> anyhow::Result<(Option<u64>, Lines)> {
+    let (sender, lines) = mpsc::channel(QUEUED_LINES);
     let Some(path) = file else {
-        return Ok((Box::new(BufReader::new(tokio::io::stdin())), None));
+        std::thread::spawn(move || read_lines(std::io::stdin().lock(), &sender));
+        return Ok((None, lines));
     };
-    let file = tokio::fs::File::open(path).await.with_context(|| path.display().to_string())?;
-    let total = file.metadata().await?.len();
-    Ok((Box::new(BufReader::with_capacity(1 << 20, file)), Some(total)))
+    let file = File::open(&path).with_context(|| path.display().to_string())?;
+    let total = file.metadata()?.len();
+    std::thread::spawn(move || read_lines(BufReader::with_capacity(1 << 20, file), &sender));
+    Ok((Some(total), lines))
+}
+
+fn read_lines(mut input: impl BufRead, lines: &mpsc::Sender<anyhow::Result<Vec<u8>>>) {
+    loop {
+        let mut line = Vec::new();
+        let next = match input.by_ref().take(LINE_BYTES).read_until(b'\n', &mut line) {
+            Ok(0) => return,
+            Ok(taken) if taken as u64 == LINE_BYTES => {
+                Err(anyhow!("a line is longer than {}", output::bytes(LINE_BYTES)))
+            }
+            Ok(_) => Ok(line),
+            Err(error) => Err(error.into()),
+        };
+        let last = next.is_err();
+        if lines.blocking_send(next).is_err() || last {
+            return;
+        }
+    }
 }
 
 fn message<'a>(line: &'a [u8], key_separator: Option<&str>) -> Message<'a> {

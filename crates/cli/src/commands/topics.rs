@@ -23,7 +23,9 @@ pub async fn run(global: &Global, arguments: Topics) -> anyhow::Result<()> {
             };
             create(global.output, &client, &topic, if_not_exists).await
         }
-        TopicsAction::Describe { name, all_configs } => describe(global.output, &client, &name, all_configs).await,
+        TopicsAction::Describe { name, all_configs } => {
+            describe(global.output, &client, &name, all_configs).await
+        }
         TopicsAction::Alter { name, partitions, set, unset } => {
             alter(global.output, &client, &name, partitions, &changes(&set, unset)?).await
         }
@@ -41,7 +43,12 @@ async fn list(format: Format, client: &Client, internal: bool) -> anyhow::Result
         client.topics().await?.into_iter().filter(|topic| internal || !topic.internal).collect();
     let replicas = |topic: &Topic| topic.partitions.iter().map(|p| p.replicas.len()).min().unwrap_or(0);
     let row = |topic: &Topic| {
-        vec![topic.name.clone(), topic.partitions.len().to_string(), replicas(topic).to_string(), topic.id.to_string()]
+        vec![
+            topic.name.clone(),
+            topic.partitions.len().to_string(),
+            replicas(topic).to_string(),
+            topic.id.to_string(),
+        ]
     };
     let object = |topic: &Topic| {
         json!({
@@ -57,7 +64,12 @@ async fn list(format: Format, client: &Client, internal: bool) -> anyhow::Result
     output::show(format, &["topic", "partitions", "replicas", "id"], &rows, &json!(json))
 }
 
-async fn create(format: Format, client: &Client, topic: &NewTopic, if_not_exists: bool) -> anyhow::Result<()> {
+async fn create(
+    format: Format,
+    client: &Client,
+    topic: &NewTopic,
+    if_not_exists: bool,
+) -> anyhow::Result<()> {
     let partitions = match client.create_topic(topic).await {
         Err(error) if if_not_exists && error.code() == Some(ErrorCode::TOPIC_ALREADY_EXISTS) => {
             let sentence = format!("topic {} is there already", topic.name);
@@ -172,5 +184,7 @@ pub async fn existing(client: &Client, name: &str) -> anyhow::Result<Topic> {
 }
 
 fn no_such_topic(name: &str) -> anyhow::Error {
-    anyhow::anyhow!("there is no topic {name}; `moldau topics list` shows them, `moldau topics create {name}` makes it")
+    anyhow::anyhow!(
+        "there is no topic {name}; `moldau topics list` shows them, `moldau topics create {name}` makes it"
+    )
 }
