@@ -12,6 +12,7 @@ mod gen_wire;
 mod interop;
 mod kafka;
 mod oracle;
+mod sim;
 mod suite;
 mod toolbox;
 
@@ -60,6 +61,8 @@ enum Task {
         #[arg(long, default_value_t = 20)]
         rounds: u32,
     },
+    /// Run the whole broker under the simulator
+    Sim(sim::Args),
     /// Drive a broker with real Kafka clients and tools
     Interop(interop::Args),
 }
@@ -96,6 +99,7 @@ fn run(task: Task) -> Result<()> {
             }
             Ok(())
         }
+        Task::Sim(args) => sim::run(&root(), &args),
         Task::Interop(args) => interop::run(&args),
     }
 }

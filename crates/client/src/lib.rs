@@ -13,7 +13,6 @@ mod error;
 mod fetcher;
 mod groups;
 mod member;
-mod partitioner;
 mod producer;
 
 pub use admin::{ConfigChange, ConfigEntry, NewTopic, Resource};
@@ -25,7 +24,6 @@ pub use groups::{CommittedOffset, GroupDescription, GroupListing, GroupMember};
 pub use member::{Member, MemberOptions};
 pub use moldau_batch::{Codec, Record};
 pub use moldau_wire as wire;
-pub use partitioner::partition_of;
 pub use producer::{Delivery, Message, Producer, ProducerOptions};
 
 /// Result of a call to a cluster.

@@ -4,4 +4,22 @@
 //! real ones, driven through the same waist as in the node. What clients do and see goes to the checkers of `moldau-check`.
 //! Nothing here reads a clock, starts a thread or asks the system for randomness: the same seed is the same run.
 
+mod boot;
+pub mod clients;
+mod clock;
+pub mod cx;
 pub mod disk;
+pub mod exec;
+pub mod kafka;
+mod loss;
+mod metadata;
+mod net;
+mod process;
+pub mod run;
+mod trace;
+pub mod weather;
+pub mod workload;
+mod world;
+
+pub use boot::Overrides;
+pub use trace::Text;

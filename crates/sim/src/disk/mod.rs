@@ -33,6 +33,11 @@ impl SimDisk {
         self.volume().capacity = bytes;
     }
 
+    /// Whether the room is limited.
+    pub fn is_limited(&self) -> bool {
+        self.volume().capacity.is_some()
+    }
+
     /// Lets every change after so many more fail, as in a process that is killed; whether an earlier fuse had blown.
     pub fn set_fuse(&self, changes: Option<u64>) -> bool {
         self.volume().set_fuse(changes)

@@ -68,6 +68,10 @@ impl Queue {
 
     /// Takes an operation of a shard. True when its owner had nothing waiting: the caller then schedules a [`Queue::start`].
     pub fn push(&mut self, shard: u16, op: OpId, what: Op) -> bool {
+        if let Op::Open { file, path, .. } = &what {
+            // The name is bound at once, so that a response may send from the file; what it names is found when it is used.
+            self.open.insert(*file, Open { path: path.clone(), inode: None });
+        }
         let waiting = self.waiting.entry((shard, op.owner)).or_default();
         waiting.push_back((op, what));
         waiting.len() == 1
@@ -163,7 +167,8 @@ impl Queue {
     fn bind(&mut self, file: FileId, path: Path, create: bool) -> Result<(), Fault> {
         let mut volume = self.disk.volume();
         let inode = if create { Some(volume.find_or_create(&path)) } else { volume.find(&path) };
-        self.open.insert(file, Open { path, inode });
+        let open = self.open.entry(file).or_insert(Open { path, inode });
+        open.inode = open.inode.or(inode);
         Ok(())
     }
 

@@ -106,12 +106,8 @@ enum Pending {
     Read(ReadId),
     /// The write of `partition.metadata`, tried again with the next append when the disk was full.
     Metadata,
-    /// A sync or rename of a cut: the last one ends it.
-    Cut,
-    /// The sync that makes the name of the segment with this base offset durable.
-    Named(i64),
-    /// The sync of `partition.metadata`, possibly a step of a flush.
-    SyncMetadata(Option<u32>),
+    /// The last operation of a truncation.
+    Truncated,
     /// Something whose failure takes the log offline and whose success needs nothing.
     Must,
     /// Something that may fail.
@@ -156,8 +152,6 @@ pub struct Log {
     next_read: u32,
     marks: VecDeque<Mark>,
     cursors: VecDeque<Cursor>,
-    /// Syncs of a cut that are on their way.
-    cut_steps: u32,
     doomed: VecDeque<Doomed>,
     events: Events,
 }
@@ -167,7 +161,6 @@ pub struct Log {
 enum Metadata {
     Missing,
     Written(FileId),
-    Syncing(FileId),
     Durable,
 }
 
@@ -301,17 +294,13 @@ impl Log {
                     self.go_offline(fault);
                 }
             }
-            Pending::Cut => match done {
-                Done::Failed(fault) if fault != Fault::Missing => self.go_offline(fault),
-                _ => self.cut_done(),
-            },
-            Pending::Named(base) => match done {
+            Pending::Truncated => match done {
                 Done::Failed(fault) => self.go_offline(fault),
-                _ => self.named(now, base),
-            },
-            Pending::SyncMetadata(job) => match done {
-                Done::Failed(fault) => self.go_offline(fault),
-                _ => self.metadata_synced(now, cache, job),
+                _ if self.state == State::Truncating => {
+                    self.state = State::Online;
+                    self.events.truncated = Some(self.end);
+                }
+                _ => {}
             },
             Pending::Metadata => match done {
                 Done::Failed(Fault::Full) => self.metadata = Metadata::Missing,
@@ -323,14 +312,6 @@ impl Log {
                 self.note_leftover(done);
                 self.events.deleted = true;
             }
-        }
-    }
-
-    fn cut_done(&mut self) {
-        self.cut_steps -= 1;
-        if self.cut_steps == 0 && self.state == State::Truncating {
-            self.state = State::Online;
-            self.events.truncated = Some(self.end);
         }
     }
 

@@ -1,0 +1,107 @@
+//! Starts the node of a run as the production host does: recovers the log directories, gives each shard its logs.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use moldau_base::config::BrokerLayers;
+use moldau_base::disk::DirId;
+use moldau_base::{NodeId, Now, PartitionIndex, Rng, TopicPartition, Uuid};
+use moldau_broker::{LogDir, Settings, Shard, ShardId, owner};
+use moldau_controller::Listener;
+use moldau_storage::{RecoveredLog, RecoveryPolicy, recover};
+
+use crate::disk::SimDisk;
+use crate::world::Setup;
+
+/// The id of the one node.
+pub(crate) const NODE: i32 = 1;
+
+/// Broker settings of a workload, by their names in `server.properties`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Overrides(BTreeMap<String, String>);
+
+impl Overrides {
+    /// Sets a key.
+    pub fn set(&mut self, key: &str, value: impl ToString) {
+        self.0.insert(key.to_owned(), value.to_string());
+    }
+
+    fn number(&self, key: &str) -> Option<i64> {
+        self.0.get(key)?.parse().ok()
+    }
+}
+
+/// The id of the cluster.
+pub(crate) fn cluster_id() -> String {
+    Uuid([7; 16]).to_string()
+}
+
+/// A node that has recovered.
+pub(crate) struct Booted {
+    pub(crate) shards: Vec<Shard>,
+    /// What recovery found, for the trace.
+    pub(crate) findings: Vec<String>,
+}
+
+/// Recovers what the disk holds and makes the shards.
+pub(crate) fn boot(setup: &Setup, disk: &SimDisk, mut rng: Rng, now: Now) -> Result<Booted, String> {
+    let mut findings = Vec::new();
+    let settings = Arc::new(settings(setup));
+    let mut logs: Vec<Vec<RecoveredLog>> = (0..settings.shards).map(|_| Vec::new()).collect();
+    for dir in 0..setup.weather.log_dirs {
+        let skip = vec!["__cluster_metadata-0".to_owned()];
+        let policy = RecoveryPolicy { skip, now_ms: now.wall_ms, ..RecoveryPolicy::default() };
+        let recovered = recover(disk, DirId(dir), &policy).map_err(|error| error.to_string())?;
+        findings.extend(recovered.findings.iter().map(ToString::to_string));
+        for log in recovered.logs {
+            findings.push(format!("{}: {}..{}", log.name(), log.start_offset(), log.end_offset()));
+            let topic = log.topic_id.unwrap_or(Uuid::ZERO);
+            let id = TopicPartition { topic, partition: PartitionIndex(log.partition) };
+            logs[usize::from(owner(id, settings.shards).0)].push(log);
+        }
+    }
+    let shards = logs.into_iter().zip(0..);
+    let shards = shards.map(|(logs, id)| Shard::new(ShardId(id), settings.clone(), rng.fork(), logs, now));
+    Ok(Booted { shards: shards.collect(), findings })
+}
+
+fn settings(setup: &Setup) -> Settings {
+    let overrides = &setup.overrides;
+    let listener =
+        Listener { name: "PLAINTEXT".into(), host: "broker".into(), port: 9092, security_protocol: 0 };
+    let log_dir = |dir: u16| LogDir {
+        path: format!("/data/{dir}"),
+        id: Uuid([1 + dir as u8; 16]),
+        space: Default::default(),
+    };
+    let mut controller = moldau_controller::Settings::default();
+    controller.offsets_topic.partitions =
+        overrides.number("offsets.topic.num.partitions").unwrap_or(3) as i32;
+    let small = ("internal.segment.bytes".to_owned(), "20000".to_owned());
+    controller.offsets_topic.configs.extend([small]);
+    let groups = moldau_group::Config {
+        initial_rebalance_delay_ms: overrides.number("group.initial.rebalance.delay.ms").unwrap_or(100)
+            as i32,
+        ..Default::default()
+    };
+    let fixed = overrides.0.iter().map(|(key, value)| (key.as_str().into(), value.as_str().into())).collect();
+    Settings {
+        node_id: NodeId(NODE),
+        cluster_id: cluster_id().into(),
+        rack: None,
+        listeners: vec![listener],
+        log_dirs: (0..setup.weather.log_dirs).map(log_dir).collect(),
+        shards: setup.weather.shards,
+        auto_create_topics: false,
+        delete_topics: true,
+        controller,
+        features: Vec::new(),
+        finalized_features: Vec::new(),
+        fetch_max_bytes: 50 << 20,
+        fetch_sessions: 16,
+        retention_check_ms: overrides.number("log.retention.check.interval.ms").unwrap_or(300_000),
+        producer_expiration_ms: 86_400_000,
+        groups,
+        layers: BrokerLayers { fixed, ..BrokerLayers::default() },
+    }
+}

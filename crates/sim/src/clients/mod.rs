@@ -1,0 +1,8 @@
+//! Simulated clients: each an `async` function over a [`crate::cx::Cx`] that behaves as the clients of the field do, retries
+//! included, and tells the checkers what it did and saw.
+
+pub mod admin;
+pub mod member;
+pub mod producer;
+pub mod reader;
+pub mod value;

@@ -1,0 +1,328 @@
+//! Reads partitions as consumers do: Fetch with or without a session (KIP-227), positions kept by the reader, every record
+//! identified and told to the checkers.
+
+use std::collections::BTreeMap;
+use std::rc::Rc;
+
+use bytes::Bytes;
+use moldau_base::Mono;
+use moldau_batch::Batch;
+use moldau_check::{Client, Event, Read, Record};
+use moldau_wire::{ApiKey, ErrorCode, Records, fetch};
+
+use super::admin::{self, EARLIEST, LATEST, Topic};
+use super::value::identify;
+use crate::cx::{Cx, Gone};
+use crate::kafka::Kafka;
+
+/// No batch of a run decompresses to more.
+const BATCH_LIMIT: usize = 1 << 20;
+
+/// What a reader is at.
+pub struct Reader {
+    cx: Cx,
+    topic: Rc<Topic>,
+    /// Who reads, for the checkers.
+    pub name: Client,
+    positions: BTreeMap<i32, i64>,
+    session: Session,
+}
+
+#[derive(Default)]
+struct Session {
+    id: i32,
+    epoch: i32,
+    /// What the broker remembers of each partition.
+    told: BTreeMap<i32, i64>,
+}
+
+/// How one fetch asks.
+#[derive(Clone, Copy, Debug)]
+struct Ask {
+    max_wait_ms: i32,
+    min_bytes: i32,
+    max_bytes: i32,
+    partition_max_bytes: i32,
+}
+
+/// What a partition's answer held.
+struct Parsed {
+    records: Vec<(i64, Record)>,
+    next: i64,
+    garbled: Option<(i64, String)>,
+}
+
+impl Reader {
+    /// A reader of nothing yet.
+    pub fn new(cx: &Cx, topic: Rc<Topic>) -> Reader {
+        Reader {
+            cx: cx.clone(),
+            topic,
+            name: cx.another(),
+            positions: BTreeMap::new(),
+            session: Session::default(),
+        }
+    }
+
+    /// Reads these partitions from these offsets on.
+    pub fn assign(&mut self, positions: BTreeMap<i32, i64>) {
+        self.positions.clear();
+        for (index, position) in positions {
+            self.seek(index, position);
+        }
+    }
+
+    /// Goes on at another offset of a partition.
+    pub fn seek(&mut self, index: i32, position: i64) {
+        self.positions.insert(index, position);
+        let partition = self.topic.partition(index);
+        self.cx.note(Event::Assigned { reader: self.name, partition, position });
+    }
+
+    /// The offset to be asked for next, for each partition.
+    pub fn positions(&self) -> &BTreeMap<i32, i64> {
+        &self.positions
+    }
+
+    /// Fetches once; how many records came.
+    pub async fn poll(&mut self, kafka: &Kafka) -> Result<usize, Gone> {
+        let ask = self.ask();
+        let with_session =
+            kafka.version(ApiKey::Fetch).is_some_and(|version| version >= 7) && !self.cx.one_in(4);
+        if !with_session {
+            self.session = Session::default();
+        }
+        let positions = self.positions.clone();
+        let request = self.request(ask, with_session);
+        let (asked, response) =
+            kafka.call_at(request).await.inspect_err(|_| self.session = Session::default())?;
+        if response.error_code.is_err() {
+            self.session_ended(response.error_code);
+            return Ok(0);
+        }
+        if with_session {
+            self.session.id = response.session_id;
+            self.session.epoch = if response.session_id == 0 { 0 } else { next_epoch(self.session.epoch) };
+        }
+        let mut count = 0;
+        for topic in &response.responses {
+            for partition in &topic.partitions {
+                count += self.partition(kafka, &positions, asked, partition).await?;
+            }
+        }
+        Ok(count)
+    }
+
+    fn session_ended(&mut self, code: ErrorCode) {
+        let known = [ErrorCode::FETCH_SESSION_ID_NOT_FOUND, ErrorCode::INVALID_FETCH_SESSION_EPOCH];
+        if !known.contains(&code) && !code.is_retriable() {
+            self.cx.problem(format!("Fetch was refused: {code:?}"));
+        }
+        self.session = Session::default();
+    }
+
+    fn ask(&self) -> Ask {
+        let cx = &self.cx;
+        Ask {
+            max_wait_ms: cx.between(0, 500) as i32,
+            min_bytes: if cx.one_in(4) { 1000 } else { 1 },
+            max_bytes: if cx.one_in(8) { 1 } else { 1 << 20 },
+            partition_max_bytes: if cx.one_in(4) { cx.between(1, 500) as i32 } else { 1 << 18 },
+        }
+    }
+
+    fn request(&mut self, ask: Ask, with_session: bool) -> fetch::Request {
+        let session = &mut self.session;
+        let is_new = |(index, at): &(&i32, &i64)| session.epoch == 0 || session.told.get(*index) != Some(*at);
+        let partitions =
+            self.positions.iter().filter(is_new).map(|(index, position)| fetch::request::Partition {
+                partition: *index,
+                fetch_offset: *position,
+                partition_max_bytes: ask.partition_max_bytes,
+                ..Default::default()
+            });
+        let partitions: Vec<_> = partitions.collect();
+        let forgotten =
+            session.told.keys().filter(|index| session.epoch > 0 && !self.positions.contains_key(index));
+        let forgotten: Vec<i32> = forgotten.copied().collect();
+        session.told = self.positions.clone();
+        let topic =
+            fetch::request::Topic { topic: self.topic.name.clone(), topic_id: self.topic.id, partitions };
+        let gone = fetch::request::ForgottenTopic {
+            topic: self.topic.name.clone(),
+            topic_id: self.topic.id,
+            partitions: forgotten,
+        };
+        fetch::Request {
+            replica_id: -1,
+            max_wait_ms: ask.max_wait_ms,
+            min_bytes: ask.min_bytes,
+            max_bytes: ask.max_bytes,
+            session_id: if with_session { session.id } else { 0 },
+            session_epoch: if with_session { session.epoch } else { -1 },
+            topics: if topic.partitions.is_empty() { vec![] } else { vec![topic] },
+            forgotten_topics_data: if gone.partitions.is_empty() { vec![] } else { vec![gone] },
+            ..Default::default()
+        }
+    }
+
+    async fn partition(
+        &mut self,
+        kafka: &Kafka,
+        asked_for: &BTreeMap<i32, i64>,
+        asked: Mono,
+        answer: &fetch::response::Partition,
+    ) -> Result<usize, Gone> {
+        let index = answer.partition_index;
+        let Some(from) = asked_for.get(&index).copied() else {
+            self.cx.problem(format!("Fetch answered for partition {index}, which was not asked for"));
+            return Ok(0);
+        };
+        match answer.error_code {
+            ErrorCode::NONE => {}
+            ErrorCode::OFFSET_OUT_OF_RANGE => {
+                self.out_of_range(kafka, index).await?;
+                return Ok(0);
+            }
+            code => {
+                self.cx.say(|| format!("fetch of {index}@{from}: {code:?}"));
+                self.session.told.remove(&index);
+                return Ok(0);
+            }
+        }
+        let Records::Bytes(bytes) = &answer.records else { return Ok(0) };
+        let parsed = parse(bytes, from);
+        if let Some((offset, what)) = parsed.garbled {
+            let partition = self.topic.partition(index);
+            self.cx.note(Event::Garbled { reader: self.name, partition, offset, what });
+        }
+        let count = parsed.records.len();
+        self.positions.insert(index, parsed.next);
+        self.cx.count("records read", count as u64);
+        self.cx.note(Event::Read(Read {
+            reader: self.name,
+            partition: self.topic.partition(index),
+            asked,
+            from,
+            records: parsed.records,
+            next: parsed.next,
+            high_watermark: answer.high_watermark,
+        }));
+        Ok(count)
+    }
+
+    /// Begins again at the earliest offset when the position was deleted, at the end when the log is shorter than that.
+    async fn out_of_range(&mut self, kafka: &Kafka, index: i32) -> Result<(), Gone> {
+        let at = self.positions.get(&index).copied().unwrap_or(0);
+        let earliest = admin::offset(&self.cx, kafka, &self.topic, index, EARLIEST).await?;
+        let latest = admin::offset(&self.cx, kafka, &self.topic, index, LATEST).await?;
+        if let (Some(earliest), Some(latest)) = (earliest, latest) {
+            self.cx.say(|| format!("{index}@{at} is out of range {earliest}..{latest}"));
+            if at > latest {
+                self.cx.excuse(&format!("the log end {latest} is below a position {at}"));
+            }
+            self.seek(index, at.clamp(earliest, latest));
+        }
+        Ok(())
+    }
+}
+
+/// The session epoch after this one; 0 is for a new session.
+fn next_epoch(epoch: i32) -> i32 {
+    if epoch == i32::MAX { 1 } else { epoch + 1 }
+}
+
+/// The records in whole batches from `from` on; a torn batch at the end is none.
+fn parse(bytes: &Bytes, from: i64) -> Parsed {
+    let mut parsed = Parsed { records: Vec::new(), next: from, garbled: None };
+    let mut at = 0;
+    while at < bytes.len() {
+        let batch = match Batch::verify(&bytes.slice(at..)) {
+            Ok(batch) => batch,
+            Err(moldau_batch::BatchError::Truncated { .. }) => break,
+            Err(error) => {
+                parsed.garbled = Some((parsed.next, error.to_string()));
+                break;
+            }
+        };
+        at += batch.bytes().len();
+        if let Err((offset, what)) = records(&batch, from, &mut parsed.records) {
+            parsed.garbled = Some((offset, what));
+            break;
+        }
+        parsed.next = parsed.next.max(batch.header().last_offset() + 1);
+    }
+    parsed
+}
+
+fn records(batch: &Batch, from: i64, into: &mut Vec<(i64, Record)>) -> Result<(), (i64, String)> {
+    let mut next = batch.header().base_offset;
+    for record in batch.records(BATCH_LIMIT).map_err(|error| (next, error.to_string()))? {
+        let record = record.map_err(|error| (next, error.to_string()))?;
+        next = record.offset;
+        if record.offset >= from {
+            let value = record.value.ok_or((next, "a null value".to_owned()))?;
+            into.push((record.offset, identify(&value).map_err(|what| (next, what))?));
+        }
+    }
+    Ok(())
+}
+
+/// Reads a whole topic over and over, from the beginning or the end, until the faults are over.
+pub async fn watch(cx: Cx, topic: Rc<Topic>) {
+    let mut reader = Reader::new(&cx, topic.clone());
+    while cx.in_trouble() {
+        let Ok(kafka) = Kafka::connect(&cx, 3).await else { continue };
+        let wanted = if cx.one_in(3) { LATEST } else { EARLIEST };
+        let fresh = reader.positions.is_empty() || cx.one_in(4);
+        if fresh && start(&mut reader, &kafka, wanted).await.is_err() {
+            continue;
+        }
+        for _ in 0..cx.between(1, 60) {
+            if reader.poll(&kafka).await.is_err() || !cx.in_trouble() {
+                break;
+            }
+            cx.pause_ms(0, 50).await;
+        }
+        if cx.one_in(5) {
+            kafka.vanish();
+        }
+    }
+    cx.doing("done");
+}
+
+async fn start(reader: &mut Reader, kafka: &Kafka, wanted: i64) -> Result<(), Gone> {
+    let (cx, topic) = (reader.cx.clone(), reader.topic.clone());
+    let mut positions = BTreeMap::new();
+    for index in 0..topic.partitions {
+        if let Some(offset) = admin::offset(&cx, kafka, &topic, index, wanted).await? {
+            positions.insert(index, offset);
+        }
+    }
+    reader.assign(positions);
+    Ok(())
+}
+
+/// Reads everything there is in a topic, once, when the faults are over: what was acknowledged must be there.
+pub async fn audit(cx: Cx, topic: Rc<Topic>) {
+    cx.doing("auditing");
+    let ends = admin::ends(&cx, &topic).await;
+    let mut reader = Reader::new(&cx, topic);
+    'connected: loop {
+        let kafka = Kafka::connect_at_last(&cx).await;
+        if start(&mut reader, &kafka, EARLIEST).await.is_err() {
+            continue;
+        }
+        loop {
+            let behind =
+                |(index, end): (usize, &i64)| reader.positions.get(&(index as i32)).is_none_or(|at| at < end);
+            if !ends.iter().enumerate().any(behind) {
+                break 'connected;
+            }
+            if reader.poll(&kafka).await.is_err() {
+                continue 'connected;
+            }
+        }
+    }
+    cx.doing("done");
+}

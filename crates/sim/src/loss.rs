@@ -1,0 +1,60 @@
+//! What a power loss may take from topics that do not sync before they acknowledge: everything that is not on the device for
+//! certain. The checkers are told, so that they hold the broker to the rest.
+
+use std::collections::BTreeMap;
+
+use moldau_base::disk::Path;
+use moldau_batch::Header;
+use moldau_check::Event;
+
+use crate::cx::Shared;
+use crate::disk::SimDisk;
+
+/// Tells the checkers how far each partition is safe.
+pub(crate) fn tell(shared: &mut Shared, disk: &SimDisk) {
+    shared.lossy = true;
+    let logs = durable_logs(disk);
+    for topic in shared.topics.clone() {
+        for index in 0..topic.partitions {
+            let directory = format!("{}-{index}", topic.name);
+            let from = logs.get(&directory).map_or(0, durable_end);
+            shared.observe(Event::MayBeLost { partition: topic.partition(index), from });
+        }
+    }
+    for group in shared.groups.clone() {
+        shared.observe(Event::GroupMayBeLost { group });
+    }
+}
+
+type Segments = BTreeMap<i64, Vec<u8>>;
+
+fn durable_logs(disk: &SimDisk) -> BTreeMap<String, Segments> {
+    let mut logs: BTreeMap<String, Segments> = BTreeMap::new();
+    disk.durable_files(|path: &Path, content: &[u8]| {
+        let Some((directory, file)) = path.name.rsplit_once('/') else { return };
+        let base = file.strip_suffix(".log").and_then(|base| base.parse().ok());
+        if let Some(base) = base {
+            logs.entry(directory.to_owned()).or_default().insert(base, content.to_vec());
+        }
+    });
+    logs
+}
+
+/// The offset after the last batch that is whole, without a gap before it.
+fn durable_end(segments: &Segments) -> i64 {
+    let mut end = segments.keys().next().copied().unwrap_or(0);
+    for (base, content) in segments {
+        if *base != end {
+            return end;
+        }
+        let mut at = 0;
+        while let Ok(header) = Header::verify(&content[at..]) {
+            if header.base_offset < end {
+                return end;
+            }
+            end = header.next_offset();
+            at += header.size();
+        }
+    }
+    end
+}

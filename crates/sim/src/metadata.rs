@@ -1,0 +1,134 @@
+//! The metadata quorum of one, the real one, on the simulated disk: what the node's quorum thread does, in virtual time. It keeps an
+//! image of its own by replaying what is committed, which must equal the controller's.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use moldau_base::disk::DirId;
+use moldau_base::{Mono, NodeId, Now, Rng, Uuid};
+use moldau_broker::FromPeer;
+use moldau_controller::{Image, Record, snapshot};
+use moldau_quorum::{Config, Event, ProposalId};
+
+use crate::disk::SimDisk;
+
+/// The quorum and what it has to tell shard 0.
+pub(crate) struct Quorum {
+    quorum: moldau_quorum::Quorum,
+    image: Image,
+    under_way: BTreeMap<ProposalId, u64>,
+    /// What shard 0 has not been told yet.
+    pub(crate) news: VecDeque<FromPeer>,
+    /// It does not work any more, and why.
+    pub(crate) failed: Option<String>,
+}
+
+impl Quorum {
+    /// Starts it on what the disk holds.
+    pub(crate) fn start(
+        disk: SimDisk,
+        cluster: &str,
+        node: NodeId,
+        rng: &mut Rng,
+        now: Now,
+    ) -> Result<Quorum, String> {
+        let config = Config {
+            // Small, so that there are segments and snapshots in short runs.
+            segment_bytes: 2_000 + rng.below(20_000),
+            snapshot_bytes: 2_000 + rng.below(20_000),
+            dir: DirId(0),
+            ..Config::alone(node, Uuid([1; 16]), rng.next_u64())
+        };
+        let mut events = Vec::new();
+        let quorum = moldau_quorum::Quorum::start(config, Arc::new(disk), now, &mut events);
+        let quorum = quorum.map_err(|error| error.to_string())?;
+        let image = Image::new(cluster);
+        let mut quorum =
+            Quorum { quorum, image, under_way: BTreeMap::new(), news: VecDeque::new(), failed: None };
+        quorum.happened(events);
+        Ok(quorum)
+    }
+
+    /// Takes a proposal of shard 0.
+    pub(crate) fn propose(&mut self, now: Now, proposal: u64, records: Vec<Bytes>) {
+        let id = self.quorum.propose(records);
+        self.under_way.insert(id, proposal);
+        self.step(now);
+    }
+
+    /// Does what is due.
+    pub(crate) fn step(&mut self, now: Now) {
+        let mut events = Vec::new();
+        self.quorum.step(now, &mut events);
+        self.happened(events);
+    }
+
+    /// When it wants to be stepped.
+    pub(crate) fn deadline(&self) -> Option<Mono> {
+        self.quorum.deadline()
+    }
+
+    /// The replay of everything that is committed.
+    pub(crate) fn image(&self) -> &Image {
+        &self.image
+    }
+
+    fn happened(&mut self, events: Vec<Event>) {
+        for event in events {
+            match event {
+                Event::Restored { next_offset, values } => {
+                    self.image = Image::new(self.image.cluster_id().clone());
+                    values.iter().for_each(|value| self.apply(next_offset - 1, value));
+                    self.news.push_back(FromPeer::Snapshot { offset: next_offset - 1, records: values });
+                }
+                Event::Committed(committed) => {
+                    let offsets = committed.base_offset..;
+                    offsets.zip(&committed.values).for_each(|(offset, value)| self.apply(offset, value));
+                    self.image.advance(committed.next_offset - 1);
+                    self.news.push_back(FromPeer::Committed {
+                        offset: committed.base_offset,
+                        next_offset: committed.next_offset,
+                        epoch: committed.epoch,
+                        records: committed.values,
+                    });
+                }
+                Event::Leader { epoch, leader } => {
+                    self.news.push_back(FromPeer::Leader { node: leader, epoch });
+                }
+                Event::Proposed { id, result } => {
+                    self.proposed(id, result.map_err(|error| error.to_string()))
+                }
+                Event::SnapshotDue => self.snapshot(),
+                Event::Failed(why) => self.failed = Some(why),
+            }
+        }
+    }
+
+    fn proposed(&mut self, id: ProposalId, result: Result<i64, String>) {
+        let Some(proposal) = self.under_way.remove(&id) else { return };
+        self.news.push_back(match result {
+            Ok(offset) => FromPeer::Accepted { proposal, offset },
+            Err(reason) => FromPeer::Refused { proposal, reason },
+        });
+    }
+
+    fn apply(&mut self, offset: i64, value: &Bytes) {
+        let record = Record::decode(value.clone()).map_err(|error| error.to_string());
+        let applied =
+            record.and_then(|record| self.image.apply(offset, &record).map_err(|error| error.to_string()));
+        if let Err(why) = applied {
+            self.failed = Some(format!("metadata record {offset} does not fit: {why}"));
+        }
+    }
+
+    fn snapshot(&mut self) {
+        let records: Result<Vec<Bytes>, _> =
+            snapshot::records(&self.image).map(|record| record.encode()).collect();
+        match records {
+            // A snapshot that cannot be written, on a full disk, is tried again later.
+            Ok(records) => drop(self.quorum.snapshot(records.into_iter())),
+            Err(error) => self.failed = Some(error.to_string()),
+        }
+    }
+}

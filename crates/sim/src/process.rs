@@ -1,0 +1,251 @@
+//! One life of the simulated node: its shards, the disk operations and messages under way between them, its connections. It
+//! carries out what shards want and checks what a host may rely on; when things happen is the world's business.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use bytes::Bytes;
+use moldau_base::disk::{FileId, Op, OpId};
+use moldau_base::{Mono, Now};
+use moldau_broker::{ConnId, Effect, Input, Message, Shard, ShardId, ToPeer, Trace};
+use moldau_wire::{Frame, Segment};
+
+use crate::disk::Queue;
+use crate::net::{Assembler, Link, Piece};
+
+/// A produce request that wants no answer can be refused in no other way than by closing the connection.
+const UNANSWERED: &str = "produce without acknowledgement failed";
+
+/// What the world must do for a shard, once its effects are sorted out.
+#[derive(Debug)]
+pub(crate) enum Want {
+    /// Let the next operation of an owner begin.
+    StartDisk(u32),
+    /// Send a response.
+    Send(Link, Vec<Piece>),
+    /// Close a connection.
+    Close(Link),
+    /// Deliver the next message to another shard.
+    Mail(u16),
+    /// Give a proposal to the metadata quorum.
+    Propose(u64, Vec<Bytes>),
+    /// The node is ready.
+    Ready,
+    /// A log line.
+    Say(String),
+    /// The shard broke the contract with its host.
+    Broken(String),
+}
+
+/// A connection as the broker sees it.
+#[derive(Debug)]
+struct Served {
+    shard: u16,
+    assembler: Assembler,
+    unanswered: u64,
+}
+
+/// One life of the node.
+pub(crate) struct Process {
+    /// Counts the lives; what was meant for an earlier one is ignored.
+    pub(crate) life: u32,
+    /// When it began.
+    pub(crate) born: Mono,
+    shards: Vec<Shard>,
+    ticks: Vec<Option<Mono>>,
+    /// Disk operations under way.
+    pub(crate) disk: Queue,
+    under_way: Vec<BTreeSet<OpId>>,
+    mail: BTreeMap<(u16, u16), VecDeque<Box<Message>>>,
+    conns: BTreeMap<Link, Served>,
+    /// Clients can be served.
+    pub(crate) ready: bool,
+    /// Operations that were asked for in this step, for the trace.
+    pub(crate) asked: Vec<(OpId, String)>,
+    tell: bool,
+}
+
+impl Process {
+    pub(crate) fn new(life: u32, born: Mono, shards: Vec<Shard>, disk: Queue, tell: bool) -> Process {
+        Process {
+            life,
+            born,
+            ticks: vec![None; shards.len()],
+            under_way: vec![BTreeSet::new(); shards.len()],
+            shards,
+            disk,
+            mail: BTreeMap::new(),
+            conns: BTreeMap::new(),
+            ready: false,
+            asked: Vec::new(),
+            tell,
+        }
+    }
+
+    /// How many shards there are.
+    pub(crate) fn shards(&self) -> u16 {
+        self.shards.len() as u16
+    }
+
+    /// Lets a shard take in one input and sorts out what it wants.
+    pub(crate) fn step(&mut self, shard: u16, now: Now, input: Input) -> Vec<Want> {
+        if let Input::DiskDone { op, .. } = &input {
+            self.under_way[usize::from(shard)].remove(op);
+        }
+        let mut effects = Vec::new();
+        self.shards[usize::from(shard)].step(now, input, &mut effects);
+        effects.into_iter().filter_map(|effect| self.sort(shard, effect)).collect()
+    }
+
+    fn sort(&mut self, shard: u16, effect: Effect) -> Option<Want> {
+        match effect {
+            Effect::Reply { conn, frame } => self.reply(shard, conn, frame),
+            Effect::Close { conn, reason: _ } => {
+                let link = Link(conn.0);
+                self.conns.remove(&link).map(|_| Want::Close(link))
+            }
+            Effect::Send(ToPeer::Propose { proposal, records }) => Some(Want::Propose(proposal, records)),
+            Effect::Disk { op, what } => self.operate(shard, op, what),
+            Effect::ToShard { to, message } => self.post(shard, to, message),
+            Effect::Trace(trace) => Some(match trace {
+                Trace::Ready { .. } => Want::Ready,
+                Trace::BadClient { conn, what } if !what.starts_with(UNANSWERED) => {
+                    Want::Broken(format!("a good client's connection {} was refused: {what}", conn.0))
+                }
+                other => Want::Say(format!("shard {shard}: {other:?}")),
+            }),
+        }
+    }
+
+    fn reply(&mut self, shard: u16, conn: ConnId, frame: Option<Frame>) -> Option<Want> {
+        let link = Link(conn.0);
+        let Some(served) = self.conns.get_mut(&link).filter(|served| served.shard == shard) else {
+            return Some(Want::Broken(format!(
+                "shard {shard} replied on connection {}, which it does not have",
+                conn.0
+            )));
+        };
+        if served.unanswered == 0 {
+            return Some(Want::Broken(format!(
+                "shard {shard} replied twice to a frame of connection {}",
+                conn.0
+            )));
+        }
+        served.unanswered -= 1;
+        let frame = frame?;
+        let mut pieces = Vec::with_capacity(frame.segments.len());
+        for segment in frame.segments {
+            pieces.push(match segment {
+                Segment::Bytes(bytes) => Piece::Bytes(bytes),
+                Segment::File(range) => match self.disk.handle(FileId(range.file)) {
+                    Some(file) => Piece::File(file, range.position, range.len),
+                    None => {
+                        return Some(Want::Broken(format!(
+                            "a response sends from file {}, which is not open",
+                            range.file
+                        )));
+                    }
+                },
+            });
+        }
+        Some(Want::Send(link, pieces))
+    }
+
+    fn operate(&mut self, shard: u16, op: OpId, what: Op) -> Option<Want> {
+        if !self.under_way[usize::from(shard)].insert(op) {
+            return Some(Want::Broken(format!("shard {shard} named two operations {op:?}")));
+        }
+        let owner = op.owner;
+        if self.tell {
+            self.asked.push((op, brief(&what)));
+        }
+        self.disk.push(shard, op, what).then_some(Want::StartDisk(owner))
+    }
+
+    fn post(&mut self, shard: u16, to: ShardId, message: Box<Message>) -> Option<Want> {
+        if usize::from(to.0) >= self.shards.len() || to.0 == shard {
+            return Some(Want::Broken(format!("shard {shard} wrote to shard {}", to.0)));
+        }
+        self.mail.entry((shard, to.0)).or_default().push_back(message);
+        Some(Want::Mail(to.0))
+    }
+
+    /// The oldest message from one shard to another.
+    pub(crate) fn receive(&mut self, from: u16, to: u16) -> Option<Input> {
+        let message = self.mail.get_mut(&(from, to))?.pop_front()?;
+        Some(Input::FromShard { from: ShardId(from), message })
+    }
+
+    /// The moment at which the shard wants a tick, if it is not arranged for yet. Time is the world's.
+    pub(crate) fn next_tick(&mut self, shard: u16) -> Option<Mono> {
+        let place = usize::from(shard);
+        let deadline = Mono(self.shards[place].deadline()?.0.saturating_add(self.born.0));
+        if self.ticks[place].is_some_and(|arranged| arranged <= deadline) {
+            return None;
+        }
+        self.ticks[place] = Some(deadline);
+        Some(deadline)
+    }
+
+    /// A tick that was arranged for `due` happens; false when another one took its place.
+    pub(crate) fn ticks(&mut self, shard: u16, due: Mono) -> bool {
+        let arranged = &mut self.ticks[usize::from(shard)];
+        let is_it = *arranged == Some(due);
+        if is_it {
+            *arranged = None;
+        }
+        is_it
+    }
+
+    /// A client has connected to a shard.
+    pub(crate) fn accept(&mut self, link: Link, shard: u16) {
+        self.conns.insert(link, Served { shard, assembler: Assembler::default(), unanswered: 0 });
+    }
+
+    /// The shard of a connection.
+    pub(crate) fn shard_of(&self, link: Link) -> Option<u16> {
+        self.conns.get(&link).map(|served| served.shard)
+    }
+
+    /// Bytes have arrived; the frames that are whole now.
+    pub(crate) fn take(&mut self, link: Link, piece: &[u8]) -> Vec<Bytes> {
+        let Some(served) = self.conns.get_mut(&link) else { return Vec::new() };
+        let frames = served.assembler.take(piece).unwrap_or_default();
+        served.unanswered += frames.len() as u64;
+        frames
+    }
+
+    /// A connection is gone.
+    pub(crate) fn forget(&mut self, link: Link) {
+        self.conns.remove(&link);
+    }
+
+    /// The controller's image.
+    pub(crate) fn image(&self) -> Option<&moldau_controller::Image> {
+        self.shards.first()?.controller_image()
+    }
+
+    /// The connections that the broker has.
+    pub(crate) fn connections(&self) -> Vec<Link> {
+        self.conns.keys().copied().collect()
+    }
+}
+
+/// An operation in a few words.
+fn brief(op: &Op) -> String {
+    match op {
+        Op::Open { file, path, create } => {
+            let how = if *create { "create" } else { "open" };
+            format!("{how} {} as {}", path, file.0)
+        }
+        Op::Write { file, position, parts } => {
+            format!("write {} bytes to {} at {position}", parts.iter().map(Bytes::len).sum::<usize>(), file.0)
+        }
+        Op::Sync { file } => format!("sync {}", file.0),
+        Op::Read { file, position, len } => format!("read {len} bytes of {} at {position}", file.0),
+        Op::Truncate { file, len } => format!("truncate {} to {len}", file.0),
+        Op::Replace { path, data } => format!("replace {path} by {} bytes", data.len()),
+        Op::Rename { from, to } => format!("rename {from} to {to}"),
+        Op::Close { file } => format!("close {}", file.0),
+        Op::Remove { path } => format!("remove {path}"),
+    }
+}

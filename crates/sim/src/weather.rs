@@ -1,0 +1,147 @@
+//! What the seed decides about a run before it begins: how slow network and disk are, how many shards there are, which faults
+//! happen and when. Faults are data, so that a failing run can be tried again with fewer of them.
+
+use std::fmt;
+
+use moldau_base::{Mono, Rng};
+
+use crate::net::Speed;
+
+const MICRO: u64 = 1_000;
+const MILLI: u64 = 1_000_000;
+
+/// Something that goes wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// The process is killed (kill -9): the page cache stays. It starts again after so many milliseconds.
+    Kill(u64),
+    /// The machine loses power: what was not synced tears. It starts again after so many milliseconds.
+    PowerLoss(u64),
+    /// The process is killed while it recovers, after so many changes of the disk; it starts again at once.
+    KillInRecovery(u64),
+    /// Every connection is reset.
+    ResetAll,
+    /// One connection in two is reset.
+    ResetSome,
+    /// Syncs take so many milliseconds for the next ten seconds.
+    SlowSyncs(u64),
+    /// The next sync fails; the operator restarts the machine after so many milliseconds.
+    FailSync(u64),
+    /// The disk has room for so many bytes more; after ten seconds there is room again, and the operator restarts the process.
+    Full(u64),
+    /// The wall clock jumps by so many milliseconds.
+    ClockJump(i64),
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{self:?}")
+    }
+}
+
+/// A fault and its moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Due {
+    /// When.
+    pub at: Mono,
+    /// What.
+    pub fault: Fault,
+}
+
+/// Which faults a workload allows.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Faults {
+    /// Kill -9, at any operation.
+    pub kill: bool,
+    /// Power loss.
+    pub power_loss: bool,
+    /// Failing syncs and full disks.
+    pub bad_disk: bool,
+    /// Resets of connections.
+    pub reset: bool,
+    /// Jumps of the wall clock.
+    pub clock: bool,
+}
+
+impl Faults {
+    /// All that a broker must survive without losing what it acknowledged.
+    pub const ORDINARY: Faults =
+        Faults { kill: true, power_loss: false, bad_disk: false, reset: true, clock: true };
+    /// Everything.
+    pub const ALL: Faults = Faults { kill: true, power_loss: true, bad_disk: true, reset: true, clock: true };
+}
+
+/// The conditions of one run.
+#[derive(Clone, Debug)]
+pub struct Weather {
+    /// Event loops of the node.
+    pub shards: u16,
+    /// Log directories of the node.
+    pub log_dirs: u16,
+    /// The network.
+    pub network: Speed,
+    /// Nanoseconds that a disk operation waits at most before it begins; most begin at once.
+    pub disk_wait: u64,
+    /// Nanoseconds that a sync takes at most.
+    pub sync: u64,
+    /// What goes wrong, in order of time.
+    pub faults: Vec<Due>,
+    /// How long faults happen.
+    pub trouble: Mono,
+}
+
+impl Weather {
+    /// The weather of a seed.
+    pub fn draw(rng: &mut Rng, allowed: Faults, trouble_ms: u64) -> Weather {
+        let network = *rng.pick(&[10 * MICRO, 200 * MICRO, 2 * MILLI]).unwrap_or(&MILLI);
+        let network = Speed {
+            least: network / 2,
+            jitter: network * (1 + rng.below(4)),
+            slow_one_in: if rng.chance(1, 2) { 200 } else { 0 },
+        };
+        let trouble = Mono(trouble_ms * MILLI);
+        Weather {
+            shards: 1 + rng.below(3) as u16,
+            log_dirs: 1 + rng.below(2) as u16,
+            network,
+            disk_wait: *rng.pick(&[0, 50 * MICRO, 3 * MILLI]).unwrap_or(&0),
+            sync: *rng.pick(&[100 * MICRO, 2 * MILLI, 20 * MILLI]).unwrap_or(&MILLI),
+            faults: draw_faults(rng, allowed, trouble),
+            trouble,
+        }
+    }
+}
+
+fn draw_faults(rng: &mut Rng, allowed: Faults, trouble: Mono) -> Vec<Due> {
+    let mut kinds: Vec<fn(&mut Rng) -> Fault> = Vec::new();
+    if allowed.kill {
+        kinds.push(|rng| Fault::Kill(rng.below(3_000)));
+        kinds.push(|rng| Fault::KillInRecovery(rng.below(40)));
+    }
+    if allowed.power_loss {
+        kinds.push(|rng| Fault::PowerLoss(rng.below(5_000)));
+        kinds.push(|rng| Fault::PowerLoss(rng.below(5_000)));
+    }
+    if allowed.bad_disk {
+        kinds.push(|rng| Fault::SlowSyncs(rng.below(2_000)));
+        kinds.push(|rng| Fault::FailSync(1_000 + rng.below(5_000)));
+        kinds.push(|rng| Fault::Full(rng.below(20_000)));
+    }
+    if allowed.reset {
+        kinds.push(|_| Fault::ResetAll);
+        kinds.push(|_| Fault::ResetSome);
+    }
+    if allowed.clock {
+        kinds.push(|rng| Fault::ClockJump(rng.below(7_200_000) as i64 - 3_600_000));
+    }
+    let count = if kinds.is_empty() { 0 } else { rng.below(6) };
+    let mut faults: Vec<Due> = Vec::new();
+    for _ in 0..count {
+        let Some(kind) = rng.pick(&kinds).copied() else { break };
+        // Half of them early: start-up is the most delicate time.
+        let span = if rng.chance(1, 2) { trouble.0 } else { trouble.0 / 8 };
+        faults.push(Due { at: Mono(rng.below(span)), fault: kind(rng) });
+    }
+    faults.sort_by_key(|due| due.at);
+    faults
+}

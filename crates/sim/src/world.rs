@@ -1,0 +1,592 @@
+//! The event loop of a run: takes the next thing from the clock, lets the broker or a client see it, and arranges what follows.
+
+use std::cell::RefCell;
+use std::net::{IpAddr, Ipv4Addr};
+use std::rc::Rc;
+use std::task::Waker;
+
+use moldau_base::{Mono, NodeId, Now, Rng};
+use moldau_broker::{ConnId, Input};
+use moldau_check::Watch;
+
+use crate::boot::{self, Booted};
+use crate::clock::Clock;
+use crate::cx::{Phase, Shared, Wish};
+use crate::disk::{More, Queue, SimDisk, Started, Sync};
+use crate::exec::Executor;
+use crate::metadata::Quorum;
+use crate::net::{Arrival, Link, Net, Side};
+use crate::process::{Process, Want};
+use crate::trace::{Text, Trace};
+use crate::weather::{Fault, Weather};
+
+/// More happenings than any sound run has: a loop that makes no progress.
+const MOST_EVENTS: u64 = 20_000_000;
+const MILLI: u64 = 1_000_000;
+
+/// Something that will happen.
+pub(crate) enum Happening {
+    Wake(Waker),
+    Arrives(Link, Side),
+    /// The broker learns that a client vanished.
+    Vanished(Link),
+    DiskStarts {
+        life: u32,
+        shard: u16,
+        owner: u32,
+    },
+    SyncEnds {
+        life: u32,
+        shard: u16,
+        sync: Sync,
+    },
+    Mail {
+        life: u32,
+        from: u16,
+        to: u16,
+    },
+    News {
+        life: u32,
+    },
+    QuorumTick {
+        life: u32,
+    },
+    Tick {
+        life: u32,
+        shard: u16,
+        due: Mono,
+    },
+    Fault(Fault),
+    Boot,
+    Room,
+    FastAgain,
+}
+
+/// What a run is set up with.
+pub(crate) struct Setup {
+    pub(crate) weather: Weather,
+    pub(crate) overrides: boot::Overrides,
+    /// Everything acknowledged is synced before that: a power loss may take nothing.
+    pub(crate) synced: bool,
+    pub(crate) text: Text,
+}
+
+/// One run.
+pub(crate) struct World {
+    pub(crate) clock: Clock<Happening>,
+    pub(crate) shared: Rc<RefCell<Shared>>,
+    pub(crate) executor: Executor,
+    pub(crate) trace: Trace,
+    pub(crate) setup: Setup,
+    pub(crate) process: Option<Process>,
+    pub(crate) disk: SimDisk,
+    pub(crate) events: u64,
+    net: Net,
+    quorum: Option<Quorum>,
+    rng: Rng,
+    lives: u32,
+    wall_skew_ms: i64,
+    sync_at_least: u64,
+    kill_in_recovery: Option<u64>,
+}
+
+impl World {
+    pub(crate) fn new(mut rng: Rng, setup: Setup) -> World {
+        let shared = Rc::new(RefCell::new(Shared::new(Watch::all(2_000))));
+        let mut world = World {
+            clock: Clock::new(rng.fork()),
+            shared,
+            executor: Executor::default(),
+            trace: Trace::new(setup.text),
+            net: Net::new(rng.fork(), setup.weather.network),
+            process: None,
+            disk: SimDisk::default(),
+            events: 0,
+            quorum: None,
+            lives: 0,
+            wall_skew_ms: 0,
+            sync_at_least: 0,
+            kill_in_recovery: None,
+            rng,
+            setup,
+        };
+        for due in world.setup.weather.faults.clone() {
+            world.clock.at(due.at, Happening::Fault(due.fault));
+        }
+        world.clock.after(0, Happening::Boot);
+        world
+    }
+
+    /// Whether something was found.
+    pub(crate) fn has_failed(&self) -> bool {
+        let shared = self.shared.borrow();
+        shared.violation.is_some() || shared.problem.is_some()
+    }
+
+    fn fail(&mut self, what: String) {
+        self.shared.borrow_mut().problem.get_or_insert(what);
+    }
+
+    /// Runs until `end`, until `done` says so, or until something is found.
+    pub(crate) fn run(&mut self, end: Mono, mut done: impl FnMut(&World) -> bool) {
+        loop {
+            self.clients();
+            if self.has_failed() || done(self) {
+                return;
+            }
+            let Some(what) = self.clock.next_before(end) else { return };
+            self.events += 1;
+            if self.events > MOST_EVENTS {
+                return self.fail("the run makes no progress: too many events".to_owned());
+            }
+            self.shared.borrow_mut().now = self.clock.now();
+            self.trace.number(self.clock.now().0);
+            self.happen(what);
+        }
+    }
+
+    /// Lets clients do what they can do now.
+    fn clients(&mut self) {
+        self.executor.run();
+        loop {
+            let wishes = std::mem::take(&mut self.shared.borrow_mut().wishes);
+            let notes = std::mem::take(&mut self.shared.borrow_mut().notes);
+            for note in notes {
+                self.trace.line(self.clock.now(), || note);
+            }
+            if wishes.is_empty() {
+                return;
+            }
+            wishes.into_iter().for_each(|wish| self.grant(wish));
+            self.executor.run();
+        }
+    }
+
+    fn grant(&mut self, wish: Wish) {
+        let now = self.clock.now();
+        match wish {
+            Wish::Wake(at, waker) => self.clock.at(at, Happening::Wake(waker)),
+            Wish::Spawn(task) => self.executor.spawn(task),
+            Wish::Connect(link) => {
+                self.net.open(link);
+                let due = self.net.send(now, link, Side::Broker, Arrival::Open);
+                self.arrives(link, Side::Broker, due);
+            }
+            Wish::Send(link, bytes) => {
+                self.trace.bytes(&bytes);
+                for due in self.net.send_bytes(now, link, Side::Broker, bytes) {
+                    self.arrives(link, Side::Broker, Some(due));
+                }
+            }
+            Wish::Close(link) => {
+                let due = self.net.close(now, link, Side::Client);
+                self.arrives(link, Side::Broker, due);
+            }
+            Wish::Vanish(link) => {
+                self.net.shut(link, Side::Client);
+                let delay = (1 + self.rng.below(60_000)) * MILLI;
+                self.clock.after(delay, Happening::Vanished(link));
+            }
+        }
+    }
+
+    fn arrives(&mut self, link: Link, side: Side, due: Option<Mono>) {
+        if let Some(due) = due {
+            self.clock.at(due, Happening::Arrives(link, side));
+        }
+    }
+
+    fn happen(&mut self, what: Happening) {
+        match what {
+            Happening::Wake(waker) => waker.wake(),
+            Happening::Arrives(link, Side::Client) => {
+                if let Some(arrival) = self.net.arrive(link, Side::Client) {
+                    self.shared.borrow_mut().arrived(link, arrival);
+                }
+            }
+            Happening::Arrives(link, Side::Broker) => {
+                if let Some(arrival) = self.net.arrive(link, Side::Broker) {
+                    self.reached(link, arrival);
+                }
+            }
+            Happening::Vanished(link) => {
+                self.net.shut(link, Side::Broker);
+                self.hung_up(link);
+            }
+            Happening::DiskStarts { life, shard, owner } => self.disk_starts(life, shard, owner),
+            Happening::SyncEnds { life, shard, sync } => self.sync_ends(life, shard, sync),
+            Happening::Mail { life, from, to } => {
+                let input = self.alive(life).and_then(|process| process.receive(from, to));
+                if let Some(input) = input {
+                    self.step(to, input);
+                }
+            }
+            Happening::News { life } => {
+                let news =
+                    self.alive(life).is_some().then(|| self.quorum.as_mut()?.news.pop_front()).flatten();
+                if let Some(news) = news {
+                    self.step(0, Input::Peer(news));
+                    self.compare_images();
+                }
+            }
+            Happening::QuorumTick { life } => {
+                if self.alive(life).is_some() {
+                    self.quorum_wants(life, |quorum, now| quorum.step(now));
+                }
+            }
+            Happening::Tick { life, shard, due } => {
+                if self.alive(life).is_some_and(|process| process.ticks(shard, due)) {
+                    self.step(shard, Input::Tick);
+                }
+            }
+            Happening::Fault(fault) => self.strike(fault),
+            Happening::Boot => self.boot(),
+            Happening::Room => self.disk.set_capacity(None),
+            Happening::FastAgain => self.sync_at_least = 0,
+        }
+    }
+
+    fn alive(&mut self, life: u32) -> Option<&mut Process> {
+        self.process.as_mut().filter(|process| process.life == life)
+    }
+
+    // ---- the broker's side of the network
+
+    fn reached(&mut self, link: Link, arrival: Arrival) {
+        match arrival {
+            Arrival::Open => self.accept(link),
+            Arrival::Closed => self.hung_up(link),
+            Arrival::Bytes(piece) => {
+                let Some(process) = self.process.as_mut() else { return };
+                let Some(shard) = process.shard_of(link) else { return };
+                for bytes in process.take(link, &piece) {
+                    self.step(shard, Input::Frame { conn: ConnId(link.0), bytes });
+                }
+            }
+            Arrival::Late(_) => {}
+        }
+    }
+
+    fn accept(&mut self, link: Link) {
+        let now = self.clock.now();
+        let shards = self.process.as_ref().filter(|process| process.ready).map(Process::shards);
+        let Some(shards) = shards else {
+            let due = self.net.close(now, link, Side::Broker);
+            return self.arrives(link, Side::Client, due);
+        };
+        let shard = self.rng.below(u64::from(shards)) as u16;
+        if let Some(process) = self.process.as_mut() {
+            process.accept(link, shard);
+        }
+        let due = self.net.send(now, link, Side::Client, Arrival::Open);
+        self.arrives(link, Side::Client, due);
+        let address = IpAddr::V4(Ipv4Addr::new(10, 0, (link.0 >> 8) as u8, link.0 as u8));
+        self.step(shard, Input::Accepted { conn: ConnId(link.0), address, listener: 0 });
+    }
+
+    fn hung_up(&mut self, link: Link) {
+        let Some(process) = self.process.as_mut() else { return };
+        if let Some(shard) = process.shard_of(link) {
+            process.forget(link);
+            self.step(shard, Input::Closed { conn: ConnId(link.0) });
+        }
+    }
+
+    // ---- shards
+
+    fn now(&self, born: Mono) -> Now {
+        let now = self.clock.now();
+        let wall = self.shared.borrow().wall_zero_ms + (now.0 / MILLI) as i64 + self.wall_skew_ms;
+        Now { wall_ms: wall, mono: Mono(now.0 - born.0) }
+    }
+
+    /// Lets a shard take in an input, and arranges what it wants.
+    fn step(&mut self, shard: u16, input: Input) {
+        let Some(born) = self.process.as_ref().map(|process| process.born) else { return };
+        let now = self.now(born);
+        self.record(shard, &input);
+        let Some(process) = self.process.as_mut() else { return };
+        let wants = process.step(shard, now, input);
+        let tick = process.next_tick(shard);
+        let life = process.life;
+        for (op, what) in std::mem::take(&mut process.asked) {
+            self.trace
+                .line(self.clock.now(), || format!("shard {shard} → disk {}.{}: {what}", op.owner, op.seq));
+        }
+        wants.into_iter().for_each(|want| self.arrange(life, shard, want));
+        if let Some(due) = tick {
+            self.clock.at(due, Happening::Tick { life, shard, due });
+        }
+    }
+
+    fn record(&mut self, shard: u16, input: &Input) {
+        let trace = &mut self.trace;
+        trace.number(u64::from(shard));
+        match input {
+            Input::Frame { conn, bytes } => {
+                trace.number(conn.0);
+                trace.bytes(bytes);
+            }
+            Input::DiskDone { op, .. } => trace.number(u64::from(op.owner) << 32 | u64::from(op.seq)),
+            Input::Accepted { conn, .. } | Input::Closed { conn } => trace.number(conn.0),
+            Input::FromShard { from, .. } => trace.number(u64::from(from.0)),
+            Input::Peer(_) | Input::Tick => {}
+        }
+        trace.line(self.clock.now(), || format!("shard {shard} ← {}", brief(input)));
+    }
+
+    fn arrange(&mut self, life: u32, shard: u16, want: Want) {
+        let now = self.clock.now();
+        match want {
+            Want::StartDisk(owner) => self.start_disk(life, shard, owner),
+            Want::Send(link, pieces) => {
+                let arrival = match self.rng.chance(1, 2) {
+                    true => Arrival::Late(pieces),
+                    false => Arrival::Bytes(crate::net::gather(&pieces)),
+                };
+                if let Arrival::Bytes(bytes) = &arrival {
+                    self.trace.bytes(bytes);
+                }
+                let due = self.net.send(now, link, Side::Client, arrival);
+                self.arrives(link, Side::Client, due);
+            }
+            Want::Close(link) => {
+                let due = self.net.close(now, link, Side::Broker);
+                self.arrives(link, Side::Client, due);
+            }
+            Want::Mail(to) => {
+                let delay = if self.rng.chance(1, 2) { 0 } else { self.rng.below(30_000) };
+                self.clock.after(delay, Happening::Mail { life, from: shard, to });
+            }
+            Want::Propose(proposal, records) => {
+                self.quorum_wants(life, |quorum, now| quorum.propose(now, proposal, records));
+            }
+            Want::Ready => {
+                if let Some(process) = self.process.as_mut() {
+                    process.ready = true;
+                }
+                self.trace.line(now, || "the node is ready".to_owned());
+            }
+            Want::Say(what) => self.trace.line(now, || what),
+            Want::Broken(what) => self.fail(what),
+        }
+    }
+
+    /// Lets the quorum do something, and arranges what follows.
+    fn quorum_wants(&mut self, life: u32, act: impl FnOnce(&mut Quorum, Now)) {
+        let Some(born) = self.process.as_ref().map(|process| process.born) else { return };
+        let now = self.now(born);
+        let Some(quorum) = self.quorum.as_mut() else { return };
+        let told = quorum.news.len();
+        act(quorum, now);
+        let (more, deadline, failed) = (quorum.news.len() - told, quorum.deadline(), quorum.failed.take());
+        if let Some(why) = failed {
+            return self.quorum_failed(&why);
+        }
+        for _ in 0..more {
+            let delay = self.rng.below(2 * MILLI);
+            self.clock.after(delay, Happening::News { life });
+        }
+        if let Some(deadline) = deadline {
+            self.clock.at(Mono(deadline.0.saturating_add(born.0)), Happening::QuorumTick { life });
+        }
+    }
+
+    /// The node stops when its metadata log is offline, as it must; on a disk that is not full that is a failure.
+    fn quorum_failed(&mut self, why: &str) {
+        if !self.disk.is_limited() {
+            return self.fail(format!("the metadata quorum failed: {why}"));
+        }
+        self.trace.line(self.clock.now(), || format!("the metadata quorum failed: {why}"));
+        self.kill(1_000);
+    }
+
+    /// `replay(log) == live`: the controller's image is what a replay of the committed records gives.
+    fn compare_images(&mut self) {
+        let Some((process, quorum)) = self.process.as_ref().zip(self.quorum.as_ref()) else { return };
+        if !quorum.news.is_empty() || !self.rng.chance(1, 4) {
+            return;
+        }
+        if process.image().is_some_and(|live| live != quorum.image()) {
+            self.fail(
+                "ReplayDiffers: the controller's image is not what a replay of the metadata log gives"
+                    .to_owned(),
+            );
+        }
+    }
+
+    // ---- the disk
+
+    fn start_disk(&mut self, life: u32, shard: u16, owner: u32) {
+        let wait = self.setup.weather.disk_wait;
+        let delay = if wait == 0 || self.rng.chance(3, 4) { 0 } else { self.rng.below(wait) };
+        self.clock.after(delay, Happening::DiskStarts { life, shard, owner });
+    }
+
+    fn disk_starts(&mut self, life: u32, shard: u16, owner: u32) {
+        let Some(process) = self.alive(life) else { return };
+        let Some((started, more)) = process.disk.start(shard, owner) else { return };
+        if more == More::Yes {
+            self.start_disk(life, shard, owner);
+        }
+        match started {
+            Started::Done(op, done) => self.step(shard, Input::DiskDone { op, done }),
+            Started::Syncing(sync) => {
+                let delay = self.sync_at_least + self.rng.below(self.setup.weather.sync);
+                self.clock.after(delay, Happening::SyncEnds { life, shard, sync });
+            }
+        }
+    }
+
+    fn sync_ends(&mut self, life: u32, shard: u16, sync: Sync) {
+        let Some(process) = self.alive(life) else { return };
+        let (op, done) = process.disk.finish(sync);
+        self.step(shard, Input::DiskDone { op, done });
+    }
+
+    // ---- faults
+
+    fn strike(&mut self, fault: Fault) {
+        self.trace.line(self.clock.now(), || format!("fault: {fault}"));
+        let now = self.clock.now();
+        match fault {
+            Fault::Kill(down_ms) => self.kill(down_ms),
+            Fault::PowerLoss(down_ms) => self.power_loss(down_ms),
+            Fault::KillInRecovery(after) => {
+                self.kill(0);
+                self.kill_in_recovery = Some(after);
+            }
+            Fault::ResetAll | Fault::ResetSome => {
+                for link in self.net.links() {
+                    if fault == Fault::ResetAll || self.rng.chance(1, 2) {
+                        for (side, due) in self.net.reset(now, link) {
+                            self.arrives(link, side, Some(due));
+                        }
+                    }
+                }
+            }
+            Fault::SlowSyncs(ms) => {
+                self.sync_at_least = ms * MILLI;
+                self.clock.after(10_000 * MILLI, Happening::FastAgain);
+            }
+            Fault::FailSync(restart_ms) => {
+                if let Some(process) = self.process.as_mut() {
+                    process.disk.fail_next(0, 1);
+                }
+                // What the failed sync did not write is in the page cache, but on no device: the machine must not go on with it.
+                self.clock.after(restart_ms * MILLI, Happening::Fault(Fault::PowerLoss(100)));
+            }
+            Fault::Full(room) => {
+                self.disk.set_capacity(Some(self.disk.used() + room));
+                self.clock.after(10_000 * MILLI, Happening::Room);
+                self.clock.after(10_100 * MILLI, Happening::Fault(Fault::Kill(100)));
+            }
+            Fault::ClockJump(ms) => self.wall_skew_ms += ms,
+        }
+    }
+
+    /// The process dies and starts again after a while.
+    fn kill(&mut self, down_ms: u64) {
+        let Some(mut process) = self.process.take() else { return };
+        self.net.read_late();
+        process.disk.kill(&mut self.rng);
+        let now = self.clock.now();
+        for link in process.connections() {
+            // The system closes the sockets of a dead process: what it had sent may still arrive.
+            if self.rng.chance(1, 2) {
+                let due = self.net.close(now, link, Side::Broker);
+                self.arrives(link, Side::Client, due);
+            } else {
+                for (side, due) in self.net.reset(now, link) {
+                    self.arrives(link, side, Some(due));
+                }
+            }
+        }
+        self.quorum = None;
+        self.clock.after(down_ms * MILLI, Happening::Boot);
+    }
+
+    fn power_loss(&mut self, down_ms: u64) {
+        let Some(process) = self.process.take() else { return };
+        let now = self.clock.now();
+        for link in process.connections() {
+            for (side, due) in self.net.reset(now, link) {
+                self.arrives(link, side, Some(due));
+            }
+        }
+        self.quorum = None;
+        if !self.setup.synced {
+            crate::loss::tell(&mut self.shared.borrow_mut(), &self.disk);
+        }
+        self.disk.power_loss(&mut self.rng);
+        self.clock.after(down_ms * MILLI, Happening::Boot);
+    }
+
+    // ---- start
+
+    fn boot(&mut self) {
+        if self.process.is_some() {
+            return;
+        }
+        self.lives += 1;
+        let life = self.lives;
+        let born = self.clock.now();
+        let now = self.now(born);
+        self.disk.set_fuse(self.kill_in_recovery.take());
+        let booted = boot::boot(&self.setup, &self.disk, self.rng.fork(), now);
+        let cluster = boot::cluster_id();
+        let quorum = Quorum::start(self.disk.clone(), &cluster, NodeId(boot::NODE), &mut self.rng, now);
+        let blown = self.disk.set_fuse(None);
+        let (Booted { shards, findings }, quorum) = match (booted, quorum) {
+            (Ok(booted), Ok(quorum)) if !blown => (booted, quorum),
+            _ if blown => {
+                self.trace.line(born, || "killed in recovery".to_owned());
+                return self.clock.after(MILLI, Happening::Boot);
+            }
+            (Err(error), _) => return self.fail(format!("the node does not start: {error}")),
+            (_, Err(error)) => return self.fail(format!("the metadata log does not open: {error}")),
+            (Ok(_), Ok(_)) => return,
+        };
+        for finding in findings {
+            self.trace.line(born, || format!("recovery: {finding}"));
+        }
+        self.trace.line(born, || format!("life {life} begins with {} shards", shards.len()));
+        let tell = self.setup.text != Text::None;
+        self.process = Some(Process::new(life, born, shards, Queue::new(self.disk.clone()), tell));
+        self.quorum = Some(quorum);
+        for _ in 0..self.quorum.as_ref().map_or(0, |quorum| quorum.news.len()) {
+            self.clock.after(0, Happening::News { life });
+        }
+        self.quorum_wants(life, |quorum, now| quorum.step(now));
+        for shard in 0..self.setup.weather.shards {
+            self.step(shard, Input::Tick);
+        }
+    }
+
+    /// The faults are over: everything works from here on.
+    pub(crate) fn heal(&mut self) {
+        self.disk.set_capacity(None);
+        self.sync_at_least = 0;
+        self.trace.line(self.clock.now(), || "healed".to_owned());
+        self.shared.borrow_mut().enter(Phase::Healed);
+    }
+}
+
+fn brief(input: &Input) -> String {
+    match input {
+        Input::Frame { conn, bytes } => {
+            let head = |at: usize| bytes.get(at..at + 2).map_or(-1, |b| i16::from_be_bytes([b[0], b[1]]));
+            let name = moldau_wire::ApiKey::from_code(head(0)).map_or("?", moldau_wire::ApiKey::name);
+            format!("{name} v{} on {}, {} bytes", head(2), conn.0, bytes.len())
+        }
+        Input::DiskDone { op, done } => {
+            let done = match done {
+                moldau_base::disk::Done::Read(bytes) => format!("read {} bytes", bytes.len()),
+                other => format!("{other:?}"),
+            };
+            format!("disk {}.{}: {done}", op.owner, op.seq)
+        }
+        Input::FromShard { from, .. } => format!("message of shard {}", from.0),
+        other => format!("{other:?}"),
+    }
+}
