@@ -1,7 +1,7 @@
 //! A real Apache Kafka from Maven Central: the oracle of the interop tests and the peer of the benchmarks.
 //!
 //! Owns fetching its jars into `.tools/kafka/VERSION`, and one KRaft node (broker and controller) on 127.0.0.1.
-//! The environment variable `MOLDAU_KAFKA_LIBS` names a folder that already has the jars.
+//! The environment variable `XTASK_KAFKA_LIBS` names a folder that already has the jars.
 
 use crate::toolbox;
 use anyhow::{Context, Result, bail};
@@ -37,7 +37,7 @@ impl Kafka {
     pub fn obtain() -> Result<Self> {
         toolbox::need(&["java"])?;
         let dir = toolbox::dir(&format!("kafka/{VERSION}"))?;
-        let libs = match std::env::var_os("MOLDAU_KAFKA_LIBS") {
+        let libs = match std::env::var_os("XTASK_KAFKA_LIBS") {
             Some(libs) => PathBuf::from(libs),
             None => toolbox::copy_jars(&dir, &artifacts())?,
         };

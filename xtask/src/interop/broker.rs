@@ -122,7 +122,7 @@ impl Broker {
     fn start_moldau(&mut self) -> Result<()> {
         let Kind::Moldau { bin, process } = &mut self.kind else { return Ok(()) };
         let mut command = Command::new(&*bin);
-        command.arg("start").current_dir(&self.dir);
+        command.arg("start").current_dir(&self.dir).env("RUST_BACKTRACE", "0");
         command.arg("--set").arg(format!("listeners=PLAINTEXT://{}", self.bootstrap));
         command.arg("--set").arg(format!("log.dirs={}", self.dir.join("data").display()));
         for setting in SETTINGS {
