@@ -12,10 +12,16 @@ struct Page {
     program: &'static [&'static str],
 }
 
-const PAGES: [Page; 1] = [Page {
-    path: "docs/apis.md",
-    program: &["run", "--quiet", "--package", "moldau-broker", "--example", "apis"],
-}];
+const PAGES: [Page; 2] = [
+    Page {
+        path: "docs/apis.md",
+        program: &["run", "--quiet", "--package", "moldau-broker", "--example", "apis"],
+    },
+    Page {
+        path: "docs/config.md",
+        program: &["run", "--quiet", "--package", "moldau-base", "--example", "config_reference"],
+    },
+];
 
 /// Writes every page.
 pub fn write(root: &Path) -> Result<()> {

@@ -87,7 +87,7 @@ impl Drop for Connection {
 impl Connection {
     /// Connects and asks for the broker's API versions.
     pub async fn open(address: &str, options: &Options) -> crate::Result<Connection> {
-        let failed = |source| ClientError::Connect { address: address.to_owned(), source };
+        let failed = |cause| ClientError::Connect { address: address.to_owned(), cause };
         let connecting = tokio::time::timeout(options.connect_timeout, TcpStream::connect(address));
         let timed_out = || std::io::Error::new(std::io::ErrorKind::TimedOut, "no answer");
         let stream = connecting.await.map_err(|_| failed(timed_out()))?.map_err(failed)?;
@@ -216,7 +216,7 @@ impl Connection {
     }
 
     fn decode<R: Call>(&self, version: i16, frame: Bytes) -> crate::Result<R::Response> {
-        let bad = |source| ClientError::Decode { address: self.address.clone(), source };
+        let bad = |cause| ClientError::Decode { address: self.address.clone(), cause };
         let mut reader = Reader::new(frame);
         ResponseHeader::decode(&mut reader, R::KEY.response_header_version(version)).map_err(bad)?;
         R::Response::from_bytes(reader.rest(), version).map_err(bad)
@@ -308,7 +308,7 @@ async fn read_frame(half: &mut OwnedReadHalf, limit: u32, address: &str) -> Resu
         std::io::ErrorKind::UnexpectedEof => None,
         _ => Some(error.to_string()),
     })?;
-    let bad = |source| Some(ClientError::Frame { address: address.to_owned(), source }.to_string());
+    let bad = |cause| Some(ClientError::Frame { address: address.to_owned(), cause }.to_string());
     let length = body_length(prefix, limit).map_err(bad)?;
     let mut body = BytesMut::zeroed(length);
     half.read_exact(&mut body).await.map_err(|error| Some(error.to_string()))?;

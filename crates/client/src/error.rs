@@ -10,12 +10,12 @@ use moldau_wire::{ApiKey, DecodeError, EncodeError, ErrorCode, FrameError};
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
     /// No broker could be reached. Nothing was sent.
-    #[error("cannot connect to {address}: {source}; is a broker running there? (`moldau start` starts one)")]
+    #[error("cannot connect to {address}: {cause}; is a broker running there? (`moldau start` starts one)")]
     Connect {
         /// Host and port.
         address: String,
         /// Why.
-        source: io::Error,
+        cause: io::Error,
     },
     /// The address is not `host:port`.
     #[error("`{0}` is no address; write host:port, such as 127.0.0.1:9092")]
@@ -57,33 +57,33 @@ pub enum ClientError {
         message: Option<String>,
     },
     /// The answer cannot be read.
-    #[error("the answer of {address} cannot be read: {source}")]
+    #[error("the answer of {address} cannot be read: {cause}")]
     Decode {
         /// Host and port.
         address: String,
         /// Why.
-        source: DecodeError,
+        cause: DecodeError,
     },
     /// The answer's length cannot be.
-    #[error("the answer of {address} cannot be read: {source}")]
+    #[error("the answer of {address} cannot be read: {cause}")]
     Frame {
         /// Host and port.
         address: String,
         /// Why.
-        source: FrameError,
+        cause: FrameError,
     },
     /// The request cannot be written. Nothing was sent.
     #[error("the request cannot be written: {0}")]
     Encode(#[from] EncodeError),
     /// Records cannot be read or written.
-    #[error("{topic}-{partition}: {source}")]
+    #[error("{topic}-{partition}: {cause}")]
     Batch {
         /// The topic.
         topic: String,
         /// The partition.
         partition: i32,
         /// Why.
-        source: BatchError,
+        cause: BatchError,
     },
     /// No leader was found in time. Nothing was sent.
     #[error("{topic}-{partition} has no leader")]

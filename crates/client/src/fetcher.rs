@@ -197,7 +197,7 @@ impl Fetcher {
         };
         let aborted = partition.aborted_transactions.unwrap_or_default();
         let mut records = Vec::new();
-        let bad = |source| ClientError::Batch { topic: topic.to_owned(), partition: index, source };
+        let bad = |cause| ClientError::Batch { topic: topic.to_owned(), partition: index, cause };
         let next =
             read_batches(&bytes, *position, &aborted, self.read_committed, &mut records).map_err(bad)?;
         if next == *position {

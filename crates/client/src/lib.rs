@@ -13,6 +13,7 @@ mod error;
 mod fetcher;
 mod groups;
 mod member;
+mod partitioner;
 mod producer;
 
 pub use admin::{ConfigChange, ConfigEntry, NewTopic, Resource};
@@ -24,6 +25,7 @@ pub use groups::{CommittedOffset, GroupDescription, GroupListing, GroupMember};
 pub use member::{Member, MemberOptions};
 pub use moldau_batch::{Codec, Record};
 pub use moldau_wire as wire;
+pub use partitioner::partition_of;
 pub use producer::{Delivery, Message, Producer, ProducerOptions};
 
 /// Result of a call to a cluster.

@@ -220,7 +220,7 @@ impl Producer {
             -1 => builder,
             id => builder.producer(id, self.producer_epoch, lane.sequence),
         };
-        let bad = |source| ClientError::Batch { topic: place.0.clone(), partition: place.1, source };
+        let bad = |cause| ClientError::Batch { topic: place.0.clone(), partition: place.1, cause };
         let bytes = builder.build().map_err(bad)?;
         lane.sealed.push_back(Sealed { first: lane.sent, count, charged, bytes });
         lane.sent += u64::from(count.unsigned_abs());
@@ -283,10 +283,10 @@ async fn producer_id(client: &Client) -> Result<(i64, i16)> {
 
 async fn ask_producer_id(client: &Client) -> Result<(i64, i16)> {
     let request = init_producer_id::Request {
+        transactional_id: None,
         transaction_timeout_ms: i32::MAX,
         producer_id: -1,
         producer_epoch: -1,
-        ..Default::default()
     };
     let connection = client.any().await?;
     let version = connection.version::<init_producer_id::Request>(5)?;

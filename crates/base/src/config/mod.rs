@@ -8,6 +8,7 @@ mod change;
 mod def;
 mod layers;
 mod nearest;
+mod reference;
 mod topic;
 mod typed;
 mod value;
@@ -23,6 +24,7 @@ pub use layers::{
     describe_topic_key, topic_value,
 };
 pub use nearest::nearest;
+pub use reference::reference;
 pub use topic::{TOPIC, topic_key};
 pub use typed::{Cleanup, TimestampType, TopicConfig};
 pub use value::{Accepted, Invalid, Value, split_list};

@@ -438,7 +438,7 @@ impl Read {
             }
             return bytes;
         }
-        let bytes = (machine.memory_bytes / 8).min(4 << 30).max(128 << 20).max(largest);
+        let bytes = (machine.memory_bytes / 8).clamp(128 << 20, 4 << 30).max(largest);
         self.derived.insert(key.to_owned(), bytes.to_string());
         bytes
     }

@@ -1,0 +1,39 @@
+//! `moldau start`: reads the configuration and runs a node until it is told to stop.
+
+use std::io::IsTerminal;
+
+use anyhow::anyhow;
+use moldau_node::config::{self, NodeConfig};
+use moldau_node::logging;
+
+use crate::args;
+
+/// Runs a node.
+pub fn run(arguments: &args::Start) -> anyhow::Result<()> {
+    let config = load(arguments)?;
+    logging::init(logging::Format::for_stderr())?;
+    if std::io::stderr().is_terminal() {
+        eprintln!("{}", welcome(&config));
+    }
+    moldau_node::run(config)
+}
+
+/// The configuration; everything that is wrong with it, a line each.
+pub fn load(arguments: &args::Start) -> anyhow::Result<NodeConfig> {
+    config::load(arguments.config.as_deref(), &arguments.set).map_err(|problems| anyhow!("{problems}"))
+}
+
+fn welcome(config: &NodeConfig) -> String {
+    let address = config.listeners.first().map(|listener| listener.endpoint.to_string()).unwrap_or_default();
+    let dirs: Vec<String> = config.log_dirs.iter().map(|dir| dir.display().to_string()).collect();
+    let server = if address == "127.0.0.1:9092" { String::new() } else { format!(" -b {address}") };
+    format!(
+        "Starting node {} on {address}, data in {}. Once it says ready, type in another terminal:\n\n    \
+         moldau topics create hello{server}\n    \
+         echo world | moldau produce hello{server}\n    \
+         moldau consume hello --from beginning{server}\n\n\
+         Any Kafka client works with bootstrap.servers={address}. Ctrl-C stops it.\n",
+        config.node_id,
+        dirs.join(", "),
+    )
+}
