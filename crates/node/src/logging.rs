@@ -47,7 +47,7 @@ impl Format {
 
 /// Sends the events of this process to standard error; call it once.
 pub fn init(format: Format) -> Result<(), LoggingError> {
-    let filter = std::env::var(FILTER_VARIABLE).unwrap_or_else(|_| "info".to_owned());
+    let filter = std::env::var(FILTER_VARIABLE).unwrap_or_else(|_| "info,openraft=warn".to_owned());
     let parsed = EnvFilter::try_new(&filter).map_err(|source| LoggingError::Filter { filter, source })?;
     let registry = tracing_subscriber::registry().with(parsed);
     let layer = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);

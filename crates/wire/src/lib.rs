@@ -50,7 +50,7 @@ pub fn decode_header(frame: Bytes) -> Result<(ApiKey, RequestHeader, Bytes), Dec
     Ok((key, header, reader.rest()))
 }
 
-/// Reads a whole request frame (without its length). Bytes after the end of the request are an error.
+/// Reads a whole request frame (without its length). Bytes after the end of the request are left out, as in Kafka.
 pub fn decode_request(frame: Bytes) -> Result<(RequestHeader, Request), DecodeError> {
     let (key, header, body) = decode_header(frame)?;
     let request = Request::decode(key, header.request_api_version, body)?;

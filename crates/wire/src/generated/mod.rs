@@ -392,7 +392,7 @@ pub enum Request {
 }
 
 impl Request {
-    /// Reads a request that must fill `body`, which is what follows the header.
+    /// Reads a request at the start of `body`, which is what follows the header. What is behind it is left out, as in Kafka.
     pub fn decode(key: ApiKey, version: i16, body: Bytes) -> Result<Self, DecodeError> {
         if !key.versions().contains(version) {
             return Err(DecodeError::UnsupportedVersion { api: key, version });
@@ -458,7 +458,6 @@ impl Request {
                 Request::DescribeTopicPartitions(describe_topic_partitions::Request::decode(r, version)?)
             }
         };
-        r.finish()?;
         Ok(request)
     }
 
