@@ -438,9 +438,11 @@ fn try_produce(shard: &mut Shard, to: Return, produce: Produce) -> Result<(), Re
     let append_time = check(slot, shard.now, &batches)?;
     let own = Token::Client(to);
     let count = batches.len() as u64;
+    let records: i64 = batches.iter().map(|batch| i64::from(batch.header().count)).sum();
     append(shard, number, own, acks, &batches, append_time);
     shard.metrics.bytes_in += produce.records.len() as u64;
     shard.metrics.batches_in += count;
+    shard.metrics.records_in += records.unsigned_abs();
     Ok(())
 }
 

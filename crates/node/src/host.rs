@@ -21,14 +21,15 @@ use crate::clock::Clock;
 use crate::conn::{Conn, Piece};
 use crate::files::Files;
 use crate::mailbox::Item;
+use crate::metrics::{HostGauges, Published};
 use crate::shared::Shared;
 
 /// Bytes read from a socket at a time into a buffer that all connections of the thread share.
 const SCRATCH: usize = 64 * 1024;
 /// Reads of one connection before the others have their turn.
 const READS_PER_TURN: usize = 8;
-/// How often idle connections are looked for.
-const SWEEP: Duration = Duration::from_secs(5);
+/// How often metrics are published and idle connections are looked for.
+const SWEEP: Duration = Duration::from_secs(1);
 
 /// Sends proposals to the metadata quorum; only shard 0 has one.
 pub type Propose = Box<dyn Fn(u64, Vec<Bytes>)>;
@@ -66,6 +67,7 @@ pub struct Host {
     /// The deadline that the main loop sleeps for.
     armed: Option<Mono>,
     stopping: bool,
+    published: Published,
 }
 
 impl Host {
@@ -96,6 +98,7 @@ impl Host {
             effects: Vec::new(),
             armed: None,
             stopping: false,
+            published: Published::default(),
         }
     }
 
@@ -226,9 +229,11 @@ impl Host {
             Trace::Ready { cluster_id } => self.shared.ready(cluster_id),
             Trace::Stopped => self.shared.stopped(self.id),
             Trace::Offline { path, why } => {
+                self.shared.metrics.offline_log_dirs.inc();
                 tracing::error!(%path, why, "taken out of service: mend the disk and restart the node");
             }
             Trace::BadClient { conn, what } => {
+                self.shared.metrics.connections_bad.inc();
                 let address = self.conns.get(&conn).map(|conn| conn.borrow().address.to_string());
                 tracing::warn!(address, what, "connection closed");
             }
@@ -257,15 +262,22 @@ impl Host {
         }
     }
 
-    /// Closes connections that were silent for too long, and lets go of files of other shards.
+    /// Publishes metrics, closes connections that were silent for too long, and lets go of files of other shards.
     fn sweep(&mut self) {
         let now_ms = self.now_ms();
+        let gauges = HostGauges {
+            connections: self.conns.len(),
+            open_files: self.files.open_count(),
+            request_memory_bytes: self.queued_bytes,
+        };
+        self.shared.metrics.publish(&mut self.published, self.shard.metrics(), gauges);
         self.foreign.retain(|_, (_, used_ms)| now_ms.saturating_sub(*used_ms) < 60_000);
         let Some(idle_ms) = self.limits.idle_ms else { return };
         for conn in self.conns.values() {
             let mut conn = conn.borrow_mut();
             if conn.unanswered.is_empty() && now_ms.saturating_sub(conn.active_ms) > idle_ms {
                 conn.abandoned = true;
+                self.shared.metrics.connections_idle.inc();
                 conn.wake();
             }
         }
@@ -283,9 +295,6 @@ impl Host {
                 Ok(stream) => return Some(self.accept(stream, address, listener)),
                 Err(error) => tracing::warn!(%error, "a connection was lost"),
             },
-            Item::Scrape(back) => {
-                let _ = back.send(self.shard.metrics().clone());
-            }
             Item::Stop => {
                 self.stopping = true;
                 self.conns.values().for_each(|conn| conn.borrow().wake());
@@ -409,6 +418,7 @@ fn receive(
         let begun = conn.reader.in_frame();
         if begun == 0 && host.queued_bytes >= host.limits.queued_bytes {
             host.starved.push(context.waker().clone());
+            host.shared.metrics.request_memory_waits.inc();
             return Poll::Pending;
         }
         match conn.stream.poll_read_ready(context) {

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use moldau_base::disk::FileId;
 use moldau_broker::{Input, Message, ShardId};
-use tokio::sync::{Notify, oneshot};
+use tokio::sync::Notify;
 
 /// What a shard's thread is given.
 pub enum Item {
@@ -32,8 +32,6 @@ pub enum Item {
         /// The listener it came through, by place.
         listener: u16,
     },
-    /// Publish the shard's metrics.
-    Scrape(oneshot::Sender<moldau_broker::Metrics>),
     /// Take no more requests, finish those in work, flush, and end.
     Stop,
 }

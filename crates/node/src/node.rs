@@ -10,7 +10,7 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use anyhow::{Context, bail};
-use moldau_base::disk::{DirId, Disk, Path};
+use moldau_base::disk::DirId;
 use moldau_base::{PartitionIndex, Rng, TopicPartition, Uuid};
 use moldau_broker::{Settings, Shard, ShardId, owner};
 use moldau_quorum::meta;
@@ -281,6 +281,20 @@ async fn serve(
     let mut ready = shared.readiness();
     let mut failed = shared.failure();
     let mut measure = tokio::time::interval(Duration::from_secs(10));
+    let http = match &config.http {
+        Some(endpoint) => Some(crate::http::bind(endpoint).await?),
+        None => None,
+    };
+    let http = async {
+        match http {
+            Some(listener) => {
+                let registry = Arc::new(shared.metrics.registry());
+                crate::http::serve(listener, registry, shared.health.clone(), std::future::pending()).await
+            }
+            None => std::future::pending().await,
+        }
+    };
+    tokio::pin!(http);
     let acceptors = async {
         ready.wait_for(|cluster| cluster.is_some()).await?;
         announce(config, settings, &listeners)?;
@@ -298,11 +312,13 @@ async fn serve(
             _ = terminate.recv() => break None,
             _ = interrupt.recv() => break None,
             ended = &mut acceptors => break ended.err(),
+            ended = &mut http => break ended.err().map(anyhow::Error::from),
             why = failure(&mut failed) => break Some(anyhow::anyhow!(why)),
             _ = measure.tick() => space::measure(settings),
         }
     };
     tracing::info!("stopping: requests in work are finished and logs flushed; a second signal ends at once");
+    shared.health.set(crate::http::HealthState::Stopping);
     let stop = async {
         shared.mailboxes().iter().for_each(|mailbox| mailbox.send(Item::Stop));
         shared.all_stopped().await;
@@ -357,8 +373,10 @@ async fn accept(listener: TcpListener, at: u16, shared: Arc<Shared>, limits: Cli
         let most_per_ip = limits.connections_of_ip.get(&ip).copied().unwrap_or(limits.connections_per_ip);
         if !shared.connected(ip, limits.connections as usize, most_per_ip as usize) {
             tracing::warn!(address = %ip, "connection refused: too many (max.connections, max.connections.per.ip)");
+            shared.metrics.connections_refused.inc();
             continue;
         }
+        shared.metrics.connections_accepted.inc();
         let _ = stream.set_nodelay(true);
         match stream.into_std() {
             Ok(stream) => {
@@ -373,14 +391,4 @@ async fn accept(listener: TcpListener, at: u16, shared: Arc<Shared>, limits: Cli
             Err(_) => shared.disconnected(ip),
         }
     }
-}
-
-/// Used by offline tools: the disk behind one log directory.
-pub fn offline_disk(dir: PathBuf) -> impl Disk {
-    FsDisk::new(vec![dir])
-}
-
-/// The metadata log's place in an offline directory.
-pub fn metadata_log() -> Path {
-    Path::new(DirId(0), METADATA_LOG)
 }

@@ -7,7 +7,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use moldau_broker::ShardId;
 use tokio::sync::watch;
 
+use crate::http::{Health, HealthState};
 use crate::mailbox::Mailbox;
+use crate::metrics::Metrics;
 
 /// What the threads of a node share.
 pub struct Shared {
@@ -16,6 +18,10 @@ pub struct Shared {
     failed: watch::Sender<Option<String>>,
     running: watch::Sender<u16>,
     connected: Mutex<HashMap<IpAddr, usize>>,
+    /// What the node counts.
+    pub metrics: Metrics,
+    /// What the node says of itself to probes.
+    pub health: Health,
 }
 
 impl Shared {
@@ -27,6 +33,8 @@ impl Shared {
             failed: watch::Sender::new(None),
             running: watch::Sender::new(shards),
             connected: Mutex::default(),
+            metrics: Metrics::default(),
+            health: Health::default(),
         }
     }
 
@@ -42,6 +50,7 @@ impl Shared {
 
     /// The broker can serve clients.
     pub fn ready(&self, cluster_id: String) {
+        self.health.set(HealthState::Ready);
         self.ready.send_replace(Some(cluster_id));
     }
 
@@ -52,6 +61,7 @@ impl Shared {
 
     /// The node cannot go on.
     pub fn fail(&self, why: String) {
+        self.health.set(HealthState::Failed(why.clone()));
         self.failed.send_replace(Some(why));
     }
 
@@ -101,10 +111,5 @@ impl Shared {
                 connected.remove(&address);
             }
         }
-    }
-
-    /// Open connections.
-    pub fn connections(&self) -> usize {
-        self.connected.lock().unwrap_or_else(PoisonError::into_inner).values().sum()
     }
 }

@@ -86,11 +86,11 @@ fn served(key: ApiKey) -> Option<VersionRange> {
 pub(crate) fn dispatch(shard: &mut Shard, conn: ConnId, sequence: u64, frame: Bytes) {
     let Some(connection) = shard.connections.get(conn) else { return };
     let (address, listener) = (connection.address, connection.listener);
-    shard.metrics.requests += 1;
     let (api, header, body) = match moldau_wire::decode_header(frame) {
         Ok(parts) => parts,
         Err(error) => return shard.close(conn, format!("no request header: {error}")),
     };
+    shard.metrics.request(api);
     let context = Context {
         conn,
         sequence,

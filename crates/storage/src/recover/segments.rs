@@ -97,7 +97,7 @@ impl Segments<'_, '_> {
         }
         if let Some(bytes) = last(FileKind::Index, index, INDEX_ENTRY_BYTES)? {
             let entry = parse_index(&bytes, size).ok().and_then(|e| e.first().copied());
-            if !entry.is_some_and(|e| u64::from(e.last) < span) {
+            if entry.is_none_or(|e| u64::from(e.last) >= span) {
                 return Ok(Err((FileKind::Index, "its last entry is not possible".into())));
             }
         }
