@@ -154,7 +154,11 @@ mod tests {
     fn shards_add_up() {
         let metrics = Metrics::default();
         let (mut one, mut other) = (Published::default(), Published::default());
-        let counted = |bytes_in, partitions| Counted { bytes_in, partitions, ..Counted::default() };
+        let counted = |bytes_in, partitions| {
+            let mut counted = Counted::default();
+            (counted.bytes_in, counted.partitions) = (bytes_in, partitions);
+            counted
+        };
         let host = HostGauges { connections: 3, ..HostGauges::default() };
         metrics.publish(&mut one, &counted(10, 2), host);
         metrics.publish(&mut other, &counted(5, 1), host);

@@ -83,9 +83,9 @@ pub fn run(config: NodeConfig) -> anyhow::Result<()> {
         }
     }
     served?;
-    for dir in 0..config.log_dirs.len() {
-        moldau_storage::mark_clean(&*disk, DirId(dir as u16), 0)
-            .with_context(|| format!("{} cannot be marked clean", dirs[dir].display()))?;
+    for (at, dir) in config.log_dirs.iter().enumerate() {
+        moldau_storage::mark_clean(&*disk, DirId(at as u16), 0)
+            .with_context(|| format!("{} cannot be marked clean", dir.display()))?;
     }
     drop(locks);
     tracing::info!("stopped cleanly");
