@@ -11,18 +11,19 @@ use tracing_subscriber::util::{SubscriberInitExt, TryInitError};
 /// Variable with the filter: a level, or `module=level` separated by commas.
 pub const FILTER_VARIABLE: &str = "MOLDAU_LOG";
 
+/// What is logged without it: the consensus library tells of every vote at `info`.
+const DEFAULT_FILTER: &str = "info,openraft=warn";
+
 /// Why logs cannot be written as asked.
 #[derive(Debug, thiserror::Error)]
 pub enum LoggingError {
     /// The filter is no filter.
-    #[error(
-        "{FILTER_VARIABLE}={filter} is no filter: {source}; write a level such as debug, or module=level"
-    )]
+    #[error("{FILTER_VARIABLE}={filter} is no filter: {cause}; write a level such as debug, or module=level")]
     Filter {
         /// The filter.
         filter: String,
         /// Why.
-        source: ParseError,
+        cause: ParseError,
     },
     /// Somebody else takes the events of this process already.
     #[error("logs are set up twice: {0}")]
@@ -47,8 +48,8 @@ impl Format {
 
 /// Sends the events of this process to standard error; call it once.
 pub fn init(format: Format) -> Result<(), LoggingError> {
-    let filter = std::env::var(FILTER_VARIABLE).unwrap_or_else(|_| "info,openraft=warn".to_owned());
-    let parsed = EnvFilter::try_new(&filter).map_err(|source| LoggingError::Filter { filter, source })?;
+    let filter = std::env::var(FILTER_VARIABLE).unwrap_or_else(|_| DEFAULT_FILTER.to_owned());
+    let parsed = EnvFilter::try_new(&filter).map_err(|cause| LoggingError::Filter { filter, cause })?;
     let registry = tracing_subscriber::registry().with(parsed);
     let layer = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
     match format {

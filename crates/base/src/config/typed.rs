@@ -1,5 +1,6 @@
 //! The configuration of a topic as the cores use it: read once from the layers, then plain fields.
 
+use super::broker::broker_key;
 use super::def::Def;
 use super::layers::{BrokerLayers, Values, topic_value};
 use super::topic::topic_key;
@@ -45,7 +46,7 @@ pub struct TopicConfig {
     pub index_interval_bytes: u32,
     /// `flush.messages`; none for never.
     pub flush_messages: Option<i64>,
-    /// `flush.ms`; none for never.
+    /// `flush.ms`, or `moldau.log.flush.max.ms` if that is less; none for never.
     pub flush_ms: Option<i64>,
     /// `file.delete.delay.ms`.
     pub file_delete_delay_ms: i64,
@@ -93,7 +94,7 @@ impl TopicConfig {
             segment_index_bytes: to_u32(read.number("segment.index.bytes")),
             index_interval_bytes: to_u32(read.number("index.interval.bytes")),
             flush_messages: some_unless_max(read.number("flush.messages")),
-            flush_ms: some_unless_max(read.number("flush.ms")),
+            flush_ms: some_unless_max(read.number("flush.ms").min(longest_unflushed_ms(broker))),
             file_delete_delay_ms: read.number("file.delete.delay.ms"),
             max_message_bytes: to_u32(read.number("max.message.bytes")),
             timestamp_type: match read.text("message.timestamp.type").as_str() {
@@ -108,6 +109,12 @@ impl TopicConfig {
                 .is_some_and(|v| v.is_true()),
         }
     }
+}
+
+/// `moldau.log.flush.max.ms`, which bounds every topic's `flush.ms`.
+fn longest_unflushed_ms(broker: &BrokerLayers) -> i64 {
+    let value = broker_key("moldau.log.flush.max.ms").and_then(|def| def.read(broker.get(def).0?).ok());
+    value.map_or(i64::MAX, |value| value.number())
 }
 
 fn some_unless_negative(value: i64) -> Option<i64> {

@@ -47,8 +47,6 @@ pub struct Limits {
     pub fetch_bytes: u32,
     /// `max.incremental.fetch.session.cache.slots`, of the whole node.
     pub fetch_sessions: u32,
-    /// `max.request.partition.size.limit`.
-    pub partitions_per_describe: u32,
 }
 
 /// What becomes of topics that clients ask for.
@@ -94,12 +92,8 @@ pub struct GroupDefaults {
 pub struct LogDefaults {
     /// `log.retention.check.interval.ms`.
     pub retention_check_interval_ms: i64,
-    /// `moldau.log.flush.max.ms`.
-    pub background_flush_ms: i64,
     /// `producer.id.expiration.ms`.
     pub producer_expiration_ms: i64,
-    /// `producer.id.expiration.check.interval.ms`.
-    pub producer_check_interval_ms: i64,
 }
 
 /// The configuration of a node.
@@ -111,8 +105,6 @@ pub struct NodeConfig {
     pub cluster_id: Option<Uuid>,
     /// `broker.rack`.
     pub rack: Option<String>,
-    /// `moldau.region`.
-    pub region: Option<String>,
     /// Where clients connect; at least one.
     pub listeners: Vec<Listener>,
     /// Listeners of the metadata quorum; not opened while it is this node alone.
@@ -160,7 +152,6 @@ pub(super) fn resolve(checked: Checked, machine: &Machine) -> Result<NodeConfig,
         node_id: NodeId(node_id),
         cluster_id: read.cluster_id(),
         rack: read.set_text("broker.rack"),
-        region: read.set_text("moldau.region"),
         http: read.http(&listeners),
         listeners: listeners.client,
         controller_listeners: listeners.controller,
@@ -416,7 +407,6 @@ impl Read {
             send_buffer_bytes: self.buffer("socket.send.buffer.bytes"),
             fetch_bytes: self.size("fetch.max.bytes"),
             fetch_sessions: self.size("max.incremental.fetch.session.cache.slots"),
-            partitions_per_describe: self.size("max.request.partition.size.limit"),
         }
     }
 
@@ -497,9 +487,7 @@ impl Read {
     fn logs(&self) -> LogDefaults {
         LogDefaults {
             retention_check_interval_ms: self.number("log.retention.check.interval.ms"),
-            background_flush_ms: self.number("moldau.log.flush.max.ms"),
             producer_expiration_ms: self.number("producer.id.expiration.ms"),
-            producer_check_interval_ms: self.number("producer.id.expiration.check.interval.ms"),
         }
     }
 }

@@ -54,5 +54,5 @@ pub(super) static KEYS: &[Def] = &[
     int("log.segment.bytes", "1073741824", "Default of the topic key segment.bytes.").unit(Unit::Bytes).min(1_048_576).cluster_wide(),
     long("log.segment.delete.delay.ms", "60000", "Default of the topic key file.delete.delay.ms.").unit(Unit::Milliseconds).min(0).cluster_wide(),
     int("message.max.bytes", "1048588", "Default of the topic key max.message.bytes.").unit(Unit::Bytes).min(0).cluster_wide(),
-    long("moldau.log.flush.max.ms", "1000", "Longest time that an appended record of any topic stays in the page cache only, before a background flush.").unit(Unit::Milliseconds).min(1),
+    long("moldau.log.flush.max.ms", "1000", "Longest time that an appended record of any topic waits for a flush to begin; the bound on what recovery reads.").unit(Unit::Milliseconds).bounds(Bounds::Between(1, 1000)),
 ];

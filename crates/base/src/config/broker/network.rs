@@ -28,7 +28,7 @@ pub(super) static KEYS: &[Def] = &[
     int("max.connections.per.ip", "2147483647", "Most connections from one address; further ones are closed at once.").min(0),
     text("max.connections.per.ip.overrides", "", "Limits for single addresses in place of max.connections.per.ip, as `address:limit,address:limit`."),
     int("max.incremental.fetch.session.cache.slots", "1000", "Most fetch sessions that are kept; a client without one sends full requests.").min(0),
-    int("max.request.partition.size.limit", "2000", "Most partitions in one answer to DescribeTopicPartitions.").min(1),
+    int("max.request.partition.size.limit", "2000", "Most partitions in one answer to DescribeTopicPartitions.").min(1).only(&["2000"], "an answer has room for 2000 partitions; leave max.request.partition.size.limit=2000"),
     int("num.io.threads", "8", "Threads that execute requests.").min(1).cluster_wide().no_meaning(THREADS),
     int("num.network.threads", "3", "Threads that read and write sockets.").min(1).cluster_wide().no_meaning(THREADS),
     int("producer.purgatory.purge.interval.requests", "1000", "Requests between two cleanings of a list of waiting requests.").no_meaning(PURGATORY),

@@ -29,7 +29,8 @@ pub(super) static KEYS: &[Def] = &[
     )
     .unit(Unit::Milliseconds)
     .min(1)
-    .hidden(),
+    .hidden()
+    .no_meaning("it is looked at whenever the log's age is"),
     int(
         "producer.id.expiration.ms",
         "86400000",
