@@ -33,7 +33,6 @@ func (s *saramaClient) config() *sarama.Config {
 	c.Consumer.Return.Errors = true
 	c.Producer.RequiredAcks = sarama.WaitForAll
 	c.Producer.Return.Successes = true
-	c.Producer.MaxMessageBytes = 4 << 20
 	c.Metadata.AllowAutoTopicCreation = false
 	return c
 }
@@ -48,6 +47,9 @@ func (s *saramaClient) produce(topic, codec string, idempotent bool, records []R
 	c.Producer.Partitioner = sarama.NewHashPartitioner
 	if len(records) > 0 && records[0].P >= 0 {
 		c.Producer.Partitioner = sarama.NewManualPartitioner
+	}
+	for _, r := range records {
+		c.Producer.MaxMessageBytes = max(c.Producer.MaxMessageBytes, len(r.Value)+(64<<10))
 	}
 	p, err := sarama.NewSyncProducer([]string{s.bootstrap}, c)
 	if err != nil {

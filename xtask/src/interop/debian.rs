@@ -30,6 +30,9 @@ pub struct Options {
     /// The family whose two members read
     #[arg(long, default_value = "java-4.3")]
     consumer: String,
+    /// How often the broker is killed
+    #[arg(long, default_value_t = 1)]
+    kills: usize,
 }
 
 /// Records in the encoding of a record file: key and value, each with its length.
@@ -59,7 +62,13 @@ pub fn run(args: &Args, options: &Options) -> Result<()> {
     let mut broker = Broker::start(&args.against, &std::path::absolute(&args.bin)?, &dir)?;
     let bench = Bench { patience: PATIENCE, ..super::bench(args, clients, &broker) };
     let began = Instant::now();
-    let job = Job { bench: &bench, dir: &dir, topic: format!("{}-packages", bench.tag), sent: &sent };
+    let job = Job {
+        bench: &bench,
+        dir: &dir,
+        topic: format!("{}-packages", bench.tag),
+        sent: &sent,
+        kills: options.kills,
+    };
     let got = job.run(&mut broker)?;
     println!("{} wrote, {} read, against {:?}", options.producer, options.consumer, args.against);
     got.compare(&sent, began.elapsed())
@@ -90,13 +99,14 @@ struct Job<'a> {
     dir: &'a Path,
     topic: String,
     sent: &'a Records,
+    kills: usize,
 }
 
 /// What came out.
 struct Got {
     records: Records,
     again: usize,
-    seen_at_kill: usize,
+    seen_at_kills: Vec<usize>,
 }
 
 impl Job<'_> {
@@ -111,31 +121,32 @@ impl Job<'_> {
             members.push(Member::join(self.bench, 1, &self.topic, &group, Some(out))?);
         }
         group::settle(&mut members.iter_mut().collect::<Vec<_>>(), "two members")?;
-        let seen_at_kill = std::thread::scope(|scope| {
+        let seen_at_kills = std::thread::scope(|scope| {
             let send = format!("topic={} file={} rate=10000", self.topic, file.display());
             let writer = scope.spawn(move || self.bench.ask(0, "send", &send));
-            self.wait_for(&mut members, self.sent.len() / 4)?;
-            let seen = members.iter().map(Member::count).sum();
-            let busy = if writer.is_finished() { "has finished" } else { "is writing" };
-            eprintln!(
-                "kill -9 of the broker: {seen} of {} records read, the producer {busy}",
-                self.sent.len()
-            );
-            broker.kill_and_restart()?;
-            eprintln!("the broker is back");
+            let mut seen_at_kills = Vec::new();
+            for kill in 1..=self.kills {
+                self.wait_for(&mut members, self.sent.len() * kill / (2 * self.kills + 2))?;
+                seen_at_kills.push(members.iter().map(Member::count).sum());
+                let busy = if writer.is_finished() { "has finished" } else { "is writing" };
+                let (seen, all) = (seen_at_kills[kill - 1], self.sent.len());
+                eprintln!("kill -9 of the broker: {seen} of {all} records read, the producer {busy}");
+                broker.kill_and_restart()?;
+                eprintln!("the broker is back");
+            }
             let wrote = writer.join().unwrap_or_else(|_| Outcome::fail("the writer's thread failed"));
             eprintln!("the producer: {}", wrote.detail);
             if !wrote.is_ok() {
                 return Err(failed(wrote));
             }
             self.wait_for(&mut members, self.sent.len())?;
-            Ok(seen)
+            Ok(seen_at_kills)
         })?;
         for member in &mut members {
             member.leave()?;
         }
         let (records, again) = merge(&outs)?;
-        Ok(Got { records, again, seen_at_kill })
+        Ok(Got { records, again, seen_at_kills })
     }
 
     /// Waits until the members together saw `count` records, and then for what else comes.
@@ -204,7 +215,7 @@ impl Got {
         let bytes: usize = sent.iter().map(Vec::len).sum();
         println!("records in    {} ({:.1} MB)", sent.len(), bytes as f64 / 1e6);
         println!("records out   {}", self.records.len());
-        println!("broker killed when {} were read; {} were given again", self.seen_at_kill, self.again);
+        println!("broker killed when {:?} were read; {} were given again", self.seen_at_kills, self.again);
         println!("SHA-256 in    {before}");
         println!("SHA-256 out   {after}");
         println!("took          {:.1} s", took.as_secs_f64());
