@@ -1,5 +1,5 @@
 //! The threads that wait for disks: per log directory one that syncs (many waiting syncs of one file become one, and those of
-//! several files follow each other without a gap: group commit), and one for cold reads, replacements, renames and removals.
+//! several files follow each other without a gap: group commit), and one for cold reads, replacements, syncs of directories and removals.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -49,14 +49,12 @@ pub enum Job {
         /// Its content.
         data: Bytes,
     },
-    /// Rename.
-    Rename {
+    /// Make the name of a file or directory durable.
+    SyncDirectory {
         /// Names the operation.
         id: OpId,
-        /// From.
-        from: PathBuf,
-        /// To.
-        to: PathBuf,
+        /// The file or directory.
+        path: PathBuf,
     },
     /// Remove.
     Remove {
@@ -129,7 +127,7 @@ fn id_of(job: &Job) -> OpId {
         Job::Sync { id, .. }
         | Job::Read { id, .. }
         | Job::Replace { id, .. }
-        | Job::Rename { id, .. }
+        | Job::SyncDirectory { id, .. }
         | Job::Remove { id, .. } => *id,
     }
 }
@@ -186,9 +184,7 @@ fn other_loop(orders: &Receiver<Order>) {
             Job::Sync { file, .. } => done(&file.sync_data()),
             Job::Read { file, position, len, .. } => read(&file, position, len),
             Job::Replace { path, data, .. } => done(&fs::replace_file(&path, &data)),
-            Job::Rename { from, to, .. } => {
-                done(&std::fs::rename(&from, &to).and_then(|()| fs::sync_directory_of(&to)))
-            }
+            Job::SyncDirectory { path, .. } => done(&fs::sync_directory_of(&path)),
             Job::Remove { path, .. } => done(&fs::remove_all(&path)),
         };
         report(&back, id, end);

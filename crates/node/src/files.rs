@@ -63,15 +63,9 @@ impl Files {
                 }
                 Err(error) => Some(failed(&error)),
             },
-            Op::Replace { path, data } => self.later(id, &path, |to| Job::Replace { id, path: to, data }),
-            Op::Rename { from, to } => match fs::locate(&self.dirs, &to) {
-                Ok(target) => {
-                    self.moved(&from, &target);
-                    self.later(id, &from, |from| Job::Rename { id, from, to: target })
-                }
-                Err(error) => Some(failed(&error)),
-            },
-            Op::Remove { path } => self.later(id, &path, |path| Job::Remove { id, path }),
+            Op::Replace { path, data } => self.later(&path, |to| Job::Replace { id, path: to, data }),
+            Op::Rename { from, to } => self.rename(id, &from, &to),
+            Op::Remove { path } => self.later(&path, |path| Job::Remove { id, path }),
             Op::Close { file } => {
                 if let Some(binding) = self.bindings.remove(&file) {
                     self.by_use.remove(&binding.used);
@@ -163,11 +157,28 @@ impl Files {
         }
     }
 
-    fn later(&mut self, id: OpId, path: &Path, job: impl FnOnce(PathBuf) -> Job) -> Option<Done> {
-        let _ = id;
+    fn later(&mut self, path: &Path, job: impl FnOnce(PathBuf) -> Job) -> Option<Done> {
         match fs::locate(&self.dirs, path) {
             Ok(located) => {
                 self.background.send(path.dir.0, job(located));
+                None
+            }
+            Err(error) => Some(failed(&error)),
+        }
+    }
+
+    /// The name changes at once, so that what is opened under the old one afterwards is another file; that the change lasts
+    /// waits for the disk.
+    fn rename(&mut self, id: OpId, from: &Path, to: &Path) -> Option<Done> {
+        let renamed = fs::locate(&self.dirs, from).and_then(|old| {
+            let new = fs::locate(&self.dirs, to)?;
+            std::fs::rename(&old, &new)?;
+            Ok(new)
+        });
+        match renamed {
+            Ok(new) => {
+                self.moved(from, &new);
+                self.background.send(to.dir.0, Job::SyncDirectory { id, path: new });
                 None
             }
             Err(error) => Some(failed(&error)),
