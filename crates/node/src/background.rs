@@ -45,7 +45,7 @@ pub enum Job {
         /// Names the operation.
         id: OpId,
         /// The file.
-        path: PathBuf,
+        replacement: fs::Replacement,
         /// Its content.
         data: Bytes,
     },
@@ -183,7 +183,7 @@ fn other_loop(orders: &Receiver<Order>) {
         let end = match job {
             Job::Sync { file, .. } => done(&file.sync_data()),
             Job::Read { file, position, len, .. } => read(&file, position, len),
-            Job::Replace { path, data, .. } => done(&fs::replace_file(&path, &data)),
+            Job::Replace { replacement, data, .. } => done(&replacement.finish(&data)),
             Job::SyncDirectory { path, .. } => done(&fs::sync_directory_of(&path)),
             Job::Remove { path, .. } => done(&fs::remove_all(&path)),
         };

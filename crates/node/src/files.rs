@@ -63,7 +63,7 @@ impl Files {
                 }
                 Err(error) => Some(failed(&error)),
             },
-            Op::Replace { path, data } => self.later(&path, |to| Job::Replace { id, path: to, data }),
+            Op::Replace { path, data } => self.replace(id, &path, data),
             Op::Rename { from, to } => self.rename(id, &from, &to),
             Op::Remove { path } => self.later(&path, |path| Job::Remove { id, path }),
             Op::Close { file } => {
@@ -161,6 +161,19 @@ impl Files {
         match fs::locate(&self.dirs, path) {
             Ok(located) => {
                 self.background.send(path.dir.0, job(located));
+                None
+            }
+            Err(error) => Some(failed(&error)),
+        }
+    }
+
+    /// The directory is opened at once: should it be renamed before the file is written, the file goes with it, and never into a
+    /// directory that has come under the old name.
+    fn replace(&mut self, id: OpId, path: &Path, data: Bytes) -> Option<Done> {
+        let opened = fs::locate(&self.dirs, path).and_then(|path| fs::Replacement::begin(&path));
+        match opened {
+            Ok(replacement) => {
+                self.background.send(path.dir.0, Job::Replace { id, replacement, data });
                 None
             }
             Err(error) => Some(failed(&error)),

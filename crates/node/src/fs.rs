@@ -1,5 +1,6 @@
 //! The node's disks: the blocking [`Disk`] for recovery and the metadata log, over the log directories of the configuration.
 
+use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, ErrorKind};
 use std::os::unix::fs::FileExt;
@@ -8,6 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 use moldau_base::disk::{Disk, Entry, Path};
+use rustix::fs::{Mode, OFlags};
 
 /// Descriptors that the blocking interface keeps open.
 const KEPT_OPEN: usize = 32;
@@ -87,16 +89,45 @@ pub fn sync_directory_of(path: &std::path::Path) -> io::Result<()> {
     }
 }
 
+/// A file that is going to be replaced as a whole, in a directory that is held open.
+pub struct Replacement {
+    directory: File,
+    name: OsString,
+}
+
+impl Replacement {
+    /// Opens the directory, which is made if it is missing.
+    pub fn begin(path: &std::path::Path) -> io::Result<Replacement> {
+        let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
+            return Err(ErrorKind::InvalidInput.into());
+        };
+        let directory = match File::open(parent) {
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                fs::create_dir_all(parent)?;
+                File::open(parent)?
+            }
+            other => other?,
+        };
+        Ok(Replacement { directory, name: name.to_owned() })
+    }
+
+    /// Writes beside it, syncs, renames, syncs the directory: after a crash the old or the new content is there, whole.
+    pub fn finish(&self, data: &[u8]) -> io::Result<()> {
+        let mut temporary = self.name.clone();
+        temporary.push(".tmp");
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::CLOEXEC;
+        let mode = Mode::from_raw_mode(0o644);
+        let file = File::from(rustix::fs::openat(&self.directory, &temporary, flags, mode)?);
+        file.write_all_at(data, 0)?;
+        file.sync_data()?;
+        rustix::fs::renameat(&self.directory, &temporary, &self.directory, &self.name)?;
+        self.directory.sync_all()
+    }
+}
+
 /// Replaces a file so that after a crash the old or the new content is there, whole.
 pub fn replace_file(path: &std::path::Path, data: &[u8]) -> io::Result<()> {
-    let mut temporary = path.as_os_str().to_owned();
-    temporary.push(".tmp");
-    let temporary = PathBuf::from(temporary);
-    let file = open_file(&temporary, true)?;
-    file.set_len(0)?;
-    file.write_all_at(data, 0)?;
-    file.sync_data()?;
-    fs::rename(&temporary, path)?;
+    Replacement::begin(path)?.finish(data)?;
     sync_directory_of(path)
 }
 
