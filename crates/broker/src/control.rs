@@ -30,6 +30,9 @@ pub(crate) struct Control {
     rng: Rng,
     /// The active controller is this node.
     active: bool,
+    /// Everything that was committed before this start has been told. Before that, topics that are long gone still come and go in
+    /// the image, and no shard is shown them.
+    current: bool,
     waiting: VecDeque<(Origin, Request)>,
     under_way: Option<UnderWay>,
     next_proposal: u64,
@@ -69,6 +72,7 @@ impl Control {
             controller: Controller::new(settings.controller.clone(), Image::new(settings.cluster_id.clone())),
             rng,
             active: false,
+            current: false,
             waiting: VecDeque::new(),
             under_way: None,
             next_proposal: 1,
@@ -270,6 +274,7 @@ pub(crate) fn peer(shard: &mut Shard, news: FromPeer) {
         }
         FromPeer::Leader { node, epoch: _ } => {
             let active = node == Some(shard.settings.node_id);
+            become_current(shard);
             let Some(control) = shard.control.as_mut() else { return };
             let began = active && !control.active;
             control.active = active;
@@ -296,10 +301,34 @@ fn committed(shard: &mut Shard, offset: i64, next_offset: i64, records: Vec<Byte
         }
     }
     control.controller.advance(next_offset - 1);
+    if !control.current {
+        return problems.into_iter().for_each(|problem| shard.trace(Trace::Warning(problem)));
+    }
     let image = control.controller.image().clone();
     let delta = Delta::between(&before, &image);
     publish(shard, Arc::new(Update { offset: next_offset - 1, image, delta }));
     problems.into_iter().for_each(|problem| shard.trace(Trace::Warning(problem)));
+}
+
+/// The image is that of the cluster: logs without a topic id are given to the shards that own their names, and the shards begin.
+fn become_current(shard: &mut Shard) {
+    let Some(control) = shard.control.as_mut() else { return };
+    if std::mem::replace(&mut control.current, true) {
+        return;
+    }
+    let image = control.controller.image().clone();
+    for found in shard.partitions.take_nameless() {
+        if let Some(topic) = image.topic_named(&found.topic) {
+            let partition = moldau_base::PartitionIndex(found.partition);
+            let owner = shard.owner_of(moldau_base::TopicPartition { topic: topic.id, partition });
+            shard.tell(owner, Message::Found(Box::new(found)));
+        } else {
+            shard.partitions.found(found);
+        }
+    }
+    let before = Image::new(image.cluster_id().clone());
+    let delta = Delta::between(&before, &image);
+    publish(shard, Arc::new(Update { offset: image.offset(), image, delta }));
 }
 
 /// Gives every shard the image.

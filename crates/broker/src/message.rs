@@ -39,6 +39,8 @@ pub enum Message {
     Image(Arc<Update>),
     /// The receiver (shard 0) may count this shard as having applied the image of that offset.
     ImageApplied(i64),
+    /// A log of the receiver that was found on disk without its topic's id.
+    Found(Box<moldau_storage::RecoveredLog>),
     /// The broker is registered: the image is current.
     Registered,
     /// A write or sync failed in a log directory.

@@ -138,6 +138,19 @@ impl Partitions {
         self.slots.get(self.by_id.get(&id)?)
     }
 
+    /// A log that was found on disk.
+    pub(crate) fn found(&mut self, log: RecoveredLog) {
+        self.found.push(log);
+    }
+
+    /// The logs found on disk whose topic's id is not known; the host gives all of them to shard 0.
+    pub(crate) fn take_nameless(&mut self) -> Vec<RecoveredLog> {
+        let (nameless, named) =
+            std::mem::take(&mut self.found).into_iter().partition(|log| log.topic_id.is_none());
+        self.found = named;
+        nameless
+    }
+
     fn slot_of(&self, id: TopicPartition) -> Result<u32, ErrorCode> {
         self.by_id.get(&id).copied().ok_or(ErrorCode::NOT_LEADER_OR_FOLLOWER)
     }
@@ -529,7 +542,7 @@ fn append(
         effects.pop_if(|last| matches!(last, Effect::Append { .. }))
     {
         let Slot { log, replica, .. } = slot;
-        let mut producers = || replica.producers().entries().collect();
+        let mut producers = || replica.producers().snapshot().collect();
         let taken = log.append(now, epoch, append_time, batches, &mut producers);
         let result = match taken {
             Ok(Appended { base_offset, .. }) => {
@@ -879,7 +892,7 @@ pub(crate) fn tick_log(shard: &mut Shard, number: u32) {
     let now = shard.now;
     let Some(slot) = shard.partitions.slots.get_mut(&number) else { return };
     let Slot { log, replica, .. } = slot;
-    let mut producers = || replica.producers().entries().collect();
+    let mut producers = || replica.producers().snapshot().collect();
     log.tick(now, replica.high_watermark(), &mut producers);
     drain(shard, number);
 }

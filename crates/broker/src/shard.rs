@@ -206,6 +206,7 @@ impl Shard {
                 self.tell(ShardId(0), Message::ImageApplied(offset));
             }
             Message::ImageApplied(offset) => crate::control::image_applied(self, from, offset),
+            Message::Found(log) => self.partitions.found(*log),
             Message::Registered => crate::partitions::registered(self),
             Message::DirOffline { dir, fault } => crate::partitions::dir_offline(self, dir, &fault),
             Message::Checkpoint(reports) => crate::checkpoints::report(self, from, reports),

@@ -42,7 +42,7 @@ impl Shard {
 fn flush(shard: &mut Shard, number: u32) {
     let now = shard.now;
     let Some((log, replica)) = log_of(&mut shard.partitions, number) else { return };
-    let mut producers = || replica.producers().entries().collect();
+    let mut producers = || replica.producers().snapshot().collect();
     let waits = log.flush(now, &mut producers);
     if let Some(stopping) = shard.partitions.stopping.as_mut().filter(|_| waits) {
         stopping.flushing.insert(number);

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 use moldau_base::disk::DirId;
-use moldau_base::{PartitionIndex, Rng, TopicPartition, Uuid};
+use moldau_base::{PartitionIndex, Rng, TopicPartition};
 use moldau_broker::{Settings, Shard, ShardId, owner};
 use moldau_quorum::meta;
 use moldau_storage::{Recovered, RecoveredLog, RecoveryPolicy};
@@ -175,11 +175,11 @@ impl Start<'_> {
         let background = Threads::start(self.dirs.len())?;
         let mut logs: Vec<Vec<RecoveredLog>> = (0..shards).map(|_| Vec::new()).collect();
         for log in recovered {
-            let id = TopicPartition {
-                topic: log.topic_id.unwrap_or(Uuid::ZERO),
-                partition: PartitionIndex(log.partition),
-            };
-            logs[usize::from(owner(id, shards).0)].push(log);
+            // Shard 0 finds out whose the logs without an id are.
+            let partition = PartitionIndex(log.partition);
+            let owner =
+                log.topic_id.map_or(ShardId(0), |topic| owner(TopicPartition { topic, partition }, shards));
+            logs[usize::from(owner.0)].push(log);
         }
         let descriptors = raise_descriptor_limit();
         let files_per_shard =

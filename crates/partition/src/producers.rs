@@ -134,7 +134,7 @@ impl Standing {
 }
 
 impl Producers {
-    /// The state of a snapshot; the batches after it are to be [applied](Producers::apply). Producers that were idle for `expire_after_ms` are left
+    /// The state of a snapshot, from its rows in order; the batches after it are to be [applied](Producers::apply). Producers that were idle for `expire_after_ms` are left
     /// out, the others count as heard of at `now`.
     pub fn restore(
         entries: impl IntoIterator<Item = ProducerEntry>,
@@ -148,7 +148,9 @@ impl Producers {
             {
                 continue;
             }
-            let mut producer = Producer::new(entry.epoch);
+            let producer =
+                producers.by_id.entry(entry.producer_id).or_insert_with(|| Producer::new(entry.epoch));
+            producer.enter(entry.epoch);
             producer.coordinator_epoch = entry.coordinator_epoch;
             producer.timestamp = entry.timestamp;
             producer.txn_first_offset = entry.txn_first_offset;
@@ -164,12 +166,30 @@ impl Producers {
             if let Some(first) = entry.txn_first_offset {
                 producers.open.insert(first, entry.producer_id);
             }
-            producers.by_id.insert(entry.producer_id, producer);
         }
         producers
     }
 
-    /// A row for each producer, by id: for a snapshot and for DescribeProducers.
+    /// The rows of a snapshot: for each producer one for each batch that is remembered, oldest first. A producer that had
+    /// several batches in flight when the broker died sends them again from the first that it saw no answer for; all of
+    /// them have to be recognised. Kafka writes and needs only the last row, and takes the last one that it reads of a producer.
+    pub fn snapshot(&self) -> impl Iterator<Item = ProducerEntry> {
+        let in_log = self.by_id.iter().filter(|(_, producer)| producer.resume.is_none());
+        in_log.flat_map(|(&id, producer)| {
+            let last = producer.to_entry(id);
+            let recent = producer.recent.as_slice();
+            let earlier = recent.iter().take(recent.len().saturating_sub(1)).map(move |seen| ProducerEntry {
+                last_sequence: Some(seen.last_sequence),
+                last_offset: Some(seen.last_offset),
+                offset_delta: seen.offset_delta,
+                timestamp: seen.timestamp,
+                ..last
+            });
+            earlier.chain(std::iter::once(last))
+        })
+    }
+
+    /// A row for each producer, by id: for DescribeProducers.
     pub fn entries(&self) -> impl Iterator<Item = ProducerEntry> {
         let in_log = self.by_id.iter().filter(|(_, producer)| producer.resume.is_none());
         in_log.map(|(&id, producer)| producer.to_entry(id))

@@ -270,8 +270,9 @@ proptest! {
         }
 
         // A snapshot carries the last batch of each producer: enough to go on, and equal from there on.
-        let restored = Producers::restore(replayed.entries(), Now::default(), i64::MAX);
+        let restored = Producers::restore(replayed.snapshot(), Now::default(), i64::MAX);
         prop_assert!(restored.entries().eq(replayed.entries()));
+        prop_assert!(restored.snapshot().eq(replayed.snapshot()), "every remembered batch comes back");
         prop_assert_eq!(restored.first_unstable(), replayed.first_unstable());
     }
 }

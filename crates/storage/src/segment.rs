@@ -104,6 +104,8 @@ pub(crate) struct Segment {
     pub(crate) size: u64,
     files: FileId,
     opened: u8,
+    /// Its name is durable.
+    pub(crate) named: bool,
     /// Greatest timestamp, -1 if there is none.
     pub(crate) max_timestamp: i64,
     /// Last offset of the batch with that timestamp.
@@ -159,6 +161,7 @@ impl Segment {
             size: meta.size,
             files,
             opened: 0,
+            named: true,
             max_timestamp: meta.max_timestamp,
             max_timestamp_last: meta.max_timestamp_last,
             first_timestamp: meta.first_timestamp,

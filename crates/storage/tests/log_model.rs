@@ -85,7 +85,10 @@ impl World {
         let mut files = FileIds::new(0);
         let log = Log::create(0, &mut files, DirId(0), NAME.into(), Uuid([7; 16]), config);
         World {
-            host: Host::new(Pace::Seeded(rng.fork())),
+            host: Host::new(match rng.chance(1, 2) {
+                true => Pace::Seeded(rng.fork()),
+                false => Pace::Lines(rng.fork()),
+            }),
             log,
             files,
             config,

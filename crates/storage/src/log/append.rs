@@ -161,7 +161,7 @@ impl Log {
     fn check_writable(&mut self, now: Now) -> Result<(), AppendError> {
         match &self.state {
             State::Online => Ok(()),
-            State::Full { until } if now.mono < *until => Err(AppendError::Full),
+            State::Full { until } if now.mono < *until || self.cut_steps > 0 => Err(AppendError::Full),
             State::Full { .. } => {
                 self.state = State::Online;
                 Ok(())
@@ -251,8 +251,18 @@ impl Log {
 
     /// Makes the empty active segment durable: once the others are removed, its name is all that tells where the log ends.
     pub(super) fn keep_name(&mut self) {
-        let file = self.file(self.active(), FileKind::Log);
-        self.ask(Op::Sync { file }, Pending::Must);
+        let active = self.active();
+        let base = self.segments[active].base;
+        self.segments[active].named = false;
+        let file = self.file(active, FileKind::Log);
+        self.ask(Op::Sync { file }, Pending::Named(base));
+    }
+
+    pub(super) fn named(&mut self, now: Now, base: i64) {
+        if let Some(at) = self.segment_at(base) {
+            self.segments[at].named = true;
+            self.drop_below_start(now);
+        }
     }
 
     pub(super) fn begin_segment(&mut self, now: Now, base: i64) {
@@ -287,18 +297,19 @@ impl Log {
             segment.push(placed, self.config.index_interval_bytes);
             parts.extend([stamp, rest].into_iter().filter(|part| !part.is_empty()));
         }
+        // Its id first: a log with batches and without an id is nobody's.
+        self.write_metadata();
         self.dirty.add(now, bytes, last_offset + 1 - self.end);
         self.end = last_offset + 1;
         let seq = self.ask(Op::Write { file, position: from.position, parts }, Pending::Append);
         let to = self.end_place();
         self.appends.push_back(Appending { seq, from, to, before, done: false });
-        self.write_metadata();
         self.sync_if_wanted();
     }
 
-    /// Writes `partition.metadata` beside the first segment. It becomes durable with the first flush; a crash before that leaves
-    /// a log that is found by its name.
-    fn write_metadata(&mut self) {
+    /// Writes `partition.metadata` before the first batch. It becomes durable with the first flush or, with a sync per append,
+    /// before the first append counts as stored.
+    pub(super) fn write_metadata(&mut self) {
         if self.metadata != Metadata::Missing {
             return;
         }
@@ -341,12 +352,16 @@ impl Log {
         let segment = &mut self.segments[at];
         (segment.max_timestamp, segment.max_timestamp_last) = (max_timestamp, max_timestamp_last);
         let keep = (segment.index.flushed, segment.time.flushed);
-        self.cut(cache, from, keep, Pending::Must);
+        self.cut(cache, from, keep);
     }
 
     /// Moves the stored offset to where the durability that the topic asks for has come.
     pub(super) fn advance_stored(&mut self) {
-        let reached = if self.config.syncs_every_append() { self.synced } else { self.written };
+        let reached = match self.config.syncs_every_append() {
+            true if self.metadata != Metadata::Durable => return,
+            true => self.synced,
+            false => self.written,
+        };
         if reached.offset > self.stored.offset {
             self.stored = reached;
             self.events.stored = Some(reached.offset);

@@ -142,12 +142,10 @@ impl Log {
                 job.steps += self.flush_index(at, id);
             }
         }
-        if let Metadata::Written(file) = self.metadata {
-            self.ask(Op::Sync { file }, Pending::StepSync(id));
-            self.ask(Op::Close { file }, Pending::May);
-            self.metadata = Metadata::Durable;
-            job.steps += 1;
+        if self.metadata == Metadata::Missing {
+            self.write_metadata();
         }
+        job.steps += self.sync_metadata(Some(id));
         if self.epochs_dirty {
             self.epochs_dirty = false;
             let data = Bytes::from(encode_epochs(self.epochs.entries()));
@@ -163,6 +161,25 @@ impl Log {
             job.steps += 1;
         }
         self.flushes.push_back(job);
+    }
+
+    /// Makes `partition.metadata` durable if it is not. Returns the number of steps.
+    fn sync_metadata(&mut self, job: Option<u32>) -> u32 {
+        let Metadata::Written(file) = self.metadata else { return 0 };
+        self.metadata = Metadata::Syncing(file);
+        self.ask(Op::Sync { file }, Pending::SyncMetadata(job));
+        1
+    }
+
+    pub(super) fn metadata_synced(&mut self, now: Now, cache: &mut IndexCache, job: Option<u32>) {
+        if let Metadata::Syncing(file) = self.metadata {
+            self.ask(Op::Close { file }, Pending::May);
+            self.metadata = Metadata::Durable;
+            self.advance_stored();
+        }
+        if let Some(job) = job {
+            self.step_done(now, cache, job, Done::Ok);
+        }
     }
 
     /// Writes the index entries that no flush has written, and syncs their files. Returns the number of steps.
@@ -196,6 +213,9 @@ impl Log {
         let wanted = self.config.syncs_every_append()
             && !self.segments.is_empty()
             && self.syncs.back().map_or(self.synced.offset, |s| s.to.offset) < self.end;
+        if wanted {
+            self.sync_metadata(None);
+        }
         if wanted && !self.syncs.iter().any(|s| s.for_append && !s.done) {
             self.sync_log(self.active(), None);
         }

@@ -106,8 +106,12 @@ enum Pending {
     Read(ReadId),
     /// The write of `partition.metadata`, tried again with the next append when the disk was full.
     Metadata,
-    /// The last operation of a truncation.
-    Truncated,
+    /// A sync or rename of a cut: the last one ends it.
+    Cut,
+    /// The sync that makes the name of the segment with this base offset durable.
+    Named(i64),
+    /// The sync of `partition.metadata`, possibly a step of a flush.
+    SyncMetadata(Option<u32>),
     /// Something whose failure takes the log offline and whose success needs nothing.
     Must,
     /// Something that may fail.
@@ -152,6 +156,8 @@ pub struct Log {
     next_read: u32,
     marks: VecDeque<Mark>,
     cursors: VecDeque<Cursor>,
+    /// Syncs of a cut that are on their way.
+    cut_steps: u32,
     doomed: VecDeque<Doomed>,
     events: Events,
 }
@@ -161,6 +167,7 @@ pub struct Log {
 enum Metadata {
     Missing,
     Written(FileId),
+    Syncing(FileId),
     Durable,
 }
 
@@ -294,13 +301,17 @@ impl Log {
                     self.go_offline(fault);
                 }
             }
-            Pending::Truncated => match done {
+            Pending::Cut => match done {
+                Done::Failed(fault) if fault != Fault::Missing => self.go_offline(fault),
+                _ => self.cut_done(),
+            },
+            Pending::Named(base) => match done {
                 Done::Failed(fault) => self.go_offline(fault),
-                _ if self.state == State::Truncating => {
-                    self.state = State::Online;
-                    self.events.truncated = Some(self.end);
-                }
-                _ => {}
+                _ => self.named(now, base),
+            },
+            Pending::SyncMetadata(job) => match done {
+                Done::Failed(fault) => self.go_offline(fault),
+                _ => self.metadata_synced(now, cache, job),
             },
             Pending::Metadata => match done {
                 Done::Failed(Fault::Full) => self.metadata = Metadata::Missing,
@@ -312,6 +323,14 @@ impl Log {
                 self.note_leftover(done);
                 self.events.deleted = true;
             }
+        }
+    }
+
+    fn cut_done(&mut self) {
+        self.cut_steps -= 1;
+        if self.cut_steps == 0 && self.state == State::Truncating {
+            self.state = State::Online;
+            self.events.truncated = Some(self.end);
         }
     }
 

@@ -110,6 +110,7 @@ impl Log {
             next_read: 0,
             marks: VecDeque::new(),
             cursors: VecDeque::new(),
+            cut_steps: 0,
             doomed: VecDeque::new(),
             events: Events::default(),
         }

@@ -83,19 +83,15 @@ impl Log {
         count
     }
 
-    fn drop_below_start(&mut self, now: Now) {
+    /// Removes the segments that lie wholly before the start, once the name of their successor is durable.
+    pub(super) fn drop_below_start(&mut self, now: Now) {
         let mut dropped = false;
-        while self.segments.get(1).is_some_and(|next| next.base <= self.start) {
+        while self.segments.get(1).is_some_and(|next| next.base <= self.start && next.named) {
             let Some(segment) = self.segments.pop_front() else { break };
             let (from, to) =
                 (file_name(segment.base, FileKind::Log), deleted_name(segment.base, FileKind::Log));
             let (from, to) = (self.path(&from), self.path(&to));
-            self.ask(Op::Rename { from, to: to.clone() }, Pending::Must);
-            if segment.is_open(FileKind::Log) {
-                // Readers that were given a range find the file under its new name.
-                let file = segment.file(FileKind::Log);
-                self.ask(Op::Open { file, path: to, create: false }, Pending::May);
-            }
+            self.ask(Op::Rename { from, to }, Pending::Must);
             let due = now.mono.after_ms(self.config.file_delete_delay_ms);
             self.doomed.push_back(Doomed { due, segment });
             dropped = true;
@@ -138,14 +134,14 @@ impl Log {
             }
             let from = self.path(&file_name(segment.base, kind));
             let to = self.path(&format!("{}.{}.deleted", file_name(segment.base, kind), file.0));
-            self.ask(Op::Rename { from, to: to.clone() }, Pending::May);
+            self.ask(Op::Rename { from, to: to.clone() }, Pending::Cut);
+            self.cut_steps += 1;
             self.ask(Op::Remove { path: to }, Pending::May);
         }
     }
 
     /// Cuts the log at `place`, which lies in one of its segments. `keep` is how many entries its index and time index files keep.
-    /// `last` is the reason of the last operation.
-    pub(super) fn cut(&mut self, cache: &mut IndexCache, place: Place, keep: (u32, u32), last: Pending) {
+    pub(super) fn cut(&mut self, cache: &mut IndexCache, place: Place, keep: (u32, u32)) {
         while self.segments.back().is_some_and(|s| s.base > place.segment) {
             if let Some(segment) = self.segments.pop_back() {
                 cache.remove(segment.file(FileKind::Index));
@@ -173,11 +169,11 @@ impl Log {
             (FileKind::Index, u64::from(keep.0) * INDEX_ENTRY_BYTES),
             (FileKind::TimeIndex, u64::from(keep.1) * TIME_ENTRY_BYTES),
         ] {
-            // Synced, or what was cut could come back behind what is written in its place.
+            // Synced before anything is appended: what was cut could come back behind it.
             let file = self.file(active, kind);
             self.ask(Op::Truncate { file, len }, Pending::Must);
-            let why = if kind == FileKind::TimeIndex { last } else { Pending::Must };
-            self.ask(Op::Sync { file }, why);
+            self.ask(Op::Sync { file }, Pending::Cut);
+            self.cut_steps += 1;
         }
         self.settle_end(place);
     }
@@ -222,11 +218,11 @@ impl Log {
         self.dirty = super::Dirty::default();
         self.begin_segment(now, offset);
         self.keep_name();
-        if matches!(self.state, State::Truncating) {
+        self.state = State::Truncating;
+        if self.cut_steps == 0 {
             self.state = State::Online;
+            self.events.truncated = Some(offset);
         }
-        self.events.truncated = Some(offset);
-        self.remove_doomed(now);
     }
 
     /// Deletes the log: its directory is renamed, which is what makes the deletion survive a crash, and then removed.
@@ -261,7 +257,7 @@ impl Log {
                 self.ask(Op::Close { file: segment.file(kind) }, Pending::May);
             }
         }
-        if let super::Metadata::Written(file) = self.metadata {
+        if let super::Metadata::Written(file) | super::Metadata::Syncing(file) = self.metadata {
             self.ask(Op::Close { file }, Pending::May);
         }
     }

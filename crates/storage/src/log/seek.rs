@@ -4,7 +4,7 @@ use moldau_base::disk::Fault;
 use moldau_batch::{HEADER_BYTES, Header};
 
 use super::read::{Cursor, Expects, Job, Range, Read, ReadRequest, Refusal, Want};
-use super::{IndexCache, Log, Pending, Place};
+use super::{IndexCache, Log, Place};
 use crate::index::{INDEX_ENTRY_BYTES, IndexEntry, TIME_ENTRY_BYTES, TimeEntry, floor, last_within};
 use crate::names::FileKind;
 
@@ -221,12 +221,9 @@ impl Log {
             Ok(header) if header.base_offset < next || header.last_offset_delta < 0 => {
                 format!("offsets {} to {} where {next} is next", header.base_offset, header.last_offset())
             }
-            Ok(header) if header.base_offset >= self.segment_end(at) => {
-                format!(
-                    "offset {} in a segment that ends before {}",
-                    header.base_offset,
-                    self.segment_end(at)
-                )
+            Ok(header) if header.next_offset() > self.segment_end(at) => {
+                let last = header.last_offset();
+                format!("offset {last} in a segment that ends before {}", self.segment_end(at))
             }
             Ok(header) => return Peek::Is(header),
         };
@@ -418,8 +415,10 @@ impl Log {
             Peek::Is(header) => header,
             Peek::Load(step) => return step,
             Peek::Damaged(_) if position > start => {
-                // What is before the damage can be given.
-                return self.deliver(job, at, start, first, position, next);
+                // What is before the damage can be given. The next read is to look at it again.
+                let step = self.deliver(job, at, start, first, position, next);
+                self.cursors.retain(|c| c.position != position);
+                return step;
             }
             Peek::Damaged(refusal) => return Step::Done(Read::Refused(refusal)),
         };
@@ -476,7 +475,7 @@ impl Log {
             segment.first_timestamp = -1;
         }
         let keep = (index.min(segment.index.flushed), (time as u32).min(segment.time.flushed));
-        self.cut(cache, Place { offset, segment: job.segment, position }, keep, Pending::Truncated);
+        self.cut(cache, Place { offset, segment: job.segment, position }, keep);
         Step::Done(Read::Empty)
     }
 }

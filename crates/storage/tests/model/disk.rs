@@ -237,7 +237,7 @@ impl State {
         Ok(())
     }
 
-    fn below<'a>(names: &'a BTreeMap<String, u64>, path: &str) -> Vec<(String, u64)> {
+    fn below(names: &BTreeMap<String, u64>, path: &str) -> Vec<(String, u64)> {
         let prefix = format!("{path}/");
         names
             .iter()

@@ -18,6 +18,9 @@ pub enum Pace {
     Held,
     /// As the seed decides.
     Seeded(Rng),
+    /// As a host with threads does it: writes and the like at once, syncs in one line, replacements and removals in another, each line as
+    /// far as the seed decides.
+    Lines(Rng),
 }
 
 /// A host for one log.
@@ -32,6 +35,8 @@ pub struct Host {
     files: BTreeMap<FileId, u64>,
     names: BTreeMap<FileId, String>,
     queue: VecDeque<(u32, Op)>,
+    /// The lines of [`Pace::Lines`].
+    lines: [VecDeque<(u32, Op)>; 2],
 }
 
 impl Host {
@@ -45,6 +50,7 @@ impl Host {
             files: BTreeMap::new(),
             names: BTreeMap::new(),
             queue: VecDeque::new(),
+            lines: Default::default(),
         }
     }
 
@@ -53,17 +59,22 @@ impl Host {
         self.files.clear();
         self.names.clear();
         self.queue.clear();
+        self.lines = Default::default();
         self.cache = IndexCache::new(1 << 20);
     }
 
     /// Takes the log's operations and carries out as many as the pace has it.
     pub fn run(&mut self, log: &mut Log, now: Now) {
+        if let Pace::Lines(rng) = &mut self.pace {
+            let mut rng = rng.fork();
+            return self.run_lines(log, now, &mut rng);
+        }
         loop {
             self.queue.extend(log.take_ops().into_iter().map(|(id, op)| (id.seq, op)));
             let go = match &mut self.pace {
                 Pace::AtOnce => true,
                 Pace::Held => false,
-                Pace::Seeded(rng) => rng.chance(2, 3),
+                Pace::Seeded(rng) | Pace::Lines(rng) => rng.chance(2, 3),
             };
             if !go || !self.one(log, now) {
                 return;
@@ -71,8 +82,41 @@ impl Host {
         }
     }
 
+    /// Does at once what does not wait, and as much of the lines as the seed decides.
+    fn run_lines(&mut self, log: &mut Log, now: Now, rng: &mut Rng) {
+        loop {
+            for (id, op) in log.take_ops() {
+                let line = match op {
+                    Op::Sync { .. } => 0,
+                    Op::Replace { .. } | Op::Remove { .. } => 1,
+                    _ => {
+                        let done = self.carry_out(op);
+                        log.done(now, &mut self.cache, id.seq, done);
+                        continue;
+                    }
+                };
+                self.lines[line].push_back((id.seq, op));
+            }
+            if log.has_ops() {
+                continue;
+            }
+            let line = rng.below(2) as usize;
+            let next = if rng.chance(4, 5) { self.lines[line].pop_front() } else { None };
+            let Some((seq, op)) = next else { return };
+            let done = self.carry_out(op);
+            log.done(now, &mut self.cache, seq, done);
+        }
+    }
+
     /// Carries out everything.
     pub fn drain(&mut self, log: &mut Log, now: Now) {
+        if let Pace::Lines(rng) = &mut self.pace {
+            let mut rng = rng.fork();
+            while log.has_ops() || self.lines.iter().any(|line| !line.is_empty()) {
+                self.run_lines(log, now, &mut rng);
+            }
+            return;
+        }
         loop {
             self.queue.extend(log.take_ops().into_iter().map(|(id, op)| (id.seq, op)));
             if !self.one(log, now) {

@@ -1,0 +1,194 @@
+//! Damaged files: whatever is in them, recovery and reading end, with an answer or a named refusal. And what a log costs
+//! when nothing happens.
+
+mod model;
+
+use moldau_base::disk::{DirId, Disk, Path};
+use moldau_base::{LeaderEpoch, Mono, Now, ProducerEntry, Uuid};
+use moldau_batch::Header;
+use moldau_storage::names::{LOG_START_CHECKPOINT, RECOVERY_POINT_CHECKPOINT};
+use moldau_storage::{
+    Depth, FileIds, Log, LogConfig, Read, ReadRequest, RecoveryPolicy, dump, encode_offsets, recover,
+};
+use proptest::prelude::*;
+
+use model::{Crash, Host, Pace, producer_batch};
+
+const DIR: DirId = DirId(0);
+const NAME: &str = "orders-3";
+
+/// A log of several segments, flushed up to its last batches.
+fn filled() -> (Host, Log, Now) {
+    let mut host = Host::new(Pace::AtOnce);
+    let config = LogConfig { segment_bytes: 6000, index_interval_bytes: 400, ..LogConfig::default() };
+    let mut log = Log::create(0, &mut FileIds::new(0), DIR, NAME.into(), Uuid([7; 16]), config);
+    let mut now = Now { wall_ms: 1_000_000, mono: Mono(0) };
+    let entry = ProducerEntry {
+        producer_id: 1,
+        epoch: 0,
+        last_sequence: Some(0),
+        last_offset: Some(0),
+        offset_delta: 0,
+        timestamp: 5,
+        coordinator_epoch: None,
+        txn_first_offset: None,
+    };
+    for i in 0..60 {
+        let batch = producer_batch(Some((1, 0, i)), 1 + i % 3, 60 + 5 * i as usize, now.wall_ms);
+        log.append(now, LeaderEpoch(i / 25), None, &[batch], &mut || vec![entry]).expect("an append");
+        host.run(&mut log, now);
+        now = now.after_ms(90);
+        log.tick(now, 0, &mut || vec![entry]);
+        host.run(&mut log, now);
+    }
+    let marks = [(RECOVERY_POINT_CHECKPOINT, log.flushed_offset()), (LOG_START_CHECKPOINT, 2)];
+    for (file, offset) in marks {
+        host.disk.replace(&Path::new(DIR, file), &encode_offsets([(NAME, offset)])).expect("a checkpoint");
+    }
+    (host, log, now)
+}
+
+#[derive(Clone, Debug)]
+enum Harm {
+    Set(u64, u64, Vec<u8>),
+    Cut(u64, u64),
+    Grow(u64, Vec<u8>),
+    Remove(u64),
+}
+
+fn harm() -> impl Strategy<Value = Harm> {
+    let bytes = || prop::collection::vec(any::<u8>(), 1..40);
+    prop_oneof![
+        4 => (any::<u64>(), any::<u64>(), bytes()).prop_map(|(f, at, b)| Harm::Set(f, at, b)),
+        2 => (any::<u64>(), any::<u64>()).prop_map(|(f, at)| Harm::Cut(f, at)),
+        2 => (any::<u64>(), bytes()).prop_map(|(f, b)| Harm::Grow(f, b)),
+        1 => any::<u64>().prop_map(Harm::Remove),
+    ]
+}
+
+fn apply(disk: &model::ModelDisk, harm: Harm) {
+    let files = disk.files();
+    let pick = |f: u64| files[(f % files.len() as u64) as usize].clone();
+    let path = |name: &str| Path::new(DIR, name);
+    match harm {
+        Harm::Set(f, at, bytes) => {
+            let (name, len) = pick(f);
+            disk.write(&path(&name), at % (len + 1), &[bytes.into()]).expect("a write");
+        }
+        Harm::Cut(f, at) => {
+            let (name, len) = pick(f);
+            disk.truncate(&path(&name), at % (len + 1)).expect("a cut");
+        }
+        Harm::Grow(f, bytes) => {
+            let (name, len) = pick(f);
+            disk.write(&path(&name), len, &[bytes.into()]).expect("a write");
+        }
+        Harm::Remove(f) => disk.remove(&path(&pick(f).0)).expect("a removal"),
+    }
+}
+
+/// Reads from the start on until nothing more comes. Damage is skipped.
+fn read_through(host: &mut Host, log: &mut Log, now: Now) {
+    let mut offset = log.start_offset();
+    let upto = log.stored_offset();
+    while offset < upto {
+        let request = ReadRequest { offset, max_bytes: 700, min_one_batch: true, upto };
+        let (read, _) = host.read(log, now, request);
+        offset = match read {
+            Read::Ready(range) => {
+                assert!(range.next_offset > offset && range.next_offset <= upto && range.len > 0);
+                let bytes = host.bytes(&range);
+                if let Ok(header) = Header::verify(&bytes) {
+                    assert_eq!(header.base_offset, range.first_offset);
+                }
+                range.next_offset
+            }
+            Read::Empty | Read::Refused(_) => offset + 1,
+            other => panic!("{other:?}"),
+        };
+        for timestamp in [0, 1_001_000, i64::MAX] {
+            let read = log.find_timestamp(&mut host.cache, timestamp, upto);
+            host.wait(log, now, read);
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+    #[test]
+    fn harmed_files_are_read_or_refused(harms in prop::collection::vec(harm(), 1..6), clean: bool) {
+        let (mut host, log, now) = filled();
+        drop(log);
+        if clean {
+            moldau_storage::mark_clean(&host.disk, DIR, 1).expect("a marker");
+        }
+        harms.into_iter().for_each(|h| apply(&host.disk, h));
+        host.restart();
+        dump::dump(&host.disk, DIR, NAME, Depth::Checksums, &mut |_| {}).expect("the disk works");
+        for _ in 0..2 {
+            let mut recovered =
+                recover(&host.disk, DIR, &RecoveryPolicy::default()).expect("the disk works");
+            let Some(found) = recovered.logs.pop() else { continue };
+            prop_assert!(found.start_offset() <= found.end_offset());
+            let mut log =
+                found.into_log(0, &mut FileIds::new(0), Uuid([7; 16]), LogConfig::default());
+            read_through(&mut host, &mut log, now);
+            let batch = producer_batch(None, 2, 50, now.wall_ms);
+            let end = log.end_offset();
+            let appended = log.append(now, LeaderEpoch(i32::MAX), None, &[batch], &mut Vec::new);
+            prop_assert_eq!(appended.expect("a recovered log takes appends").base_offset, end);
+            host.drain(&mut log, now);
+            let request = ReadRequest { offset: end, max_bytes: 1, min_one_batch: true, upto: i64::MAX };
+            prop_assert!(matches!(host.read(&mut log, now, request).0, Read::Ready(_)));
+            host.restart();
+        }
+    }
+}
+
+/// A reader that follows its ranges looks at no file while the entries are in memory, also behind flushes and in sealed segments.
+#[test]
+fn sequential_readers_cost_no_disk_read() {
+    let (mut host, mut log, now) = filled();
+    host.reads = 0;
+    let mut offset = 0;
+    while offset < log.stored_offset() {
+        let request = ReadRequest { offset, max_bytes: 1500, min_one_batch: true, upto: i64::MAX };
+        let (Read::Ready(range), _) = host.read(&mut log, now, request) else { panic!("at {offset}") };
+        offset = range.next_offset;
+    }
+    assert_eq!(host.reads, 0);
+}
+
+/// After a restart, a reader reads each index once and a header per range; a second reader reads nothing.
+#[test]
+fn cold_readers_pay_once() {
+    let (mut host, log, now) = filled();
+    drop(log);
+    host.disk.crash(Crash::Kill, &mut moldau_base::Rng::seeded(1));
+    host.restart();
+    let found = recover(&host.disk, DIR, &RecoveryPolicy::default()).expect("the disk works").logs.remove(0);
+    let mut log = found.into_log(0, &mut FileIds::new(0), Uuid([7; 16]), LogConfig::default());
+    let mut counts = Vec::new();
+    for _ in 0..2 {
+        host.reads = 0;
+        let (mut offset, mut ranges) = (log.start_offset(), 0);
+        while offset < log.stored_offset() {
+            let request = ReadRequest { offset, max_bytes: 1500, min_one_batch: true, upto: i64::MAX };
+            let (Read::Ready(range), _) = host.read(&mut log, now, request) else { panic!("at {offset}") };
+            offset = range.next_offset;
+            ranges += 1;
+        }
+        counts.push((host.reads, ranges));
+    }
+    let segments = log.segment_count() as u64;
+    let (cold, ranges) = counts[0];
+    assert!(cold <= ranges + segments + 1, "{cold} reads for {ranges} ranges of {segments} segments");
+    assert!(counts[1].0 <= 1, "{} reads by the second reader", counts[1].0);
+}
+
+#[test]
+fn an_idle_log_is_small() {
+    assert!(size_of::<Log>() <= 1024, "{} bytes", size_of::<Log>());
+    let (_, log, _) = filled();
+    assert_eq!(log.deadline().is_some(), log.flushed_offset() < log.end_offset());
+}
