@@ -5,6 +5,7 @@
 
 mod apt;
 mod arch;
+mod bench;
 mod deny;
 mod docs;
 mod fuzz;
@@ -63,6 +64,8 @@ enum Task {
     },
     /// Run the whole broker under the simulator
     Sim(sim::Args),
+    /// Measure the release binary beside the floor of the machine
+    Bench(bench::Args),
     /// Drive a broker with real Kafka clients and tools
     Interop(interop::Args),
 }
@@ -100,6 +103,7 @@ fn run(task: Task) -> Result<()> {
             Ok(())
         }
         Task::Sim(args) => sim::run(&root(), &args),
+        Task::Bench(args) => bench::run(&root(), &args),
         Task::Interop(args) => interop::run(&args),
     }
 }
