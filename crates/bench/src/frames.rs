@@ -8,6 +8,7 @@ use std::fs::File;
 use std::io::Write;
 use std::net::TcpStream;
 use std::ops::Range;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result, ensure};
 use bytes::Bytes;
@@ -22,8 +23,6 @@ use crate::link::CLIENT_ID;
 pub const PRODUCE_VERSION: i16 = 8;
 /// Frames shorter than this are written from memory: a page reference costs more than a short copy.
 const SENDFILE_FROM: usize = 4096;
-/// A time for records that is the same in each run (2026-01-01), and within what brokers accept by default.
-const TIMESTAMP_MS: i64 = 1_767_225_600_000;
 
 /// The batches of a workload: all alike.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,15 +34,16 @@ pub struct Shape {
 }
 
 impl Shape {
-    /// One batch, filled with random bytes.
+    /// One batch, filled with random bytes, of the time that it is: older records would fall to retention.
     pub fn build(&self) -> Result<Bytes> {
+        let now_ms = i64::try_from(SystemTime::now().duration_since(UNIX_EPOCH)?.as_millis())?;
         let mut rng = Rng::seeded(1);
         let mut value = vec![0; self.record];
         let mut builder = Builder::new(Codec::None);
         loop {
             rng.fill(&mut value);
             let mut longer = builder.clone();
-            longer.push(TIMESTAMP_MS, None, Some(&value), &[]);
+            longer.push(now_ms, None, Some(&value), &[]);
             if builder.count() > 0 && longer.size() > self.batch {
                 return Ok(builder.build()?);
             }

@@ -44,12 +44,12 @@ impl Machine {
         }
     }
 
-    /// One line.
-    pub fn line(&self) -> String {
+    /// Two lines.
+    pub fn lines(&self) -> String {
         let gib = self.memory as f64 / (1u64 << 30) as f64;
         format!(
-            "Linux {}, {} × {}, {gib:.0} GiB, {}; commit {}",
-            self.kernel, self.cores, self.processor, self.file_system, self.commit
+            "Linux {}, {} × {}, {gib:.0} GiB, commit {},\n{}",
+            self.kernel, self.cores, self.processor, self.commit, self.file_system
         )
     }
 

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
@@ -129,8 +130,18 @@ impl Limits {
     }
 }
 
-fn main() -> Result<()> {
-    match Arguments::parse().command {
+fn main() -> ExitCode {
+    match run(Arguments::parse().command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(why) => {
+            eprintln!("error: {why:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(command: Command) -> Result<()> {
+    match command {
         Command::Serve { kind, bytes, dir } => floor::serve(kind, bytes, &dir),
         Command::Floor { bounds, dir } => {
             let scratch = Scratch::below(&dir)?;
@@ -138,7 +149,7 @@ fn main() -> Result<()> {
             print!("{}", table("floor", &rows));
             Ok(())
         }
-        Command::Blast(blast) => run(blast),
+        Command::Blast(blast) => load(blast),
         Command::Smoke { broker, bounds, dir, out, starts, connections } => {
             let program = broker.canonicalize()?;
             let report = smoke::run(&Smoke { program, dir, bounds: bounds.bounds(), starts, connections })?;
@@ -148,7 +159,7 @@ fn main() -> Result<()> {
     }
 }
 
-fn run(blast: Blast) -> Result<()> {
+fn load(blast: Blast) -> Result<()> {
     let tally = match blast {
         Blast::Produce { target, bounds, record_size, batch_size, acks, in_flight } => {
             ensure!(acks != 0, "without answers there is nothing to wait for: acks must be 1 or -1");

@@ -16,6 +16,8 @@ use crate::link::ok;
 
 /// Longest answer to a frame.
 const ANSWER_LIMIT: u32 = 1024 * 1024;
+/// Latencies beyond this count as this.
+const LONGEST_NS: u64 = 60_000_000_000;
 /// Bytes of answers read at a time.
 const CHUNK: usize = 16 * 1024;
 /// How long an answer may take.
@@ -56,7 +58,7 @@ pub struct Tally {
 impl Tally {
     /// Nothing yet.
     pub fn new() -> Result<Tally> {
-        let latency = Histogram::new(3)?;
+        let latency = Histogram::new_with_bounds(1, LONGEST_NS, 3)?;
         Ok(Tally { requests: 0, bytes: 0, records: 0, elapsed: Duration::ZERO, latency })
     }
 

@@ -84,7 +84,7 @@ impl Report {
     pub fn page(&self) -> String {
         let mut page = String::from("# Bench smoke\n\n");
         let _ = writeln!(page, "Written by `cargo xtask bench smoke`.\n");
-        let _ = writeln!(page, "Machine: {}.\n", self.machine.line());
+        let _ = writeln!(page, "Machine: {}.\n", self.machine.lines());
         let _ = writeln!(
             page,
             "Each leg: {:.1} GB or {} s, one node, acks=1, page cache; the load comes from the same machine.\n\
@@ -142,13 +142,13 @@ impl Report {
             .collect();
         if !names.is_empty() {
             doubts.push(format!(
-                "Others, the kernel's own threads included, used the processors during: {}.",
+                "Others, the kernel's own threads included, used the processors during:\n{}.",
                 names.join(", ")
             ));
         }
         if self.machine.load > 0.5 {
             doubts.push(format!(
-                "The machine was not idle before the run (load {:.1}): do not quote these figures.",
+                "The machine was not idle before the run (load {:.1}): these figures are not to be quoted.",
                 self.machine.load
             ));
         }
