@@ -42,7 +42,7 @@ fn advisories(root: &Path, program: &Path) -> Result<()> {
         return Ok(());
     }
     let mut check = Command::new(program);
-    check.args(["--workspace", "--all-features", "--locked", "check", "--disable-fetch", "advisories"]);
+    check.args(["--offline", "--workspace", "--all-features", "--locked", "check", "advisories"]);
     let status = check.current_dir(root).status().context("cannot start cargo-deny")?;
     if !status.success() {
         bail!("a dependency has a known vulnerability");
