@@ -77,6 +77,8 @@ struct World {
     checkpointed: i64,
     /// The largest start offset there was.
     deleted: i64,
+    /// Where the log ended when it was recovered last.
+    recovered: i64,
 }
 
 impl World {
@@ -100,6 +102,7 @@ impl World {
             flushed: 0,
             checkpointed: 0,
             deleted: 0,
+            recovered: 0,
         }
     }
 
@@ -224,7 +227,7 @@ impl World {
             self.kept.iter().find(|k| k.max_timestamp >= timestamp && k.last >= start && k.base < upto);
         match (read, expected) {
             (Read::Bytes(chunk), Some(kept)) => {
-                assert_eq!(chunk.first_offset, kept.base, "{kept:?} for {timestamp}, {:?}", self.log)
+                assert_eq!(chunk.first_offset, kept.base, "{kept:?} for {timestamp}")
             }
             (Read::Empty, None) => {}
             (read, expected) => panic!("{read:?} where {expected:?} is expected"),
@@ -268,7 +271,7 @@ impl World {
             assert!(crash == Crash::Power || self.stored == 0);
             self.log =
                 Log::create_at(0, &mut self.files, DirId(0), NAME.into(), Uuid([7; 16]), self.config, 0);
-            (self.kept, self.stored, self.flushed) = (Vec::new(), 0, 0);
+            (self.kept, self.stored, self.flushed, self.recovered) = (Vec::new(), 0, 0, 0);
             return;
         };
         let end = found.end_offset();
@@ -296,8 +299,12 @@ impl World {
             self.checkpointed,
             trace.join("\n")
         );
+        let acknowledged =
+            self.stored > self.recovered && (crash == Crash::Kill || self.config.syncs_every_append());
+        assert!(!acknowledged || found.topic_id.is_some(), "acknowledged batches know their topic");
         self.log = found.into_log(0, &mut self.files, Uuid([7; 16]), self.config);
         (self.stored, self.flushed) = (end, self.log.flushed_offset());
+        self.recovered = end;
     }
 }
 

@@ -307,6 +307,12 @@ impl Log {
         self.sync_if_wanted();
     }
 
+    /// Writes the topic's id that a crash has taken.
+    pub(crate) fn give_id(&mut self) {
+        self.write_metadata();
+        self.dirty.since.get_or_insert_default();
+    }
+
     /// Writes `partition.metadata` before the first batch. It becomes durable with the first flush or, with a sync per append,
     /// before the first append counts as stored.
     pub(super) fn write_metadata(&mut self) {

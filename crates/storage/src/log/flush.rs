@@ -253,12 +253,7 @@ impl Log {
         job.steps -= 1;
         match done {
             // Later flushes write behind what this one could not write: they fail with it.
-            Done::Failed(Fault::Full) => {
-                self.flushes
-                    .iter_mut()
-                    .filter(|j| j.outcome == Outcome::Good)
-                    .for_each(|j| j.outcome = Outcome::Full);
-            }
+            Done::Failed(Fault::Full) => self.fail_flushes(now.mono, Outcome::Full),
             Done::Failed(fault) => return self.go_offline(fault),
             _ => {}
         }
@@ -271,7 +266,6 @@ impl Log {
 
     fn finish_flush(&mut self, now: Now, cache: &mut IndexCache, job: FlushJob) {
         if job.outcome != Outcome::Good {
-            self.epochs_dirty |= job.epochs;
             // The snapshot may describe what is gone, or not be there.
             let wanted =
                 |offset| self.snapshot == Some(offset) || self.flushes.iter().any(|j| j.target == offset);
@@ -279,7 +273,8 @@ impl Log {
                 self.remove_snapshot(job.target);
             }
             if job.outcome == Outcome::Full {
-                self.retry_flush(now, &job);
+                // Not at once: the disk is full.
+                self.dirty.since = Some(now.mono);
             }
             return;
         }
@@ -306,16 +301,22 @@ impl Log {
         }
     }
 
-    /// The next flush writes again what this one could not.
-    fn retry_flush(&mut self, now: Now, job: &FlushJob) {
-        for goal in &job.indexes {
-            if let Some(at) = self.segment_at(goal.segment) {
-                self.segments[at].index.retry();
-                self.segments[at].time.retry();
+    /// None of the flushes on their way brings what it promised: the next one writes everything again.
+    fn fail_flushes(&mut self, since: Mono, outcome: Outcome) {
+        for job in &mut self.flushes {
+            if job.outcome == Outcome::Good {
+                job.outcome = outcome;
+            }
+            self.epochs_dirty |= job.epochs;
+            for goal in &job.indexes {
+                if let Ok(at) = self.segments.binary_search_by_key(&goal.segment, |s| s.base) {
+                    self.segments[at].index.retry();
+                    self.segments[at].time.retry();
+                }
             }
         }
         self.dirty.behind = true;
-        self.dirty.since = Some(now.mono);
+        self.dirty.since.get_or_insert(since);
     }
 
     /// Removes a snapshot that must not come back after a crash.
@@ -333,7 +334,7 @@ impl Log {
 
     /// The log was cut at `end`, index files included: flushes on their way do not bring what they promised. The next one does.
     pub(super) fn void_flushes(&mut self, end: i64) {
-        self.flushes.iter_mut().for_each(|job| job.outcome = Outcome::Void);
+        self.fail_flushes(Mono::default(), Outcome::Void);
         self.syncs.retain(|s| s.to.offset <= end);
         self.flushed = self.flushed.min(end);
         if let Some(offset) = self.snapshot.filter(|&offset| offset > end) {
@@ -344,7 +345,5 @@ impl Log {
             // Producers that are left are known only from the batches, until the next flush.
             self.flushed = self.start;
         }
-        self.dirty.since.get_or_insert(Mono::default());
-        self.dirty.behind = true;
     }
 }

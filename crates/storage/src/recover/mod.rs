@@ -106,7 +106,12 @@ impl RecoveredLog {
 
     /// Gives the log its slot. `topic` is the id that metadata knows; it is written when the directory does not have it.
     pub fn into_log(self, slot: u32, files: &mut FileIds, topic: Uuid, config: LogConfig) -> Log {
-        Log::from_parts(slot, files, self.parts, topic, config)
+        let has_id = self.parts.has_metadata || self.parts.segments.is_empty();
+        let mut log = Log::from_parts(slot, files, self.parts, topic, config);
+        if !has_id {
+            log.give_id();
+        }
+        log
     }
 }
 

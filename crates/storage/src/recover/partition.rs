@@ -41,6 +41,10 @@ pub(super) fn recover(
     let mut files = Files::list(disk, dir, name)?;
     let findings = &mut recovered.findings;
     let topic_id: Option<Uuid> = read_text(&files, name, PARTITION_METADATA, parse_metadata, findings)?;
+    if topic_id.is_some() && !hints.clean && hints.recovery_point == 0 {
+        // No flush has made it durable.
+        disk.sync(&files.path(PARTITION_METADATA))?;
+    }
     let stored = read_text(&files, name, EPOCH_CHECKPOINT, parse_epochs, findings)?;
     let checkpointed = EpochHistory::from_entries(stored.unwrap_or_default());
     let mut epochs = checkpointed.clone();
@@ -133,7 +137,8 @@ fn recover_segments(segments: &mut Segments<'_, '_>, hints: Hints) -> io::Result
         if size < len {
             segments.files.disk.truncate(&path, size)?;
         }
-        if size < len || !hints.clean {
+        // What lies above the recovery point is in the page cache at best.
+        if size < len || (!hints.clean && scanned.next > hints.recovery_point) {
             segments.files.disk.sync(&path)?;
         }
         let why = match (scanned.flaw, next_base) {

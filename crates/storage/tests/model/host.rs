@@ -87,7 +87,8 @@ impl Host {
         loop {
             for (id, op) in log.take_ops() {
                 let line = match op {
-                    Op::Sync { .. } => 0,
+                    // A sync holds its file.
+                    Op::Sync { .. } | Op::Close { .. } => 0,
                     Op::Replace { .. } | Op::Remove { .. } => 1,
                     _ => {
                         let done = self.carry_out(op);
