@@ -4,7 +4,6 @@
 
 mod listeners;
 mod machine;
-pub mod properties;
 mod settings;
 mod typed;
 

@@ -8,6 +8,7 @@ mod change;
 mod def;
 mod layers;
 mod nearest;
+pub mod properties;
 mod reference;
 mod topic;
 mod typed;

@@ -229,3 +229,14 @@ fn only_dynamic_keys_change_while_the_broker_runs() {
     assert_eq!(refusal("foo.bar", "1"), "Unknown broker config name: foo.bar");
     assert!(alter_broker(&none, &set("log.retention.ms", "5")).is_ok());
 }
+
+proptest::proptest! {
+    #[test]
+    fn an_accepted_value_reads_back_and_no_text_is_too_strange(text in "\\PC{0,30}|-?[0-9]{1,20}|[a-z]+(,[a-z*0-9:]+){0,3}") {
+        for def in TOPIC.iter().chain(broker_keys()) {
+            if let Ok(accepted) = def.accept(&text) {
+                proptest::prop_assert_eq!(def.read(&accepted.value.to_string()), Ok(accepted.value));
+            }
+        }
+    }
+}

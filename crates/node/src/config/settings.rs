@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::path::Path;
 
-use moldau_base::config::{Def, Invalid, Status, TOPIC, Value, broker_key, broker_keys, nearest, topic_key};
+use moldau_base::config::{
+    Def, Invalid, Status, TOPIC, Value, broker_key, broker_keys, nearest, properties, topic_key,
+};
 
 use super::Problem;
-use super::properties;
 
 /// Where a setting was written.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,5 +1,7 @@
 //! Files as operators write them, and what each mistake is answered with.
 
+use moldau_base::config::properties;
+
 use super::*;
 
 fn machine() -> Machine {
