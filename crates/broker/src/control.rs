@@ -263,12 +263,13 @@ pub(crate) fn peer(shard: &mut Shard, news: FromPeer) {
             }
             propose_next(shard);
         }
-        FromPeer::Refused { proposal, reason } => {
+        FromPeer::Refused { proposal, reason, certain } => {
             let control = shard.control.as_mut();
             let ours = control
                 .and_then(|control| control.under_way.take_if(|under_way| under_way.proposal == proposal));
             if let Some(UnderWay { origin, .. }) = ours {
-                refuse(shard, origin, Refusal::new(ErrorCode::NOT_CONTROLLER, reason));
+                let code = if certain { ErrorCode::NOT_CONTROLLER } else { ErrorCode::REQUEST_TIMED_OUT };
+                refuse(shard, origin, Refusal::new(code, reason));
             }
             propose_next(shard);
         }

@@ -138,6 +138,8 @@ pub enum FromPeer {
         proposal: u64,
         /// Why.
         reason: String,
+        /// It will never be committed; otherwise nobody knows.
+        certain: bool,
     },
     /// Who leads the metadata quorum; everything committed by earlier leaders has been told before.
     Leader {

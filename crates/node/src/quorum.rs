@@ -12,7 +12,7 @@ use bytes::Bytes;
 use moldau_base::disk::Disk;
 use moldau_broker::{FromPeer, Input, ShardId};
 use moldau_controller::{Image, Record, snapshot};
-use moldau_quorum::{Config, Event, ProposalId, Quorum};
+use moldau_quorum::{Config, Event, ProposalId, ProposeError, Quorum};
 
 use crate::clock::Clock;
 use crate::mailbox::Item;
@@ -118,7 +118,11 @@ impl Host {
                     if let Some(proposal) = self.under_way.remove(&id) {
                         self.tell(match result {
                             Ok(offset) => FromPeer::Accepted { proposal, offset },
-                            Err(error) => FromPeer::Refused { proposal, reason: error.to_string() },
+                            Err(error) => FromPeer::Refused {
+                                proposal,
+                                reason: error.to_string(),
+                                certain: !matches!(error, ProposeError::Unknown(_)),
+                            },
                         });
                     }
                 }
@@ -138,7 +142,9 @@ impl Host {
                 .map_err(|error| error.to_string())
                 .and_then(|record| self.image.apply(offset, &record).map_err(|error| error.to_string()));
             if let Err(problem) = applied {
+                // An image without it would be another one: nothing may be decided on it.
                 tracing::error!(offset, problem, "a metadata record does not fit");
+                self.shared.fail(format!("metadata record {offset} is not understood: {problem}"));
             }
         }
     }

@@ -109,7 +109,7 @@ impl Quorum {
         let Some(proposal) = self.under_way.remove(&id) else { return };
         self.news.push_back(match result {
             Ok(offset) => FromPeer::Accepted { proposal, offset },
-            Err(reason) => FromPeer::Refused { proposal, reason },
+            Err(reason) => FromPeer::Refused { proposal, reason, certain: false },
         });
     }
 
