@@ -12,7 +12,10 @@ const HEAD: &str = "# Configuration
 
 A node reads `server.properties` (`moldau start --config FILE`), then variables of the environment, then
 `--set key=value`; the later one wins. A variable is `MOLDAU_` and the key in capitals with dots as underscores:
-`MOLDAU_NUM_PARTITIONS`; keys that begin with `moldau.` do not say it twice: `MOLDAU_SHARDS`.
+`MOLDAU_NUM_PARTITIONS`; keys that begin with `moldau.` do not say it twice: `MOLDAU_SHARDS`. A variable that begins with
+`MOLDAU_` and is no key is refused, except for `MOLDAU_LOG` (the log filter, such as `debug`), `MOLDAU_CONFIG` and
+`MOLDAU_BOOTSTRAP_SERVER` (defaults of the command line), and what Kubernetes sets for a service called `moldau`.
+`moldau config check` says what a node would be started with.
 
 Keys, types, defaults and bounds are those of Apache Kafka 4.3; the keys of Moldau alone are `cluster.id` and
 `moldau.*`. What a key does here is one of three things:

@@ -253,6 +253,7 @@ impl Read {
         let node_id = self.int("node.id");
         let broker_id = self.int("broker.id");
         if broker_id < 0 || (self.is_set("node.id") && broker_id == node_id) {
+            self.derived.insert("broker.id".to_owned(), node_id.to_string());
             return node_id;
         }
         if self.is_set("node.id") {
