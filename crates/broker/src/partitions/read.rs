@@ -1,0 +1,163 @@
+//! Reading: fetches, reads that needed the disk, and what else is asked about a log.
+
+use moldau_base::{LeaderEpoch, TopicPartition};
+use moldau_partition::{Input, View};
+use moldau_storage::{Read, ReadRequest};
+use moldau_wire::{ErrorCode, FileRange};
+
+use super::{Bounds, Slot, Token, Waiting, carry_out, drain};
+use crate::Shard;
+use crate::lookup::{self, code_of};
+use crate::message::{Answer, Fetch, Fetched, Return};
+
+/// Finds records for a fetch.
+pub(crate) fn fetch(shard: &mut Shard, to: Return, fetch: Fetch) {
+    let (slot, cache) = match shard.partitions.leader_and_cache(fetch.partition, fetch.current_epoch) {
+        Ok(found) => found,
+        Err(code) => return shard.answer(to, Answer::Fetched(Fetched::error(code))),
+    };
+    let view = if fetch.read_committed { View::Committed } else { View::Replicated };
+    let bounds = Bounds {
+        high_watermark: slot.replica.high_watermark(),
+        last_stable: slot.replica.last_stable_offset(),
+        log_start: slot.log.start_offset(),
+        view,
+        upto: slot.replica.end_of(view),
+    };
+    if let Some(diverging) = diverging(slot, &fetch) {
+        let fetched = Fetched { diverging: Some(diverging), ..found(bounds, None) };
+        return shard.answer(to, Answer::Fetched(fetched));
+    }
+    if fetch.offset < bounds.log_start || fetch.offset > slot.log.end_offset() {
+        return shard.answer(to, Answer::Fetched(Fetched::error(ErrorCode::OFFSET_OUT_OF_RANGE)));
+    }
+    let read = match fetch.offset >= bounds.upto {
+        true => Read::Empty,
+        false => slot.log.read(
+            cache,
+            ReadRequest {
+                offset: fetch.offset,
+                max_bytes: fetch.max_bytes,
+                min_one_batch: true,
+                upto: bounds.upto,
+            },
+        ),
+    };
+    let number = slot.slot;
+    read_or_wait(shard, number, read, Waiting::Fetch { to, fetch, bounds });
+}
+
+/// Where the client's log parts from ours, if it does (KIP-595).
+fn diverging(slot: &Slot, fetch: &Fetch) -> Option<(i32, i64)> {
+    let epoch = fetch.last_fetched_epoch?;
+    let end = slot.log.end_offset();
+    let (known, known_end) = slot.log.epochs().end_of(epoch.0, end).unwrap_or((-1, -1));
+    (known < epoch.0 || known_end < fetch.offset).then_some((known, known_end))
+}
+
+fn found(bounds: Bounds, records: Option<FileRange>) -> Fetched {
+    Fetched {
+        error: ErrorCode::NONE,
+        high_watermark: bounds.high_watermark,
+        last_stable: bounds.last_stable,
+        log_start: bounds.log_start,
+        records,
+        diverging: None,
+    }
+}
+
+fn fetch_read(shard: &mut Shard, number: u32, to: Return, fetch: &Fetch, bounds: Bounds, read: Read) {
+    let fetched = match read {
+        Read::Ready(range) => {
+            let records = FileRange { file: range.file.0, position: range.position, len: range.len };
+            found(bounds, Some(records))
+        }
+        Read::Empty | Read::Bytes(_) | Read::Pending(_) => found(bounds, None),
+        Read::Refused(refusal) => Fetched::error(code_of(&refusal)),
+    };
+    if fetch.wait && fetched.error.is_ok() {
+        wait(shard, number, to, fetch.offset, bounds);
+    }
+    shard.answer(to, Answer::Fetched(fetched));
+}
+
+fn wait(shard: &mut Shard, number: u32, to: Return, offset: i64, bounds: Bounds) {
+    let now = shard.now;
+    let partitions = &mut shard.partitions;
+    let token = partitions.token(Token::Wait(to));
+    let Some(slot) = partitions.slots.get_mut(&number) else { return };
+    if let Some(before) = slot.waits.insert(to, token) {
+        partitions.tokens.remove(&before.0);
+        slot.replica.step(now, Input::Cancel { token: before }, &mut Vec::new());
+    }
+    let mut effects = Vec::new();
+    slot.replica.step(
+        now,
+        Input::Wait { token, view: bounds.view, offset, beyond: bounds.upto },
+        &mut effects,
+    );
+    carry_out(shard, number, effects);
+}
+
+/// Passes on what a read found, now or when the disk has been read.
+pub(crate) fn read_or_wait(shard: &mut Shard, number: u32, read: Read, waiting: Waiting) {
+    match read {
+        Read::Pending(id) => {
+            if let Some(slot) = shard.partitions.slots.get_mut(&number) {
+                slot.reading.insert(id, waiting);
+            }
+        }
+        read => read_done(shard, number, waiting, read),
+    }
+    drain(shard, number);
+}
+
+pub(super) fn read_done(shard: &mut Shard, number: u32, waiting: Waiting, read: Read) {
+    match waiting {
+        Waiting::Fetch { to, fetch, bounds } => fetch_read(shard, number, to, &fetch, bounds, read),
+        Waiting::Timestamp { to, wanted } => lookup::batch_found(shard, number, to, wanted, read),
+        Waiting::Load { partition } => crate::groups::read(shard, partition, read),
+    }
+}
+
+/// The end of a leader epoch.
+pub(crate) fn epoch_end(
+    shard: &mut Shard,
+    id: TopicPartition,
+    known: Option<LeaderEpoch>,
+    epoch: LeaderEpoch,
+) -> Result<(i32, i64), ErrorCode> {
+    let slot = shard.partitions.leader(id, known)?;
+    let end = slot.log.end_offset();
+    if epoch == slot.replica.epoch() {
+        return Ok((epoch.0, end));
+    }
+    if epoch > slot.replica.epoch() {
+        return Ok((-1, -1));
+    }
+    Ok(slot.log.epochs().end_of(epoch.0, end).unwrap_or((-1, -1)))
+}
+
+/// Moves the log start offset up to `before`; -1 means the high watermark. The new start is durable with the next checkpoint.
+pub(crate) fn delete_records(shard: &mut Shard, id: TopicPartition, before: i64) -> Result<i64, ErrorCode> {
+    let now = shard.now;
+    let slot = shard.partitions.leader(id, None)?;
+    if !slot.config.cleanup.delete {
+        return Err(ErrorCode::POLICY_VIOLATION);
+    }
+    let high_watermark = slot.replica.high_watermark();
+    let before = if before == -1 { high_watermark } else { before };
+    if before < 0 || before > high_watermark {
+        return Err(ErrorCode::OFFSET_OUT_OF_RANGE);
+    }
+    let mut effects = Vec::new();
+    if before > slot.log.start_offset() {
+        slot.log.delete_records(now, before);
+        slot.replica.step(now, Input::LogStart { offset: slot.log.start_offset() }, &mut effects);
+    }
+    let (start, number) = (slot.log.start_offset(), slot.slot);
+    carry_out(shard, number, effects);
+    drain(shard, number);
+    crate::checkpoints::changed(shard, number);
+    Ok(start)
+}
