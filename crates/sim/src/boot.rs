@@ -55,9 +55,12 @@ pub(crate) fn boot(setup: &Setup, disk: &SimDisk, mut rng: Rng, now: Now) -> Res
         findings.extend(recovered.findings.iter().map(ToString::to_string));
         for log in recovered.logs {
             findings.push(format!("{}: {}..{}", log.name(), log.start_offset(), log.end_offset()));
-            let topic = log.topic_id.unwrap_or(Uuid::ZERO);
-            let id = TopicPartition { topic, partition: PartitionIndex(log.partition) };
-            logs[usize::from(owner(id, settings.shards).0)].push(log);
+            let partition = PartitionIndex(log.partition);
+            // Shard 0 finds out whose a log without an id is.
+            let owner = log
+                .topic_id
+                .map_or(ShardId(0), |topic| owner(TopicPartition { topic, partition }, settings.shards));
+            logs[usize::from(owner.0)].push(log);
         }
     }
     let shards = logs.into_iter().zip(0..);

@@ -30,6 +30,8 @@ pub(crate) enum Want {
     Propose(u64, Vec<Bytes>),
     /// The node is ready.
     Ready,
+    /// The shard has stopped.
+    Stopped,
     /// A log line.
     Say(String),
     /// The shard broke the contract with its host.
@@ -59,6 +61,8 @@ pub(crate) struct Process {
     conns: BTreeMap<Link, Served>,
     /// Clients can be served.
     pub(crate) ready: bool,
+    /// The node is being stopped: shards that have not said that they are, and for how many milliseconds it will be down.
+    pub(crate) stopping: Option<(u16, u64)>,
     /// Operations that were asked for in this step, for the trace.
     pub(crate) asked: Vec<(OpId, String)>,
     tell: bool,
@@ -76,6 +80,7 @@ impl Process {
             mail: BTreeMap::new(),
             conns: BTreeMap::new(),
             ready: false,
+            stopping: None,
             asked: Vec::new(),
             tell,
         }
@@ -96,6 +101,13 @@ impl Process {
         effects.into_iter().filter_map(|effect| self.sort(shard, effect)).collect()
     }
 
+    /// Tells a shard to stop in good order, and sorts out what it wants.
+    pub(crate) fn stop(&mut self, shard: u16, now: Now) -> Vec<Want> {
+        let mut effects = Vec::new();
+        self.shards[usize::from(shard)].stop(now, &mut effects);
+        effects.into_iter().filter_map(|effect| self.sort(shard, effect)).collect()
+    }
+
     fn sort(&mut self, shard: u16, effect: Effect) -> Option<Want> {
         match effect {
             Effect::Reply { conn, frame } => self.reply(shard, conn, frame),
@@ -108,6 +120,7 @@ impl Process {
             Effect::ToShard { to, message } => self.post(shard, to, message),
             Effect::Trace(trace) => Some(match trace {
                 Trace::Ready { .. } => Want::Ready,
+                Trace::Stopped => Want::Stopped,
                 Trace::BadClient { conn, what } if !what.starts_with(UNANSWERED) => {
                     Want::Broken(format!("a good client's connection {} was refused: {what}", conn.0))
                 }

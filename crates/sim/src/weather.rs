@@ -15,6 +15,8 @@ const MILLI: u64 = 1_000_000;
 pub enum Fault {
     /// The process is killed (kill -9): the page cache stays. It starts again after so many milliseconds.
     Kill(u64),
+    /// The operator stops the node in good order and starts it again after so many milliseconds.
+    CleanStop(u64),
     /// The machine loses power: what was not synced tears. It starts again after so many milliseconds.
     PowerLoss(u64),
     /// The process is killed while it recovers, after so many changes of the disk; it starts again at once.
@@ -117,6 +119,7 @@ fn draw_faults(rng: &mut Rng, allowed: Faults, trouble: Mono) -> Vec<Due> {
     if allowed.kill {
         kinds.push(|rng| Fault::Kill(rng.below(3_000)));
         kinds.push(|rng| Fault::KillInRecovery(rng.below(40)));
+        kinds.push(|rng| Fault::CleanStop(rng.below(3_000)));
     }
     if allowed.power_loss {
         kinds.push(|rng| Fault::PowerLoss(rng.below(5_000)));

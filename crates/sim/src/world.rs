@@ -5,6 +5,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::rc::Rc;
 use std::task::Waker;
 
+use moldau_base::disk::DirId;
 use moldau_base::{Mono, NodeId, Now, Rng};
 use moldau_broker::{ConnId, Input};
 use moldau_check::Watch;
@@ -49,6 +50,9 @@ pub(crate) enum Happening {
         life: u32,
     },
     QuorumTick {
+        life: u32,
+    },
+    MustHaveStopped {
         life: u32,
     },
     Tick {
@@ -240,6 +244,11 @@ impl World {
                 }
             }
             Happening::Fault(fault) => self.strike(fault),
+            Happening::MustHaveStopped { life } => {
+                if self.alive(life).is_some() {
+                    self.fail("NoProgress: the node has not stopped after 60 s".to_owned());
+                }
+            }
             Happening::Boot => self.boot(),
             Happening::Room => self.disk.set_capacity(None),
             Happening::FastAgain => self.sync_at_least = 0,
@@ -300,13 +309,18 @@ impl World {
         Now { wall_ms: wall, mono: Mono(now.0 - born.0) }
     }
 
-    /// Lets a shard take in an input, and arranges what it wants.
+    /// Lets a shard take in an input.
     fn step(&mut self, shard: u16, input: Input) {
+        self.record(shard, &input);
+        self.act(shard, |process, shard, now| process.step(shard, now, input));
+    }
+
+    /// Lets a shard do something, and arranges what it wants.
+    fn act(&mut self, shard: u16, what: impl FnOnce(&mut Process, u16, Now) -> Vec<Want>) {
         let Some(born) = self.process.as_ref().map(|process| process.born) else { return };
         let now = self.now(born);
-        self.record(shard, &input);
         let Some(process) = self.process.as_mut() else { return };
-        let wants = process.step(shard, now, input);
+        let wants = what(process, shard, now);
         let tick = process.next_tick(shard);
         let life = process.life;
         for (op, what) in std::mem::take(&mut process.asked) {
@@ -367,6 +381,7 @@ impl World {
                 }
                 self.trace.line(now, || "the node is ready".to_owned());
             }
+            Want::Stopped => self.stopped(),
             Want::Say(what) => self.trace.line(now, || what),
             Want::Broken(what) => self.fail(what),
         }
@@ -456,6 +471,7 @@ impl World {
                 self.kill(0);
                 self.kill_in_recovery = Some(after);
             }
+            Fault::CleanStop(down_ms) => self.stop(down_ms),
             Fault::ResetAll | Fault::ResetSome => {
                 for link in self.net.links() {
                     if fault == Fault::ResetAll || self.rng.chance(1, 2) {
@@ -506,6 +522,46 @@ impl World {
         self.clock.after(down_ms * MILLI, Happening::Boot);
     }
 
+    /// The operator stops the node: no more connections, then everything is flushed and the directories are marked clean.
+    fn stop(&mut self, down_ms: u64) {
+        let now = self.clock.now();
+        let Some(process) = self.process.as_mut().filter(|process| process.ready) else { return };
+        process.ready = false;
+        process.stopping = Some((process.shards(), down_ms));
+        let (life, shards, links) = (process.life, process.shards(), process.connections());
+        for link in links {
+            let due = self.net.close(now, link, Side::Broker);
+            self.arrives(link, Side::Client, due);
+            self.hung_up(link);
+        }
+        for shard in 0..shards {
+            self.act(shard, Process::stop);
+        }
+        self.clock.after(60_000 * MILLI, Happening::MustHaveStopped { life });
+    }
+
+    /// A shard has stopped; after the last one the process ends.
+    fn stopped(&mut self) {
+        let Some((left, down_ms)) = self.process.as_mut().and_then(|process| process.stopping.as_mut())
+        else {
+            return self.fail("a shard says that it stopped and was not told to".to_owned());
+        };
+        *left -= 1;
+        let (left, down_ms) = (*left, *down_ms);
+        if left > 0 {
+            return;
+        }
+        for dir in 0..self.setup.weather.log_dirs {
+            if let Err(error) = moldau_storage::mark_clean(&self.disk, DirId(dir), 0) {
+                self.trace.line(self.clock.now(), || format!("cannot mark clean: {error}"));
+            }
+        }
+        self.process = None;
+        self.quorum = None;
+        self.trace.line(self.clock.now(), || "stopped cleanly".to_owned());
+        self.clock.after(down_ms * MILLI, Happening::Boot);
+    }
+
     fn power_loss(&mut self, down_ms: u64) {
         let Some(process) = self.process.take() else { return };
         let now = self.clock.now();
@@ -542,6 +598,11 @@ impl World {
             _ if blown => {
                 self.trace.line(born, || "killed in recovery".to_owned());
                 return self.clock.after(MILLI, Happening::Boot);
+            }
+            _ if self.disk.is_limited() => {
+                // It may refuse to start without room on the disk; there will be some.
+                self.trace.line(born, || "the node does not start on a full disk".to_owned());
+                return self.clock.after(1_000 * MILLI, Happening::Boot);
             }
             (Err(error), _) => return self.fail(format!("the node does not start: {error}")),
             (_, Err(error)) => return self.fail(format!("the metadata log does not open: {error}")),

@@ -3,7 +3,7 @@
 //! Directories are implied by the names below them. A change of names is durable when the host has promised so (a sync of
 //! the file, a rename, a replace); a removal promises nothing and may be undone by a power loss.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 
 use bytes::Bytes;
@@ -22,6 +22,8 @@ pub(super) struct Volume {
     inodes: BTreeMap<InodeId, Inode>,
     names: BTreeMap<Path, InodeId>,
     durable_names: BTreeMap<Path, InodeId>,
+    /// Names that were removed and may come back, in the order of their removal.
+    removed: Vec<Path>,
     next: u64,
     used: u64,
     fuse: Option<u64>,
@@ -149,7 +151,22 @@ impl Volume {
         let here: Vec<Path> =
             self.names.iter().filter(|(_, at)| **at == id).map(|(p, _)| p.clone()).collect();
         for path in here {
+            self.commit_removals(&path);
             self.durable_names.insert(path, id);
+        }
+    }
+
+    /// A directory is durable: what was removed from it before stays removed.
+    fn commit_removals(&mut self, path: &Path) {
+        let directory =
+            |path: &Path| path.name.rsplit_once('/').map_or(String::new(), |(at, _)| at.to_owned());
+        let here = directory(path);
+        for removed in std::mem::take(&mut self.removed) {
+            if removed.dir == path.dir && directory(&removed) == here {
+                self.durable_names.remove(&removed);
+            } else {
+                self.removed.push(removed);
+            }
         }
     }
 
@@ -194,6 +211,7 @@ impl Volume {
         for (path, _) in below(&self.names, path) {
             self.forget_used(&path);
             self.names.remove(&path);
+            self.removed.push(path);
         }
     }
 
@@ -236,13 +254,16 @@ impl Volume {
                 names.insert(path.clone(), *id);
             }
         }
-        names.retain(|path, _| self.names.contains_key(path) || rng.chance(1, 4));
+        // Removals reach the device in their order: the last ones may not have.
+        let reached = rng.below(self.removed.len() as u64 + 1) as usize;
+        let back: BTreeSet<Path> = self.removed.drain(..).skip(reached).collect();
+        names.retain(|path, _| self.names.contains_key(path) || back.contains(path));
         let fates = [Fate::Nothing, Fate::Everything, Fate::Prefix, Fate::Prefix, Fate::Sectors];
         for inode in self.inodes.values_mut() {
             let fate = *rng.pick(&fates).unwrap_or(&Fate::Nothing);
             inode.power_loss(fate, rng);
         }
-        let living: std::collections::BTreeSet<InodeId> = names.values().copied().collect();
+        let living: BTreeSet<InodeId> = names.values().copied().collect();
         self.inodes.retain(|id, _| living.contains(id));
         self.used = self.inodes.values().map(Inode::len).sum();
         self.durable_names = names.clone();
