@@ -26,7 +26,7 @@ const CORRELATION_ID: i32 = 1;
 pub struct Drain {
     /// The topic.
     pub topic: String,
-    /// Its partitions; each connection reads some of them in turn.
+    /// Its partitions; each connection reads its share of them in turn.
     pub partitions: i32,
     /// Connections, each with one request in flight.
     pub connections: usize,
@@ -53,9 +53,11 @@ pub fn run(address: SocketAddr, drain: &Drain, bounds: Bounds) -> Result<Tally> 
     let share = bounds.bytes / connections as u64;
     let started = Instant::now();
     let deadline = started + bounds.time;
+    let all: Vec<i32> = (0..drain.partitions).collect();
     let parts = in_threads(streams, |place, stream| {
-        let partitions =
-            (0..drain.partitions).skip(place).step_by(connections).map(|index| (index, 0)).collect();
+        // Neighbours, so that each connection reads from all threads of a broker that deals partitions out in turn.
+        let (from, to) = (place * all.len() / connections, (place + 1) * all.len() / connections);
+        let partitions = all[from..to].iter().map(|index| (*index, 0)).collect();
         let lane =
             Lane { drain, batch, stream, partitions, sink: vec![0; usize::try_from(drain.fetch)? * 2] };
         lane.run(share, deadline)
