@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use bytes::Bytes;
-use moldau_base::disk::{FileId, Op, OpId};
+use moldau_base::disk::{DirId, FileId, Op, OpId};
 use moldau_base::{Mono, Now};
 use moldau_broker::{ConnId, Effect, Input, Message, Shard, ShardId, ToPeer, Trace};
 use moldau_wire::{Frame, Segment};
@@ -61,6 +61,8 @@ pub(crate) struct Process {
     conns: BTreeMap<Link, Served>,
     /// Clients can be served.
     pub(crate) ready: bool,
+    /// Directories with something that had to be taken out of service: they are not clean.
+    pub(crate) offline: BTreeSet<DirId>,
     /// The node is being stopped: shards that have not said that they are, and for how many milliseconds it will be down.
     pub(crate) stopping: Option<(u16, u64)>,
     /// Operations that were asked for in this step, for the trace.
@@ -80,6 +82,7 @@ impl Process {
             mail: BTreeMap::new(),
             conns: BTreeMap::new(),
             ready: false,
+            offline: BTreeSet::new(),
             stopping: None,
             asked: Vec::new(),
             tell,
@@ -121,6 +124,10 @@ impl Process {
             Effect::Trace(trace) => Some(match trace {
                 Trace::Ready { .. } => Want::Ready,
                 Trace::Stopped => Want::Stopped,
+                Trace::Offline { path, why } => {
+                    self.offline.insert(path.dir);
+                    Want::Say(format!("shard {shard}: {path} is offline: {why}"))
+                }
                 Trace::BadClient { conn, what } if !what.starts_with(UNANSWERED) => {
                     Want::Broken(format!("a good client's connection {} was refused: {what}", conn.0))
                 }

@@ -551,8 +551,9 @@ impl World {
         if left > 0 {
             return;
         }
-        for dir in 0..self.setup.weather.log_dirs {
-            if let Err(error) = moldau_storage::mark_clean(&self.disk, DirId(dir), 0) {
+        let offline = self.process.as_ref().map(|process| process.offline.clone()).unwrap_or_default();
+        for dir in (0..self.setup.weather.log_dirs).map(DirId).filter(|dir| !offline.contains(dir)) {
+            if let Err(error) = moldau_storage::mark_clean(&self.disk, dir, 0) {
                 self.trace.line(self.clock.now(), || format!("cannot mark clean: {error}"));
             }
         }

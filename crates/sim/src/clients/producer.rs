@@ -278,7 +278,14 @@ impl Producer {
                 self.cx.problem(format!("a produce response says nothing of partition {partition}"));
                 continue;
             };
-            verdicts[*place] = Some(verdict(answer.error_code, answer.base_offset));
+            let verdict = verdict(answer.error_code, answer.base_offset);
+            // Told at once: from here on it is a promise.
+            match verdict {
+                Verdict::Stored(offset) => self.stored(&self.waiting[*place], Some(offset)),
+                Verdict::StoredSomewhere => self.stored(&self.waiting[*place], None),
+                _ => {}
+            }
+            verdicts[*place] = Some(verdict);
             if answer.error_code.is_err() {
                 self.cx.say(|| format!("produce to {partition}: {:?}", answer.error_code));
             }
@@ -293,8 +300,7 @@ impl Producer {
         for (mut sending, verdict) in waiting.into_iter().zip(verdicts) {
             let first_failure = verdict.is_some_and(is_failure) && failed.insert(sending.partition);
             match verdict {
-                Some(Verdict::Stored(offset)) => self.stored(&sending, Some(*offset)),
-                Some(Verdict::StoredSomewhere) => self.stored(&sending, None),
+                Some(Verdict::Stored(_) | Verdict::StoredSomewhere) => {}
                 Some(Verdict::Refused) => {
                     self.refused(&sending);
                     gap = true;
