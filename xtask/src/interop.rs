@@ -10,6 +10,7 @@ mod debian;
 mod families;
 mod group;
 mod kcat;
+mod probes;
 mod process;
 mod report;
 mod rule;
@@ -32,7 +33,7 @@ pub struct Args {
     /// The broker: `kafka` or `moldau`, started for the run, or HOST:PORT
     #[arg(long, default_value = "moldau", global = true)]
     against: Against,
-    /// Only these client families (several with commas), or `tools`
+    /// Only these client families (several with commas), `tools` or `probes`
     #[arg(long, value_delimiter = ',')]
     client: Vec<String>,
     /// Only these cases (several with commas)
@@ -79,12 +80,21 @@ pub fn run(args: &Args) -> Result<()> {
     let began = Instant::now();
     let bench = bench(args, clients, &broker);
     let mut outcomes = all_cases(&bench, &args.wanted_cases());
-    if args.wants_tools() {
+    if args.wants(report::TOOLS) {
         let mine = outcomes.entry(report::TOOLS.into()).or_default();
         tools::run(&broker.bootstrap, &bench.tag, broker.data(), &dir, bench.patience, |name, outcome| {
             tell(report::TOOLS, name, &outcome);
             mine.insert(name.into(), outcome);
         })?;
+    }
+    if args.wants(probes::PROBES) {
+        if args.record {
+            probes::record(&broker.bootstrap, &bench.tag, bench.lag)?;
+        } else {
+            let outcome = probes::run(&broker.bootstrap, &bench.tag, bench.lag)?;
+            tell(probes::PROBES, "answers", &outcome);
+            outcomes.entry(probes::PROBES.into()).or_default().insert("answers".into(), outcome);
+        }
     }
     println!("{} s against {:?} at {}", began.elapsed().as_secs(), args.against, broker.bootstrap);
     let failed = conclude(args, outcomes)?;
@@ -108,8 +118,9 @@ impl Args {
         }
     }
 
-    fn wants_tools(&self) -> bool {
-        (self.client.is_empty() && self.case.is_empty()) || self.client.iter().any(|c| c == report::TOOLS)
+    /// Whether the tools or the probes are asked for.
+    fn wants(&self, what: &str) -> bool {
+        (self.client.is_empty() && self.case.is_empty()) || self.client.iter().any(|c| c == what)
     }
 
     fn wanted_cases(&self) -> Vec<&'static str> {
@@ -119,8 +130,10 @@ impl Args {
 
 fn check_names(args: &Args) -> Result<()> {
     for name in &args.client {
-        if name != report::TOOLS && !families::NAMES.contains(&name.as_str()) {
-            bail!("no client `{name}`; there are {} and {}", families::NAMES.join(", "), report::TOOLS);
+        if ![report::TOOLS, probes::PROBES].contains(&name.as_str())
+            && !families::NAMES.contains(&name.as_str())
+        {
+            bail!("no client `{name}`; there are {}, tools and probes", families::NAMES.join(", "));
         }
     }
     if args.record && args.against != Against::Kafka {
@@ -185,6 +198,7 @@ fn conclude(args: &Args, mut outcomes: Outcomes) -> Result<usize> {
         println!("each cell: this broker / Apache Kafka {}", verdicts.kafka);
     }
     report::table(&outcomes, &families::NAMES, &CASES, beside);
+    println!();
     report::tools_table(&outcomes, beside);
     if let Some(path) = &args.json {
         report::write_json(path, &format!("{:?}", args.against), &outcomes)?;

@@ -1,6 +1,7 @@
 //! What a run ends with: the table, the failures, and the record of what a real Kafka does in the same cases.
 
 use super::client::{Outcome, Verdict};
+use super::probes::PROBES;
 use crate::kafka;
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
@@ -134,12 +135,11 @@ pub fn table(outcomes: &Outcomes, clients: &[&str], cases: &[&str], verdicts: Op
     }
 }
 
-/// Prints the tools, a line each.
+/// Prints the tools and the probes, a line each.
 pub fn tools_table(outcomes: &Outcomes, verdicts: Option<&Verdicts>) {
-    let Some(tools) = outcomes.get(TOOLS) else { return };
-    println!();
-    for (tool, outcome) in tools {
-        let verdict = cell(Some(outcome), verdicts.and_then(|v| v.of(TOOLS, tool)));
+    let listed = [TOOLS, PROBES].into_iter().filter_map(|family| Some((family, outcomes.get(family)?)));
+    for (tool, outcome, family) in listed.flat_map(|(f, tools)| tools.iter().map(move |(t, o)| (t, o, f))) {
+        let verdict = cell(Some(outcome), verdicts.and_then(|v| v.of(family, tool)));
         let first = outcome.detail.lines().next().unwrap_or_default();
         println!("{tool:<34} {verdict:<9} {:>6} ms  {}", outcome.ms, clip(first, 45));
     }
