@@ -79,23 +79,28 @@ pub fn run(args: &Args) -> Result<()> {
     let broker = Broker::start(&args.against, &bin, &dir)?;
     let began = Instant::now();
     let bench = bench(args, clients, &broker);
-    let mut outcomes = all_cases(&bench, &args.wanted_cases());
-    if args.wants(report::TOOLS) {
-        let mine = outcomes.entry(report::TOOLS.into()).or_default();
-        tools::run(&broker.bootstrap, &bench.tag, broker.data(), &dir, bench.patience, |name, outcome| {
-            tell(report::TOOLS, name, &outcome);
-            mine.insert(name.into(), outcome);
-        })?;
-    }
-    if args.wants(probes::PROBES) {
-        if args.record {
-            probes::record(&broker.bootstrap, &bench.tag, bench.lag)?;
-        } else {
-            let outcome = probes::run(&broker.bootstrap, &bench.tag, bench.lag)?;
-            tell(probes::PROBES, "answers", &outcome);
+    let outcomes = std::thread::scope(|scope| -> Result<Outcomes> {
+        let probing = scope.spawn(|| probe(args, &bench));
+        let mut outcomes = all_cases(&bench, &args.wanted_cases());
+        if args.wants(report::TOOLS) {
+            let mine = outcomes.entry(report::TOOLS.into()).or_default();
+            tools::run(
+                &broker.bootstrap,
+                &bench.tag,
+                broker.data(),
+                &dir,
+                bench.patience,
+                |name, outcome| {
+                    tell(report::TOOLS, name, &outcome);
+                    mine.insert(name.into(), outcome);
+                },
+            )?;
+        }
+        if let Some(outcome) = probing.join().unwrap_or_else(|_| bail!("the thread of the probes failed"))? {
             outcomes.entry(probes::PROBES.into()).or_default().insert("answers".into(), outcome);
         }
-    }
+        Ok(outcomes)
+    })?;
     println!("{} s against {:?} at {}", began.elapsed().as_secs(), args.against, broker.bootstrap);
     let failed = conclude(args, outcomes)?;
     if failed > 0 {
@@ -109,6 +114,19 @@ pub fn run(args: &Args) -> Result<()> {
     Ok(())
 }
 
+/// Asks the probes, or keeps a real Kafka's answers.
+fn probe(args: &Args, bench: &Bench) -> Result<Option<Outcome>> {
+    if !args.wants(probes::PROBES) {
+        return Ok(None);
+    }
+    if args.record {
+        return probes::record(&bench.bootstrap, &bench.tag, bench.lag).map(|()| None);
+    }
+    let outcome = probes::run(&bench.bootstrap, &bench.tag, bench.lag)?;
+    tell(probes::PROBES, "answers", &outcome);
+    Ok(Some(outcome))
+}
+
 impl Args {
     fn wants_client(&self, name: &str) -> bool {
         if self.client.is_empty() {
@@ -120,7 +138,8 @@ impl Args {
 
     /// Whether the tools or the probes are asked for.
     fn wants(&self, what: &str) -> bool {
-        (self.client.is_empty() && self.case.is_empty()) || self.client.iter().any(|c| c == what)
+        let all = self.client.is_empty() && self.case.is_empty();
+        all || self.client.iter().any(|c| c == what)
     }
 
     fn wanted_cases(&self) -> Vec<&'static str> {
