@@ -70,7 +70,7 @@ pub fn run(root: &Path, args: &Args) -> Result<()> {
     let began = Instant::now();
     let wanted = |step: &&Step| args.only.is_empty() || args.only.iter().any(|name| name == step.name);
     let finished: Vec<Finished> =
-        steps::ALL.iter().filter(wanted).map(|step| take(step, args, &place)).collect();
+        steps::ALL.iter().filter(wanted).map(|step| take(step, args, &place, began + steps::WHOLE)).collect();
     report::table(&finished, began.elapsed(), &place.logs);
     let failed: Vec<&str> =
         finished.iter().filter(|f| f.verdict == Verdict::Failed).map(|f| f.name).collect();
@@ -90,15 +90,19 @@ fn check_names(args: &Args) -> Result<()> {
     Ok(())
 }
 
-/// One step from its announcement to its verdict.
-fn take(step: &'static Step, args: &Args, place: &Place) -> Finished {
+/// One step from its announcement to its verdict; at `last` it is ended whatever its own limit.
+fn take(step: &'static Step, args: &Args, place: &Place, last: Instant) -> Finished {
     if args.skip.iter().any(|name| name == step.name) {
         return Finished::left_out(step.name);
     }
     report::announce(step);
     let began = Instant::now();
     let log = place.logs.join(format!("{}.log", step.name));
-    let end = program::run_all((step.programs)(place), &log, step.limit());
+    let end = program::run_all(
+        (step.programs)(place),
+        &log,
+        step.limit().min(last.saturating_duration_since(began)),
+    );
     let text = String::from_utf8_lossy(&std::fs::read(&log).unwrap_or_default()).into_owned();
     let verdict = match &end {
         Ok(End::Success) => Verdict::Ok,

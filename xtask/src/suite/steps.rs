@@ -24,11 +24,14 @@ impl Step {
     }
 }
 
+/// How long all steps together may take; the target on two cores is 40 minutes.
+pub const WHOLE: Duration = Duration::from_secs(75 * 60);
+
 /// Cases of each property in the fuzz step; a plain `cargo test` takes proptest's 256.
 const FUZZ_CASES: &str = "3000";
 
 /// All of them, in the order in which they run.
-pub const ALL: [Step; 12] = [
+pub const ALL: [Step; 13] = [
     Step { name: "format", what: "rustfmt changes nothing", minutes: 2, programs: format },
     Step {
         name: "generated",
@@ -71,6 +74,12 @@ pub const ALL: [Step; 12] = [
     Step { name: "release", what: "the binary and the benches build", minutes: 15, programs: release },
     Step { name: "sim", what: "simulated clusters under faults, checked", minutes: 15, programs: sim },
     Step { name: "interop", what: "real Kafka clients and tools", minutes: 15, programs: interop },
+    Step {
+        name: "debian",
+        what: "a package index through two clients and a kill -9",
+        minutes: 10,
+        programs: debian,
+    },
 ];
 
 fn cargo<const N: usize>(place: &Place, args: [&str; N]) -> Command {
@@ -119,14 +128,16 @@ fn sim(place: &Place) -> Vec<Command> {
 }
 
 fn interop(place: &Place) -> Vec<Command> {
+    with_binary(place, own(place, ["interop", "--quick"]))
+}
+
+fn debian(place: &Place) -> Vec<Command> {
+    with_binary(place, own(place, ["interop", "debian"]))
+}
+
+/// Builds the release binary, unless it is there, and tells `command` where it is.
+fn with_binary(place: &Place, mut command: Command) -> Vec<Command> {
     let binary = place.target.join("release/moldau");
-    let with_binary = |mut command: Command| {
-        command.args([OsStr::new("--bin"), binary.as_os_str()]);
-        command
-    };
-    vec![
-        cargo(place, ["build", "--release", "--locked", "-p", "moldau-cli"]),
-        with_binary(own(place, ["interop", "--quick"])),
-        with_binary(own(place, ["interop", "debian"])),
-    ]
+    command.args([OsStr::new("--bin"), binary.as_os_str()]);
+    vec![cargo(place, ["build", "--release", "--locked", "-p", "moldau-cli"]), command]
 }
