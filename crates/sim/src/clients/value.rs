@@ -7,7 +7,8 @@ const IDENTITY_BYTES: usize = 12;
 
 /// A number that follows from the record.
 fn scramble(record: Record, salt: u64) -> u64 {
-    let mut x = u64::from(record.producer.0) << 40 ^ record.number ^ salt.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    let producer = u64::from(record.producer.0).rotate_left(40);
+    let mut x = producer ^ record.number ^ salt.wrapping_mul(0x9e37_79b9_7f4a_7c15);
     x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
     x ^ (x >> 31)
