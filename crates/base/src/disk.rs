@@ -200,6 +200,10 @@ pub trait Disk: Send + Sync {
     fn write(&self, path: &Path, position: u64, parts: &[Bytes]) -> io::Result<()>;
     /// Makes what was written durable, the directory entry included.
     fn sync(&self, path: &Path) -> io::Result<()>;
+    /// As [`Disk::sync`] for each of `paths`; a disk may do more at once if that is faster.
+    fn sync_all(&self, paths: &[Path]) -> io::Result<()> {
+        paths.iter().try_for_each(|path| self.sync(path))
+    }
     /// Cuts to `len` bytes.
     fn truncate(&self, path: &Path, len: u64) -> io::Result<()>;
     /// As [`Op::Replace`].

@@ -1,5 +1,6 @@
 //! The node's disks: the blocking [`Disk`] for recovery and the metadata log, over the log directories of the configuration.
 
+use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, ErrorKind};
@@ -144,6 +145,9 @@ pub fn remove_all(path: &std::path::Path) -> io::Result<()> {
     }
 }
 
+/// More syncs than this are one pass over the file system: each single one commits its journal.
+const SINGLE_SYNCS: usize = 16;
+
 impl Disk for FsDisk {
     fn list(&self, path: &Path) -> io::Result<Vec<Entry>> {
         let entries = match fs::read_dir(self.locate(path)?) {
@@ -199,6 +203,17 @@ impl Disk for FsDisk {
     fn sync(&self, path: &Path) -> io::Result<()> {
         self.file(path, false)?.sync_data()?;
         sync_directory_of(&self.locate(path)?)
+    }
+
+    fn sync_all(&self, paths: &[Path]) -> io::Result<()> {
+        if paths.len() <= SINGLE_SYNCS {
+            return paths.iter().try_for_each(|path| self.sync(path));
+        }
+        let used: BTreeSet<u16> = paths.iter().map(|path| path.dir.0).collect();
+        for dir in used.into_iter().filter_map(|dir| self.dirs.get(usize::from(dir))) {
+            rustix::fs::syncfs(File::open(dir)?)?;
+        }
+        Ok(())
     }
 
     fn truncate(&self, path: &Path, len: u64) -> io::Result<()> {

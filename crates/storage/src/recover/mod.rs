@@ -57,6 +57,13 @@ pub struct Recovered {
     pub scanned_bytes: u64,
 }
 
+/// A recovery on its way.
+struct Work {
+    recovered: Recovered,
+    /// What has to be made durable before the logs are used.
+    unsynced: Vec<Path>,
+}
+
 /// A log that waits for its slot.
 #[derive(Debug)]
 pub struct RecoveredLog {
@@ -220,9 +227,10 @@ pub fn recover(disk: &dyn Disk, dir: DirId, policy: &RecoveryPolicy) -> Result<R
     };
     let marker = Path::new(dir, CLEAN_SHUTDOWN);
     let clean = disk.len(&marker).map_err(at(CLEAN_SHUTDOWN))?.is_some();
-    let mut recovered = Recovered { logs: Vec::new(), clean, findings: Vec::new(), scanned_bytes: 0 };
+    let recovered = Recovered { logs: Vec::new(), clean, findings: Vec::new(), scanned_bytes: 0 };
+    let mut work = Work { recovered, unsynced: Vec::new() };
     let mut checkpoint =
-        |name: &str| read_checkpoint(disk, dir, name, &mut recovered.findings).map_err(at(name));
+        |name: &str| read_checkpoint(disk, dir, name, &mut work.recovered.findings).map_err(at(name));
     let checkpoints = Checkpoints {
         recovery: checkpoint(RECOVERY_POINT_CHECKPOINT)?,
         start: checkpoint(LOG_START_CHECKPOINT)?,
@@ -241,22 +249,23 @@ pub fn recover(disk: &dyn Disk, dir: DirId, policy: &RecoveryPolicy) -> Result<R
                     start: checkpoints.start.get(&name).copied().unwrap_or(0),
                     high_watermark: checkpoints.high_watermark.get(&name).copied(),
                 };
-                let log =
-                    partition::recover(disk, dir, &name, (topic, partition), hints, policy, &mut recovered)
-                        .map_err(at(&name))?;
-                recovered.logs.push(log);
+                let log = partition::recover(disk, dir, &name, (topic, partition), hints, policy, &mut work)
+                    .map_err(at(&name))?;
+                work.recovered.logs.push(log);
             }
             LogDirEntry::Deleted => {
                 disk.remove(&Path::new(dir, name.clone())).map_err(at(&name))?;
-                recovered.findings.push(Finding { log: name, what: FindingKind::Deleted });
+                work.recovered.findings.push(Finding { log: name, what: FindingKind::Deleted });
             }
             LogDirEntry::Other => {
-                recovered.findings.push(Finding { log: name, what: FindingKind::Foreign });
+                work.recovered.findings.push(Finding { log: name, what: FindingKind::Foreign });
             }
         }
     }
+    // In one go: a file system does that in a fraction of the time that many single syncs take.
+    disk.sync_all(&work.unsynced).map_err(at("the log directory"))?;
     disk.remove(&marker).map_err(at(CLEAN_SHUTDOWN))?;
-    Ok(recovered)
+    Ok(work.recovered)
 }
 
 /// Marks a clean stop: everything is flushed and all checkpoints are written.

@@ -7,7 +7,7 @@ use moldau_base::disk::{DirId, Disk};
 
 use super::files::Files;
 use super::segments::Segments;
-use super::{Finding, FindingKind, Recovered, RecoveredLog, RecoveryPolicy, producers};
+use super::{Finding, FindingKind, RecoveredLog, RecoveryPolicy, Work, producers};
 use crate::checkpoint::{BadText, parse_epochs, parse_metadata};
 use crate::epochs::EpochHistory;
 use crate::log::LogParts;
@@ -36,14 +36,15 @@ pub(super) fn recover(
     (topic, partition): (String, i32),
     hints: Hints,
     policy: &RecoveryPolicy,
-    recovered: &mut Recovered,
+    work: &mut Work,
 ) -> io::Result<RecoveredLog> {
     let mut files = Files::list(disk, dir, name)?;
+    let Work { recovered, unsynced } = work;
     let findings = &mut recovered.findings;
     let topic_id: Option<Uuid> = read_text(&files, name, PARTITION_METADATA, parse_metadata, findings)?;
     if topic_id.is_some() && !hints.clean && hints.recovery_point == 0 {
         // No flush has made it durable.
-        disk.sync(&files.path(PARTITION_METADATA))?;
+        unsynced.push(files.path(PARTITION_METADATA));
     }
     let stored = read_text(&files, name, EPOCH_CHECKPOINT, parse_epochs, findings)?;
     let checkpointed = EpochHistory::from_entries(stored.unwrap_or_default());
@@ -54,6 +55,7 @@ pub(super) fn recover(
         interval: policy.index_interval_bytes,
         findings,
         scanned_bytes: &mut recovered.scanned_bytes,
+        unsynced,
         epochs: &mut epochs,
     };
     let Body { segments, end } = recover_segments(&mut segments, hints)?;
@@ -62,6 +64,10 @@ pub(super) fn recover(
         findings.push(Finding { log: name.to_owned(), what });
     }
     let (segments, start, end) = settle_start(&mut files, name, segments, hints.start, end, findings)?;
+    if segments.is_empty() {
+        let own = files.path("");
+        unsynced.retain(|path| path.dir != dir || !path.name.starts_with(&own.name));
+    }
     epochs.truncate_end(end);
     epochs.truncate_start(start);
     let snapshot = producers::load(&mut files, name, end, findings)?;
@@ -139,7 +145,7 @@ fn recover_segments(segments: &mut Segments<'_, '_>, hints: Hints) -> io::Result
         }
         // What lies above the recovery point is in the page cache at best.
         if size < len || (!hints.clean && scanned.next > hints.recovery_point) {
-            segments.files.disk.sync(&path)?;
+            segments.unsynced.push(path);
         }
         let why = match (scanned.flaw, next_base) {
             (Some(flaw), _) => flaw,

@@ -3,7 +3,7 @@
 
 use std::io;
 
-use moldau_base::disk::FileId;
+use moldau_base::disk::{FileId, Path};
 
 use super::files::Files;
 use super::{Finding, FindingKind};
@@ -41,6 +41,8 @@ pub(super) struct Segments<'a, 'b> {
     pub(super) interval: u32,
     pub(super) findings: &'b mut Vec<Finding>,
     pub(super) scanned_bytes: &'b mut u64,
+    /// Files to sync before the logs are used.
+    pub(super) unsynced: &'b mut Vec<Path>,
     pub(super) epochs: &'b mut EpochHistory,
 }
 
@@ -252,7 +254,7 @@ impl Segments<'_, '_> {
             }
             if !bytes.is_empty() {
                 disk.write(&path, position, &[bytes])?;
-                disk.sync(&path)?;
+                self.unsynced.push(path);
             }
         }
         Ok(SegmentMeta {
