@@ -42,9 +42,9 @@ pub struct Args {
     /// A part that takes a third of the time, for CI
     #[arg(long)]
     quick: bool,
-    /// The binary for `--against moldau`
-    #[arg(long, default_value = "target/release/moldau", global = true)]
-    bin: PathBuf,
+    /// The binary for `--against moldau`; otherwise the release binary of this checkout
+    #[arg(long, global = true)]
+    bin: Option<PathBuf>,
     /// Seconds that one step of a case may take
     #[arg(long, default_value_t = 60)]
     timeout: u64,
@@ -75,8 +75,7 @@ pub fn run(args: &Args) -> Result<()> {
     let names = families::NAMES.iter().copied().filter(|name| args.wants_client(name));
     let clients = names.map(families::prepare).collect::<Result<Vec<Client>>>()?;
     let dir = broker::scratch("interop")?;
-    let bin = std::path::absolute(&args.bin)?;
-    let broker = Broker::start(&args.against, &bin, &dir)?;
+    let broker = Broker::start(&args.against, &args.binary()?, &dir)?;
     let began = Instant::now();
     let bench = bench(args, clients, &broker);
     let outcomes = std::thread::scope(|scope| -> Result<Outcomes> {
@@ -128,6 +127,15 @@ fn probe(args: &Args, bench: &Bench) -> Result<Option<Outcome>> {
 }
 
 impl Args {
+    /// The binary of a node, as an absolute path.
+    fn binary(&self) -> Result<PathBuf> {
+        let target = || {
+            std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| crate::root().join("target"), PathBuf::from)
+        };
+        let bin = self.bin.clone().unwrap_or_else(|| target().join("release/moldau"));
+        Ok(std::path::absolute(bin)?)
+    }
+
     fn wants_client(&self, name: &str) -> bool {
         if self.client.is_empty() {
             !self.quick || QUICK.contains(&name)

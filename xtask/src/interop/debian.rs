@@ -59,7 +59,7 @@ pub fn run(args: &Args, options: &Options) -> Result<()> {
         clients.push(client);
     }
     let dir = broker::scratch("debian")?;
-    let mut broker = Broker::start(&args.against, &std::path::absolute(&args.bin)?, &dir)?;
+    let mut broker = Broker::start(&args.against, &args.binary()?, &dir)?;
     let bench = Bench { patience: PATIENCE, ..super::bench(args, clients, &broker) };
     let began = Instant::now();
     let job = Job {
