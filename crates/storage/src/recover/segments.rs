@@ -228,6 +228,8 @@ impl Segments<'_, '_> {
                 }
             }
         }
+        // A sealed segment's last time entry tells its greatest timestamp; it may have been behind the entries that were kept.
+        segment.note_time();
         *self.scanned_bytes += scanner.read_bytes;
         let next = if segment.size > 0 { scanner.next_offset() } else { base };
         let meta = self.write_indexes(segment, &beginning)?;
