@@ -1,0 +1,113 @@
+//! Ends of all kinds, and what the next start finds: a clean stop, a kill, files that were lost or damaged in between.
+
+use std::path::{Path, PathBuf};
+
+use crate::client::Witness;
+use crate::process::{Folder, Node};
+
+/// A node with a topic of some records, stopped.
+fn stopped(folder: &Folder) -> Witness {
+    let node = Node::start(folder);
+    let mut witness = Witness::of(&node, "watched");
+    (0..50).for_each(|_| witness.is_served());
+    node.stop();
+    witness
+}
+
+/// The next start finds everything and serves.
+fn serves_again(folder: &Folder, witness: Witness) -> (Node, Witness) {
+    let node = Node::start(folder);
+    let mut witness = witness.again(&node);
+    witness.finds_everything();
+    witness.is_served();
+    (node, witness)
+}
+
+/// Files of the data directory whose name ends like this.
+fn files(dir: &Path, end: &str) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(dir).unwrap().map(Result::unwrap) {
+        let path = entry.path();
+        if path.is_dir() {
+            found.extend(files(&path, end));
+        } else if path.to_string_lossy().ends_with(end) {
+            found.push(path);
+        }
+    }
+    found
+}
+
+#[test]
+fn a_stop_is_clean_and_the_next_start_knows_it() {
+    let folder = Folder::new();
+    let witness = stopped(&folder);
+    let (node, witness) = serves_again(&folder, witness);
+    node.logs(&["recovered", "\"clean\":true"]);
+    node.stop();
+    let (node, _) = serves_again(&folder, witness);
+    node.logs(&["recovered", "\"clean\":true"]);
+    node.stop();
+}
+
+#[test]
+fn a_kill_keeps_what_was_acknowledged() {
+    let folder = Folder::new();
+    let node = Node::start(&folder);
+    let mut witness = Witness::of(&node, "watched");
+    (0..50).for_each(|_| witness.is_served());
+    node.kill();
+    for _ in 0..3 {
+        let (node, again) = serves_again(&folder, witness);
+        node.logs(&["recovered", "\"clean\":false"]);
+        node.kill();
+        witness = again;
+    }
+    let (node, _) = serves_again(&folder, witness);
+    node.stop();
+}
+
+#[test]
+fn a_lost_index_is_made_again() {
+    let folder = Folder::new();
+    let witness = stopped(&folder);
+    for end in ["watched-0/00000000000000000000.index", "watched-0/00000000000000000000.timeindex"] {
+        for file in files(&folder.data(), end) {
+            std::fs::remove_file(file).unwrap();
+        }
+    }
+    let (node, _) = serves_again(&folder, witness);
+    node.stop();
+}
+
+/// Changes a byte in the middle of every file with such a name; the next start serves all the same.
+fn with_a_flipped_byte(end: &str) {
+    let folder = Folder::new();
+    let witness = stopped(&folder);
+    let found = files(&folder.data(), end);
+    assert!(!found.is_empty(), "no file ends in {end}");
+    for file in found {
+        let mut bytes = std::fs::read(&file).unwrap();
+        let middle = bytes.len() / 2;
+        if let Some(byte) = bytes.get_mut(middle) {
+            *byte ^= 0x55;
+        }
+        std::fs::write(&file, bytes).unwrap();
+    }
+    let (node, _) = serves_again(&folder, witness);
+    node.stop();
+}
+
+#[test]
+fn a_damaged_recovery_point_checkpoint_costs_time_only() {
+    with_a_flipped_byte("/recovery-point-offset-checkpoint");
+}
+
+#[test]
+fn a_damaged_log_start_checkpoint_costs_nothing() {
+    with_a_flipped_byte("/log-start-offset-checkpoint");
+}
+
+#[test]
+fn a_damaged_epoch_checkpoint_is_made_again() {
+    with_a_flipped_byte("watched-0/leader-epoch-checkpoint");
+}
