@@ -186,7 +186,8 @@ impl Reader {
             }
             code => {
                 self.cx.say(|| format!("fetch of {index}@{from}: {code:?}"));
-                self.session.told.remove(&index);
+                // Asked for anew by the next fetch.
+                self.session.told.insert(index, -1);
                 return Ok(0);
             }
         }
