@@ -9,25 +9,25 @@ use crate::watch::{Broken, Checker};
 #[derive(Debug, Default)]
 pub struct Reordered {
     once: BTreeSet<Record>,
-    streams: BTreeMap<(Partition, Client), BTreeMap<i64, u64>>,
+    streams: BTreeMap<Partition, BTreeMap<Client, BTreeMap<i64, u64>>>,
 }
 
 impl Reordered {
-    fn put(&mut self, partition: &Partition, offset: i64, record: Record) -> Result<(), Broken> {
-        if !self.once.contains(&record) {
-            return Ok(());
+    fn put(&mut self, partition: &Partition, records: &[(i64, Record)]) -> Result<(), Broken> {
+        let streams = self.streams.entry(partition.clone()).or_default();
+        for (offset, record) in records.iter().filter(|(_, record)| self.once.contains(record)) {
+            let stream = streams.entry(record.producer).or_default();
+            let before = stream.range(..offset).next_back().filter(|(_, number)| **number >= record.number);
+            let after = stream.range(offset + 1..).next().filter(|(_, number)| **number <= record.number);
+            if let Some((other, number)) = before.or(after) {
+                let what = format!(
+                    "{record} is at {partition}@{offset} and {}/{number} at {partition}@{other}: not the order of sending",
+                    record.producer
+                );
+                return Err(Broken::partition(partition, what));
+            }
+            stream.insert(*offset, record.number);
         }
-        let stream = self.streams.entry((partition.clone(), record.producer)).or_default();
-        let before = stream.range(..offset).next_back().filter(|(_, number)| **number >= record.number);
-        let after = stream.range(offset + 1..).next().filter(|(_, number)| **number <= record.number);
-        if let Some((other, number)) = before.or(after) {
-            let what = format!(
-                "{record} is at {partition}@{offset} and {}/{number} at {partition}@{other}: not the order of sending",
-                record.producer
-            );
-            return Err(Broken::partition(partition, what));
-        }
-        stream.insert(offset, record.number);
         Ok(())
     }
 }
@@ -43,14 +43,11 @@ impl Checker for Reordered {
                 self.once.insert(*record);
                 Ok(())
             }
-            Event::Acknowledged { record, partition, offset } => self.put(partition, *offset, *record),
-            Event::Read(read) => read
-                .records
-                .iter()
-                .try_for_each(|(offset, record)| self.put(&read.partition, *offset, *record)),
+            Event::Acknowledged { record, partition, offset } => self.put(partition, &[(*offset, *record)]),
+            Event::Read(read) => self.put(&read.partition, &read.records),
             Event::MayBeLost { partition, from } => {
-                let of_partition = self.streams.iter_mut().filter(|((p, _), _)| p == partition);
-                of_partition.for_each(|(_, stream)| drop(stream.split_off(from)));
+                let streams = self.streams.get_mut(partition).into_iter().flat_map(BTreeMap::values_mut);
+                streams.for_each(|stream| drop(stream.split_off(from)));
                 Ok(())
             }
             _ => Ok(()),

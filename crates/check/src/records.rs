@@ -91,18 +91,18 @@ pub struct Duplicate {
 }
 
 impl Duplicate {
-    fn place(&mut self, partition: &Partition, record: Record, offset: i64) -> Result<(), Broken> {
-        if !self.once.contains(&record) {
-            return Ok(());
+    fn place(&mut self, partition: &Partition, records: &[(i64, Record)]) -> Result<(), Broken> {
+        let places = self.places.entry(partition.clone()).or_default();
+        for (offset, record) in records.iter().filter(|(_, record)| self.once.contains(record)) {
+            let first = *places.entry(*record).or_insert(*offset);
+            if first != *offset {
+                let what = format!(
+                    "{record} of an idempotent producer is at {partition}@{first} and at {partition}@{offset}"
+                );
+                return Err(Broken::partition(partition, what));
+            }
         }
-        let first = *self.places.entry(partition.clone()).or_default().entry(record).or_insert(offset);
-        if first == offset {
-            return Ok(());
-        }
-        let what = format!(
-            "{record} of an idempotent producer is at {partition}@{first} and at {partition}@{offset}"
-        );
-        Err(Broken::partition(partition, what))
+        Ok(())
     }
 }
 
@@ -117,11 +117,8 @@ impl Checker for Duplicate {
                 self.once.insert(*record);
                 Ok(())
             }
-            Event::Acknowledged { record, partition, offset } => self.place(partition, *record, *offset),
-            Event::Read(read) => read
-                .records
-                .iter()
-                .try_for_each(|(offset, record)| self.place(&read.partition, *record, *offset)),
+            Event::Acknowledged { record, partition, offset } => self.place(partition, &[(*offset, *record)]),
+            Event::Read(read) => self.place(&read.partition, &read.records),
             Event::MayBeLost { partition, from } => {
                 if let Some(places) = self.places.get_mut(partition) {
                     places.retain(|_, offset| *offset < *from);
@@ -140,12 +137,16 @@ pub struct InconsistentOffset {
 }
 
 impl InconsistentOffset {
-    fn put(&mut self, partition: &Partition, offset: i64, record: Record) -> Result<(), Broken> {
-        let known = *self.partitions.entry(partition.clone()).or_default().entry(offset).or_insert(record);
-        if known == record {
-            return Ok(());
+    fn put(&mut self, partition: &Partition, records: &[(i64, Record)]) -> Result<(), Broken> {
+        let offsets = self.partitions.entry(partition.clone()).or_default();
+        for (offset, record) in records {
+            let known = *offsets.entry(*offset).or_insert(*record);
+            if known != *record {
+                let what = format!("{partition}@{offset} was {known} and is {record}");
+                return Err(Broken::partition(partition, what));
+            }
         }
-        Err(Broken::partition(partition, format!("{partition}@{offset} was {known} and is {record}")))
+        Ok(())
     }
 }
 
@@ -156,11 +157,8 @@ impl Checker for InconsistentOffset {
 
     fn observe(&mut self, moment: &Moment) -> Result<(), Broken> {
         match &moment.event {
-            Event::Acknowledged { record, partition, offset } => self.put(partition, *offset, *record),
-            Event::Read(read) => read
-                .records
-                .iter()
-                .try_for_each(|(offset, record)| self.put(&read.partition, *offset, *record)),
+            Event::Acknowledged { record, partition, offset } => self.put(partition, &[(*offset, *record)]),
+            Event::Read(read) => self.put(&read.partition, &read.records),
             Event::MayBeLost { partition, from } => {
                 if let Some(known) = self.partitions.get_mut(partition) {
                     known.split_off(from);
@@ -176,7 +174,7 @@ impl Checker for InconsistentOffset {
 #[derive(Debug, Default)]
 pub struct UnseenAcknowledged {
     unseen: BTreeMap<Partition, BTreeMap<i64, Record>>,
-    seen: BTreeSet<(Partition, i64)>,
+    seen: BTreeMap<Partition, Ranges>,
 }
 
 impl Checker for UnseenAcknowledged {
@@ -187,15 +185,16 @@ impl Checker for UnseenAcknowledged {
     fn observe(&mut self, moment: &Moment) -> Result<(), Broken> {
         match &moment.event {
             Event::Acknowledged { record, partition, offset }
-                if !self.seen.contains(&(partition.clone(), *offset)) =>
+                if !self.seen.get(partition).is_some_and(|seen| seen.contains(*offset)) =>
             {
                 self.unseen.entry(partition.clone()).or_default().insert(*offset, *record);
             }
             Event::Read(read) => {
                 let unseen = self.unseen.entry(read.partition.clone()).or_default();
+                let seen = self.seen.entry(read.partition.clone()).or_default();
                 for (offset, _) in &read.records {
                     unseen.remove(offset);
-                    self.seen.insert((read.partition.clone(), *offset));
+                    seen.insert(*offset, offset + 1);
                 }
             }
             Event::Trimmable { partition, before } => {
@@ -207,7 +206,9 @@ impl Checker for UnseenAcknowledged {
                 if let Some(unseen) = self.unseen.get_mut(partition) {
                     unseen.split_off(from);
                 }
-                self.seen.retain(|(seen, offset)| seen != partition || offset < from);
+                if let Some(seen) = self.seen.get_mut(partition) {
+                    seen.cut(*from);
+                }
             }
             _ => {}
         }

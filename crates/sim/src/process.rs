@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use bytes::Bytes;
-use moldau_base::disk::{DirId, FileId, Op, OpId};
+use moldau_base::disk::{DirId, Done, FileId, Op, OpId};
 use moldau_base::{Mono, Now};
 use moldau_broker::{ConnId, Effect, Input, Message, Shard, ShardId, ToPeer, Trace};
 use moldau_wire::{Frame, Segment};
@@ -18,8 +18,8 @@ const UNANSWERED: &str = "produce without acknowledgement failed";
 /// What the world must do for a shard, once its effects are sorted out.
 #[derive(Debug)]
 pub(crate) enum Want {
-    /// Let the next operation of an owner begin.
-    StartDisk(u32),
+    /// Do something on the disk.
+    Disk(OpId, Op),
     /// Send a response.
     Send(Link, Vec<Piece>),
     /// Close a connection.
@@ -57,6 +57,7 @@ pub(crate) struct Process {
     /// Disk operations under way.
     pub(crate) disk: Queue,
     under_way: Vec<BTreeSet<OpId>>,
+    done: BTreeMap<(u16, u32), VecDeque<(OpId, Done)>>,
     mail: BTreeMap<(u16, u16), VecDeque<Box<Message>>>,
     conns: BTreeMap<Link, Served>,
     /// Clients can be served.
@@ -77,6 +78,7 @@ impl Process {
             born,
             ticks: vec![None; shards.len()],
             under_way: vec![BTreeSet::new(); shards.len()],
+            done: BTreeMap::new(),
             shards,
             disk,
             mail: BTreeMap::new(),
@@ -174,11 +176,11 @@ impl Process {
         if !self.under_way[usize::from(shard)].insert(op) {
             return Some(Want::Broken(format!("shard {shard} named two operations {op:?}")));
         }
-        let owner = op.owner;
+        self.disk.announce(&what);
         if self.tell {
             self.asked.push((op, brief(&what)));
         }
-        self.disk.push(shard, op, what).then_some(Want::StartDisk(owner))
+        Some(Want::Disk(op, what))
     }
 
     fn post(&mut self, shard: u16, to: ShardId, message: Box<Message>) -> Option<Want> {
@@ -187,6 +189,17 @@ impl Process {
         }
         self.mail.entry((shard, to.0)).or_default().push_back(message);
         Some(Want::Mail(to.0))
+    }
+
+    /// An operation of an owner is done; the owner will be told in the order in which they were.
+    pub(crate) fn note_done(&mut self, shard: u16, op: OpId, done: Done) {
+        self.done.entry((shard, op.owner)).or_default().push_back((op, done));
+    }
+
+    /// The oldest end of an operation that the owner was not told.
+    pub(crate) fn next_done(&mut self, shard: u16, owner: u32) -> Option<Input> {
+        let (op, done) = self.done.get_mut(&(shard, owner))?.pop_front()?;
+        Some(Input::DiskDone { op, done })
     }
 
     /// The oldest message from one shard to another.

@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::rc::Rc;
 use std::task::Waker;
 
-use moldau_base::disk::DirId;
+use moldau_base::disk::{DirId, Op, OpId};
 use moldau_base::{Mono, NodeId, Now, Rng};
 use moldau_broker::{ConnId, Input};
 use moldau_check::Watch;
@@ -13,7 +13,7 @@ use moldau_check::Watch;
 use crate::boot::{self, Booted};
 use crate::clock::Clock;
 use crate::cx::{Phase, Shared, Wish};
-use crate::disk::{More, Queue, SimDisk, Started, Sync};
+use crate::disk::{Queue, SimDisk, Submitted, Sync, Ticket};
 use crate::exec::Executor;
 use crate::metadata::Quorum;
 use crate::net::{Arrival, Link, Net, Side};
@@ -31,10 +31,15 @@ pub(crate) enum Happening {
     Arrives(Link, Side),
     /// The broker learns that a client vanished.
     Vanished(Link),
-    DiskStarts {
+    DiskDone {
         life: u32,
         shard: u16,
         owner: u32,
+    },
+    DiskRuns {
+        life: u32,
+        shard: u16,
+        ticket: Ticket,
     },
     SyncEnds {
         life: u32,
@@ -92,6 +97,8 @@ pub(crate) struct World {
     wall_skew_ms: i64,
     sync_at_least: u64,
     kill_in_recovery: Option<u64>,
+    /// A death that waits for so many disk operations.
+    dies_after: Option<(u64, Fault)>,
 }
 
 impl World {
@@ -111,6 +118,7 @@ impl World {
             wall_skew_ms: 0,
             sync_at_least: 0,
             kill_in_recovery: None,
+            dies_after: None,
             rng,
             setup,
         };
@@ -217,7 +225,18 @@ impl World {
                 self.net.shut(link, Side::Broker);
                 self.hung_up(link);
             }
-            Happening::DiskStarts { life, shard, owner } => self.disk_starts(life, shard, owner),
+            Happening::DiskDone { life, shard, owner } => {
+                let input = self.alive(life).and_then(|process| process.next_done(shard, owner));
+                if let Some(input) = input {
+                    self.step(shard, input);
+                }
+            }
+            Happening::DiskRuns { life, shard, ticket } => {
+                let done = self.alive(life).and_then(|process| process.disk.run(ticket));
+                if let Some((op, done)) = done {
+                    self.step(shard, Input::DiskDone { op, done });
+                }
+            }
             Happening::SyncEnds { life, shard, sync } => self.sync_ends(life, shard, sync),
             Happening::Mail { life, from, to } => {
                 let input = self.alive(life).and_then(|process| process.receive(from, to));
@@ -351,8 +370,12 @@ impl World {
 
     fn arrange(&mut self, life: u32, shard: u16, want: Want) {
         let now = self.clock.now();
+        if self.alive(life).is_none() {
+            // It died in the middle of what it wanted.
+            return;
+        }
         match want {
-            Want::StartDisk(owner) => self.start_disk(life, shard, owner),
+            Want::Disk(op, what) => self.operate(life, shard, op, what),
             Want::Send(link, pieces) => {
                 let arrival = match self.rng.chance(1, 2) {
                     true => Arrival::Late(pieces),
@@ -432,25 +455,46 @@ impl World {
 
     // ---- the disk
 
-    fn start_disk(&mut self, life: u32, shard: u16, owner: u32) {
-        let wait = self.setup.weather.disk_wait;
-        let delay = if wait == 0 || self.rng.chance(3, 4) { 0 } else { self.rng.below(wait) };
-        self.clock.after(delay, Happening::DiskStarts { life, shard, owner });
-    }
-
-    fn disk_starts(&mut self, life: u32, shard: u16, owner: u32) {
-        let Some(process) = self.alive(life) else { return };
-        let Some((started, more)) = process.disk.start(shard, owner) else { return };
-        if more == More::Yes {
-            self.start_disk(life, shard, owner);
+    fn operate(&mut self, life: u32, shard: u16, op: OpId, what: Op) {
+        if self.dies_here(&what) {
+            return;
         }
-        match started {
-            Started::Done(op, done) => self.step(shard, Input::DiskDone { op, done }),
-            Started::Syncing(sync) => {
+        let Some(process) = self.alive(life) else { return };
+        match process.disk.submit(op, what) {
+            Submitted::Done(done) => {
+                process.note_done(shard, op, done);
+                let delay = self.disk_delay();
+                self.clock.after(delay, Happening::DiskDone { life, shard, owner: op.owner });
+            }
+            Submitted::Syncing(sync) => {
                 let delay = self.sync_at_least + self.rng.below(self.setup.weather.sync);
                 self.clock.after(delay, Happening::SyncEnds { life, shard, sync });
             }
+            Submitted::Later(ticket) => {
+                let delay = self.disk_delay() + self.rng.below(self.setup.weather.sync);
+                self.clock.after(delay, Happening::DiskRuns { life, shard, ticket });
+            }
         }
+    }
+
+    fn disk_delay(&mut self) -> u64 {
+        let wait = self.setup.weather.disk_wait;
+        if wait == 0 || self.rng.chance(3, 4) { 0 } else { self.rng.below(wait) }
+    }
+
+    /// Whether a death that was waiting for an operation comes with this one.
+    fn dies_here(&mut self, what: &Op) -> bool {
+        let Some((left, fault)) = self.dies_after.take() else { return false };
+        if left > 0 {
+            self.dies_after = Some((left - 1, fault));
+            return false;
+        }
+        if let Some(process) = self.process.as_mut() {
+            process.disk.tear(what, &mut self.rng);
+        }
+        self.trace.line(self.clock.now(), || format!("{fault} in the middle of an operation"));
+        self.die(fault);
+        true
     }
 
     fn sync_ends(&mut self, life: u32, shard: u16, sync: Sync) {
@@ -465,8 +509,10 @@ impl World {
         self.trace.line(self.clock.now(), || format!("fault: {fault}"));
         let now = self.clock.now();
         match fault {
-            Fault::Kill(down_ms) => self.kill(down_ms),
-            Fault::PowerLoss(down_ms) => self.power_loss(down_ms),
+            Fault::Kill(_) | Fault::PowerLoss(_) if self.rng.chance(1, 2) => {
+                self.dies_after = Some((self.rng.below(8), fault));
+            }
+            Fault::Kill(_) | Fault::PowerLoss(_) => self.die(fault),
             Fault::KillInRecovery(after) => {
                 self.kill(0);
                 self.kill_in_recovery = Some(after);
@@ -498,6 +544,14 @@ impl World {
                 self.clock.after(10_100 * MILLI, Happening::Fault(Fault::Kill(100)));
             }
             Fault::ClockJump(ms) => self.wall_skew_ms += ms,
+        }
+    }
+
+    fn die(&mut self, fault: Fault) {
+        match fault {
+            Fault::Kill(down_ms) => self.kill(down_ms),
+            Fault::PowerLoss(down_ms) => self.power_loss(down_ms),
+            _ => {}
         }
     }
 
@@ -629,6 +683,9 @@ impl World {
     pub(crate) fn heal(&mut self) {
         self.disk.set_capacity(None);
         self.sync_at_least = 0;
+        if let Some((_, fault)) = self.dies_after.take() {
+            self.die(fault);
+        }
         self.trace.line(self.clock.now(), || "healed".to_owned());
         self.shared.borrow_mut().enter(Phase::Healed);
     }

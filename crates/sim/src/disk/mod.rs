@@ -16,7 +16,7 @@ use bytes::Bytes;
 use moldau_base::Rng;
 use moldau_base::disk::{Disk, Entry, Path};
 
-pub use queue::{Handle, More, Queue, Started, Sync};
+pub use queue::{Handle, Queue, Submitted, Sync, Ticket};
 use volume::Volume;
 
 /// The log directories of one simulated machine; clones are the same disk.

@@ -1,9 +1,8 @@
-//! Executes the operations of running shards on the disk model.
-//!
-//! Operations of one owner begin in the order in which they were asked for; a sync ends later than it begins, and what is
-//! written meanwhile is not covered by it. The scheduler decides when each begins and ends.
+//! Executes the operations of running shards on the disk model, as the node does: what only touches the page cache or a name happens
+//! at once, in the order in which it is asked for; a sync begins at once and ends later, and what is written meanwhile is not
+//! covered by it; replacements and removals happen some time later, in no order. The scheduler decides when.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use moldau_base::Rng;
@@ -27,14 +26,20 @@ impl Handle {
     }
 }
 
-/// An operation that has begun.
+/// What became of an operation that was submitted.
 #[derive(Debug)]
-pub enum Started {
+pub enum Submitted {
     /// It is done.
-    Done(OpId, Done),
+    Done(Done),
     /// It is a sync; tell [`Queue::finish`] when it ends.
     Syncing(Sync),
+    /// It happens in the background; tell [`Queue::run`] when.
+    Later(Ticket),
 }
+
+/// Names an operation in the background.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Ticket(u64);
 
 /// A sync under way.
 #[derive(Debug)]
@@ -54,7 +59,8 @@ struct Open {
 #[derive(Debug)]
 pub struct Queue {
     disk: SimDisk,
-    waiting: BTreeMap<(u16, u32), VecDeque<(OpId, Op)>>,
+    background: BTreeMap<Ticket, (OpId, Op)>,
+    next: u64,
     open: BTreeMap<FileId, Open>,
     failing_writes: u32,
     failing_syncs: u32,
@@ -63,37 +69,61 @@ pub struct Queue {
 impl Queue {
     /// An empty queue on this disk, for one life of a process.
     pub fn new(disk: SimDisk) -> Queue {
-        Queue { disk, waiting: BTreeMap::new(), open: BTreeMap::new(), failing_writes: 0, failing_syncs: 0 }
+        Queue {
+            disk,
+            background: BTreeMap::new(),
+            next: 0,
+            open: BTreeMap::new(),
+            failing_writes: 0,
+            failing_syncs: 0,
+        }
     }
 
-    /// Takes an operation of a shard. True when its owner had nothing waiting: the caller then schedules a [`Queue::start`].
-    pub fn push(&mut self, shard: u16, op: OpId, what: Op) -> bool {
-        if let Op::Open { file, path, .. } = &what {
-            // The name is bound at once, so that a response may send from the file; what it names is found when it is used.
+    /// Binds the name of a file that is being opened, so that a response may send from it; what it names is found when it is used.
+    pub fn announce(&mut self, what: &Op) {
+        if let Op::Open { file, path, .. } = what {
             self.open.insert(*file, Open { path: path.clone(), inode: None });
         }
-        let waiting = self.waiting.entry((shard, op.owner)).or_default();
-        waiting.push_back((op, what));
-        waiting.len() == 1
     }
 
-    /// Operations that have not begun.
-    pub fn waiting(&self) -> usize {
-        self.waiting.values().map(VecDeque::len).sum()
+    /// Takes an operation.
+    pub fn submit(&mut self, op: OpId, what: Op) -> Submitted {
+        match what {
+            Op::Sync { file } => match self.begin_sync(op, file) {
+                Ok(sync) => Submitted::Syncing(sync),
+                Err(fault) => Submitted::Done(Done::Failed(fault)),
+            },
+            Op::Replace { .. } | Op::Remove { .. } => {
+                let ticket = Ticket(self.next);
+                self.next += 1;
+                self.background.insert(ticket, (op, what));
+                Submitted::Later(ticket)
+            }
+            what => Submitted::Done(self.execute(what)),
+        }
+    }
+
+    /// An operation in the background happens.
+    pub fn run(&mut self, ticket: Ticket) -> Option<(OpId, Done)> {
+        let (op, what) = self.background.remove(&ticket)?;
+        Some((op, self.execute(what)))
+    }
+
+    /// The process dies in the middle of an operation: a write is torn, anything else has not begun.
+    pub fn tear(&mut self, what: &Op, rng: &mut Rng) {
+        if let Op::Write { file, position, parts } = what
+            && let Ok(inode) = self.bound(*file)
+        {
+            let len = parts.iter().map(Bytes::len).sum::<usize>();
+            let torn = rng.below(len as u64 + 1) as usize;
+            self.disk.volume().write_torn(inode, *position, parts, torn);
+        }
     }
 
     /// The next writes, or syncs, fail.
     pub fn fail_next(&mut self, writes: u32, syncs: u32) {
         self.failing_writes = writes;
         self.failing_syncs = syncs;
-    }
-
-    /// Begins the oldest waiting operation of an owner. The flag says whether more wait.
-    pub fn start(&mut self, shard: u16, owner: u32) -> Option<(Started, More)> {
-        let waiting = self.waiting.get_mut(&(shard, owner))?;
-        let (id, op) = waiting.pop_front()?;
-        let more = if waiting.is_empty() { More::No } else { More::Yes };
-        Some((self.execute(id, op), more))
     }
 
     /// A sync ends.
@@ -111,38 +141,23 @@ impl Queue {
         self.bound(file).ok().map(|inode| Handle { disk: self.disk.clone(), inode })
     }
 
-    /// The process is killed: of the operations that wait, a few at the front happen, and one is torn.
+    /// The process is killed: some of what was to happen in the background has happened.
     pub fn kill(&mut self, rng: &mut Rng) {
-        let owners: Vec<(u16, u32)> = self.waiting.keys().copied().collect();
-        for (shard, owner) in owners {
-            while rng.chance(1, 2) && self.start(shard, owner).is_some() {}
-            let next = self.waiting.get_mut(&(shard, owner)).and_then(VecDeque::pop_front);
-            if let Some((_, Op::Write { file, position, parts })) = next
-                && let Ok(inode) = self.bound(file)
-            {
-                let len = parts.iter().map(Bytes::len).sum::<usize>();
-                let torn = rng.below(len as u64 + 1) as usize;
-                self.disk.volume().write_torn(inode, position, &parts, torn);
+        for ticket in self.background.keys().copied().collect::<Vec<Ticket>>() {
+            if rng.chance(1, 2) {
+                self.run(ticket);
             }
         }
-        self.waiting.clear();
+        self.background.clear();
     }
 
-    fn execute(&mut self, id: OpId, op: Op) -> Started {
+    fn execute(&mut self, op: Op) -> Done {
         let done = match op {
-            Op::Sync { file } => match self.begin_sync(id, file) {
-                Ok(sync) => return Started::Syncing(sync),
-                Err(fault) => Err(fault),
-            },
+            Op::Sync { .. } => Ok(()),
             Op::Open { file, path, create } => self.bind(file, path, create),
             Op::Write { file, position, parts } => self.write(file, position, &parts),
             Op::Read { file, position, len } => match self.bound(file) {
-                Ok(inode) => {
-                    return Started::Done(
-                        id,
-                        Done::Read(self.disk.volume().read(inode, position, len as usize)),
-                    );
-                }
+                Ok(inode) => return Done::Read(self.disk.volume().read(inode, position, len as usize)),
                 Err(fault) => Err(fault),
             },
             Op::Truncate { file, len } => {
@@ -161,7 +176,7 @@ impl Queue {
                 Ok(())
             }
         };
-        Started::Done(id, done.map_or_else(Done::Failed, |()| Done::Ok))
+        done.map_or_else(Done::Failed, |()| Done::Ok)
     }
 
     fn bind(&mut self, file: FileId, path: Path, create: bool) -> Result<(), Fault> {
@@ -196,13 +211,4 @@ impl Queue {
         let reach = self.disk.volume().sync_begins(inode).ok_or(Fault::Missing)?;
         Ok(Sync { op, inode, reach })
     }
-}
-
-/// Whether an owner has more operations waiting.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum More {
-    /// It has none.
-    No,
-    /// It has, and the caller schedules the next start.
-    Yes,
 }
