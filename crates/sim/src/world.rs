@@ -66,6 +66,8 @@ pub(crate) enum Happening {
         due: Mono,
     },
     Fault(Fault),
+    /// The operator's restart after a fault of the disk; it waits for nothing.
+    Die(Fault),
     Boot,
     Room,
     FastAgain,
@@ -263,6 +265,7 @@ impl World {
                 }
             }
             Happening::Fault(fault) => self.strike(fault),
+            Happening::Die(fault) => self.die(fault),
             Happening::MustHaveStopped { life } => {
                 if self.alive(life).is_some() {
                     self.fail("NoProgress: the node has not stopped after 60 s".to_owned());
@@ -536,12 +539,12 @@ impl World {
                     process.disk.fail_next(0, 1);
                 }
                 // What the failed sync did not write is in the page cache, but on no device: the machine must not go on with it.
-                self.clock.after(restart_ms * MILLI, Happening::Fault(Fault::PowerLoss(100)));
+                self.clock.after(restart_ms * MILLI, Happening::Die(Fault::PowerLoss(100)));
             }
             Fault::Full(room) => {
                 self.disk.set_capacity(Some(self.disk.used() + room));
                 self.clock.after(10_000 * MILLI, Happening::Room);
-                self.clock.after(10_100 * MILLI, Happening::Fault(Fault::Kill(100)));
+                self.clock.after(10_100 * MILLI, Happening::Die(Fault::Kill(100)));
             }
             Fault::ClockJump(ms) => self.wall_skew_ms += ms,
         }
