@@ -229,7 +229,7 @@ impl Host {
             Trace::Ready { cluster_id } => self.shared.ready(cluster_id),
             Trace::Stopped => self.shared.stopped(self.id),
             Trace::Offline { path, why } => {
-                self.shared.metrics.offline_log_dirs.inc();
+                self.shared.take_offline(path.dir);
                 tracing::error!(%path, why, "taken out of service: mend the disk and restart the node");
             }
             Trace::BadClient { conn, what } => {

@@ -83,12 +83,21 @@ pub fn run(config: NodeConfig) -> anyhow::Result<()> {
         }
     }
     served?;
-    for (at, dir) in config.log_dirs.iter().enumerate() {
-        moldau_storage::mark_clean(&*disk, DirId(at as u16), 0)
-            .with_context(|| format!("{} cannot be marked clean", dir.display()))?;
-    }
+    mark_clean(&disk, &shared, &config.log_dirs)?;
     drop(locks);
     tracing::info!("stopped cleanly");
+    Ok(())
+}
+
+/// Says of each log directory that recovery need not read it; of one that went out of service nobody knows that.
+fn mark_clean(disk: &FsDisk, shared: &Shared, dirs: &[PathBuf]) -> anyhow::Result<()> {
+    for (at, path) in dirs.iter().enumerate() {
+        let dir = DirId(at as u16);
+        if !shared.is_offline(dir) {
+            moldau_storage::mark_clean(disk, dir, 0)
+                .with_context(|| format!("{} cannot be marked clean", path.display()))?;
+        }
+    }
     Ok(())
 }
 

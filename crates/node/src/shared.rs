@@ -1,9 +1,10 @@
 //! What the threads of a node share: mailboxes, how many are connected, whether the node is ready or has stopped.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use moldau_base::disk::DirId;
 use moldau_broker::ShardId;
 use tokio::sync::watch;
 
@@ -18,6 +19,7 @@ pub struct Shared {
     failed: watch::Sender<Option<String>>,
     running: watch::Sender<u16>,
     connected: Mutex<HashMap<IpAddr, usize>>,
+    offline: Mutex<BTreeSet<DirId>>,
     /// What the node counts.
     pub metrics: Metrics,
     /// What the node says of itself to probes.
@@ -33,6 +35,7 @@ impl Shared {
             failed: watch::Sender::new(None),
             running: watch::Sender::new(shards),
             connected: Mutex::default(),
+            offline: Mutex::default(),
             metrics: Metrics::default(),
             health: Health::default(),
         }
@@ -57,6 +60,17 @@ impl Shared {
     /// The cluster's id once the broker can serve clients.
     pub fn readiness(&self) -> watch::Receiver<Option<String>> {
         self.ready.subscribe()
+    }
+
+    /// A write or sync failed in this log directory.
+    pub fn take_offline(&self, dir: DirId) {
+        self.metrics.offline_log_dirs.inc();
+        self.offline.lock().unwrap_or_else(PoisonError::into_inner).insert(dir);
+    }
+
+    /// Whether the directory was taken out of service: nobody knows what it holds.
+    pub fn is_offline(&self, dir: DirId) -> bool {
+        self.offline.lock().unwrap_or_else(PoisonError::into_inner).contains(&dir)
     }
 
     /// The node cannot go on.

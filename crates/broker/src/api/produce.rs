@@ -29,6 +29,11 @@ pub(crate) fn handle(shard: &mut Shard, context: Context, request: Request) {
     for topic in request.topic_data {
         let at = response.responses.len();
         let found = super::find_topic(&shard.cluster.image, &topic.name, topic.topic_id).cloned();
+        // What a coordinator has in memory is what it wrote: nobody else writes its topic.
+        let found = found.and_then(|topic| match topic.is_internal() {
+            true => Err(ErrorCode::INVALID_TOPIC_EXCEPTION),
+            false => Ok(topic),
+        });
         let mut partitions = Vec::with_capacity(topic.partition_data.len());
         for partition in topic.partition_data {
             let mut entry = response::Partition { index: partition.index, ..empty_entry() };
