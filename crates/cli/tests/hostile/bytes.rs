@@ -14,7 +14,7 @@ fn refused(bytes: &[u8], named: &[&str]) {
     let mut witness = Witness::of(&node, "watched");
     let mut client = Client::to(&node);
     client.say(bytes);
-    client.is_closed();
+    client.expect_closed();
     node.logs(&[&["connection closed", "127.0.0.1"], named].concat());
     witness.is_served();
     Witness::of(&node, "made-after");

@@ -54,7 +54,7 @@ impl Client {
     }
 
     /// Expects that the node ends the connection without having answered anything.
-    pub fn is_closed(mut self) {
+    pub fn expect_closed(mut self) {
         match self.stream.read(&mut [0; 64]) {
             Ok(0) => {}
             Ok(n) => panic!("{n} bytes instead of an end"),
@@ -64,8 +64,7 @@ impl Client {
 
     /// Produces to partition 0 and returns what became of it.
     pub fn produce(&mut self, topic: &str, records: Bytes) -> produce::response::Partition {
-        let partition =
-            produce::request::Partition { index: 0, records: Some(records), ..Default::default() };
+        let partition = produce::request::Partition { index: 0, records: Some(records) };
         let topic = produce::request::Topic {
             name: topic.into(),
             partition_data: vec![partition],

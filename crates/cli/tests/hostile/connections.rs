@@ -111,7 +111,7 @@ fn connections_beyond_the_limit_are_refused_and_counted() {
     let node = Node::start_with(&folder, &["max.connections=4"]);
     let mut witness = Witness::of(&node, "watched");
     let open: Vec<Client> = (0..3).map(|_| Client::to(&node)).collect();
-    Client::to(&node).is_closed();
+    Client::to(&node).expect_closed();
     node.logs(&["connection refused: too many (max.connections"]);
     witness.is_served();
     drop(open);
