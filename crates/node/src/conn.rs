@@ -19,8 +19,9 @@ use tokio::net::TcpStream;
 
 /// Requests of one connection that may be unanswered, or answered and unsent.
 const IN_WORK: usize = 64;
-/// A frame's buffer grows from this many bytes as the frame arrives, so that a length alone costs nothing.
-const FIRST_CAPACITY: usize = 256 * 1024;
+/// A frame's buffer grows as the frame arrives, so that a length alone costs nothing: at first to a multiple of what came
+/// with the length, within these bounds.
+const FIRST_CAPACITY: std::ops::RangeInclusive<usize> = 4 * 1024..=256 * 1024;
 /// Most slices handed to one `sendmsg`.
 const SLICES_PER_SEND: usize = 64;
 
@@ -44,6 +45,10 @@ pub struct Conn {
     pub abandoned: bool,
     /// Not read from because too much of it is in work.
     pub held: bool,
+    /// Not read from because too much of all connections is in memory.
+    pub starved: bool,
+    /// Bytes of the arriving frame that its shard has counted as being in memory.
+    pub counted: usize,
     /// Wakes the connection's task.
     pub waker: Option<Waker>,
     /// Monotonic milliseconds of the last byte in either direction.
@@ -63,6 +68,8 @@ impl Conn {
             closing: false,
             abandoned: false,
             held: false,
+            starved: false,
+            counted: 0,
             waker: None,
             active_ms: now_ms,
         }
@@ -97,9 +104,14 @@ impl Reader {
         Reader { limit, prefix: [0; LENGTH_PREFIX], prefix_len: 0, partial: None }
     }
 
-    /// Length of the frame that is arriving; 0 when there is none.
-    pub fn in_frame(&self) -> usize {
-        self.partial.as_ref().map_or(0, |(_, len)| *len)
+    /// Whether a frame is arriving.
+    pub fn in_frame(&self) -> bool {
+        self.partial.is_some()
+    }
+
+    /// Memory that the arriving frame takes: for what has come of it, not for what its length promises.
+    pub fn held_bytes(&self) -> usize {
+        self.partial.as_ref().map_or(0, |(buffer, _)| buffer.capacity())
     }
 
     /// Takes in bytes; adds the frames that are complete to `frames`.
@@ -125,7 +137,9 @@ impl Reader {
                             frames.push_back(Bytes::copy_from_slice(&bytes[..len]));
                             bytes = &bytes[len..];
                         } else {
-                            self.partial = Some((BytesMut::with_capacity(len.min(FIRST_CAPACITY)), len));
+                            let first =
+                                (bytes.len() * 8).clamp(*FIRST_CAPACITY.start(), *FIRST_CAPACITY.end());
+                            self.partial = Some((BytesMut::with_capacity(len.min(first)), len));
                         }
                     }
                 }

@@ -30,6 +30,8 @@ const SCRATCH: usize = 64 * 1024;
 const READS_PER_TURN: usize = 8;
 /// How often metrics are published and idle connections are looked for.
 const SWEEP: Duration = Duration::from_secs(1);
+/// While memory for requests is short, a client that says nothing for so long in the middle of a request is closed.
+const STALL_MS: u64 = 5_000;
 
 /// Sends proposals to the metadata quorum; only shard 0 has one.
 pub type Propose = Box<dyn Fn(u64, Vec<Bytes>)>;
@@ -58,8 +60,10 @@ pub struct Host {
     shared: Arc<Shared>,
     propose: Option<Propose>,
     limits: Limits,
-    /// Bytes of requests that have begun to arrive and are not answered.
+    /// Bytes of requests, as far as they have arrived, that are not answered.
     queued_bytes: usize,
+    /// The one connection whose request may go on arriving while memory is short, so that one can always be finished.
+    favoured: Option<ConnId>,
     /// Connections that wait until less is queued.
     starved: Vec<Waker>,
     inbox: VecDeque<Input>,
@@ -93,6 +97,7 @@ impl Host {
             propose,
             limits,
             queued_bytes: 0,
+            favoured: None,
             starved: Vec::new(),
             inbox: VecDeque::new(),
             effects: Vec::new(),
@@ -215,7 +220,46 @@ impl Host {
 
     fn release(&mut self, bytes: usize) {
         self.queued_bytes -= bytes.min(self.queued_bytes);
-        if self.queued_bytes < self.limits.queued_bytes {
+        if !self.is_full() {
+            self.starved.drain(..).for_each(Waker::wake);
+        }
+    }
+
+    /// Whether requests have all the memory that they may take.
+    fn is_full(&self) -> bool {
+        self.queued_bytes >= self.limits.queued_bytes
+    }
+
+    /// Whether a connection may be read from. While memory is short only one may, in the middle of its request.
+    fn admits(&mut self, conn: &mut Conn, waker: &Waker) -> bool {
+        let favoured = conn.reader.in_frame() && self.favoured.is_none_or(|id| id == conn.id);
+        let admitted = !self.is_full() || favoured;
+        if self.is_full() && favoured {
+            self.favoured = Some(conn.id);
+        }
+        if !admitted {
+            self.starved.push(waker.clone());
+            self.shared.metrics.request_memory_waits.inc();
+        }
+        conn.starved = !admitted;
+        admitted
+    }
+
+    /// Counts what a connection has brought: whole frames, and its part of one.
+    fn count(&mut self, conn: &mut Conn, frames: &VecDeque<Bytes>) {
+        let arrived: usize = frames.iter().map(Bytes::len).sum();
+        let held = conn.reader.held_bytes();
+        self.queued_bytes += arrived + held;
+        self.queued_bytes -= std::mem::replace(&mut conn.counted, held).min(self.queued_bytes);
+        conn.unanswered.extend(frames.iter().map(Bytes::len));
+        if !conn.reader.in_frame() {
+            self.disfavour(conn.id);
+        }
+    }
+
+    /// Lets another connection have its turn while memory is short.
+    fn disfavour(&mut self, id: ConnId) {
+        if self.favoured.take_if(|favoured| *favoured == id).is_some() {
             self.starved.drain(..).for_each(Waker::wake);
         }
     }
@@ -255,8 +299,9 @@ impl Host {
 
     fn forget(&mut self, conn: &Conn) {
         if self.conns.remove(&conn.id).is_some() {
-            let bytes = conn.unanswered.iter().sum::<usize>() + conn.reader.in_frame();
+            let bytes = conn.unanswered.iter().sum::<usize>() + conn.counted;
             self.release(bytes);
+            self.disfavour(conn.id);
             self.shared.disconnected(conn.address);
             self.input(Input::Closed { conn: conn.id });
         }
@@ -272,12 +317,28 @@ impl Host {
         };
         self.shared.metrics.publish(&mut self.published, self.shard.metrics(), gauges);
         self.foreign.retain(|_, (_, used_ms)| now_ms.saturating_sub(*used_ms) < 60_000);
+        if self.is_full() && !self.starved.is_empty() {
+            self.close_stalled(now_ms);
+        }
         let Some(idle_ms) = self.limits.idle_ms else { return };
         for conn in self.conns.values() {
             let mut conn = conn.borrow_mut();
             if conn.unanswered.is_empty() && now_ms.saturating_sub(conn.active_ms) > idle_ms {
                 conn.abandoned = true;
                 self.shared.metrics.connections_idle.inc();
+                conn.wake();
+            }
+        }
+    }
+
+    /// Closes clients that hold memory for half a request and do not go on, while others wait for it.
+    fn close_stalled(&self, now_ms: u64) {
+        for conn in self.conns.values() {
+            let mut conn = conn.borrow_mut();
+            if conn.counted > 0 && !conn.starved && now_ms.saturating_sub(conn.active_ms) > STALL_MS {
+                conn.abandoned = true;
+                let (address, bytes) = (conn.address, conn.counted);
+                tracing::warn!(%address, bytes, "connection closed: half a request while memory is short (queued.max.request.bytes)");
                 conn.wake();
             }
         }
@@ -415,16 +476,14 @@ fn receive(
             conn.held = true;
             return Poll::Pending;
         }
-        let begun = conn.reader.in_frame();
-        if begun == 0 && host.queued_bytes >= host.limits.queued_bytes {
-            host.starved.push(context.waker().clone());
-            host.shared.metrics.request_memory_waits.inc();
-            return Poll::Pending;
-        }
+        conn.starved = false;
         match conn.stream.poll_read_ready(context) {
             Poll::Pending => return Poll::Pending,
             Poll::Ready(Err(_)) => return Poll::Ready(Received::Ended),
             Poll::Ready(Ok(())) => {}
+        }
+        if !host.admits(&mut conn, context.waker()) {
+            return Poll::Pending;
         }
         let Conn { reader, stream, .. } = &mut *conn;
         let read = match reader.read_large(stream, frames) {
@@ -445,10 +504,7 @@ fn receive(
             Ok(()) => {}
         }
         conn.active_ms = host.now_ms();
-        let arrived: usize = frames.iter().map(Bytes::len).sum();
-        host.queued_bytes += arrived + conn.reader.in_frame();
-        host.queued_bytes -= begun;
-        conn.unanswered.extend(frames.iter().map(Bytes::len));
+        host.count(&mut conn, frames);
     }
     let id = conn.borrow().id;
     while let Some(bytes) = frames.pop_front() {

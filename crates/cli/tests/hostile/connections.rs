@@ -2,7 +2,7 @@
 
 use std::io::{ErrorKind, Write};
 
-use bytes::Bytes;
+use bytes::{BufMut, Bytes, BytesMut};
 use moldau_wire::metadata;
 
 use crate::client::{Client, Witness, batch, fetch_request, frame};
@@ -51,6 +51,67 @@ fn ten_thousand_half_requests_cost_little_and_stop_nobody() {
     }
     drop(open);
     witness.is_served();
+    node.stop();
+}
+
+#[test]
+fn large_requests_that_never_come_keep_nobody_waiting() {
+    let folder = Folder::new();
+    let node = Node::start_with(&folder, &["queued.max.request.bytes=134217728"]);
+    let mut witness = Witness::of(&node, "watched");
+    let before = node.memory();
+    let mut begun = BytesMut::new();
+    begun.put_u32(100 * MIB as u32);
+    begun.put_bytes(0, 20);
+    let open: Vec<Client> = (0..200)
+        .map(|_| {
+            let mut client = Client::to(&node);
+            client.say(&begun);
+            client
+        })
+        .collect();
+    for _ in 0..20 {
+        witness.is_served();
+    }
+    Witness::of(&node, "made-meanwhile");
+    let grown = node.memory().saturating_sub(before);
+    assert!(grown < 64 * MIB, "{grown} bytes for lengths alone");
+    drop(open);
+    witness.is_served();
+    node.stop();
+}
+
+#[test]
+fn requests_that_stop_half_way_give_their_memory_back() {
+    let folder = Folder::new();
+    let settings = ["socket.request.max.bytes=1048576", "queued.max.request.bytes=2097152"];
+    let node = Node::start_with(&folder, &settings);
+    let mut witness = Witness::of(&node, "watched");
+    let mut most = BytesMut::new();
+    most.put_u32(MIB as u32);
+    most.put_bytes(0, 900_000);
+    let open: Vec<Client> = (0..12)
+        .map(|_| {
+            let client = Client::to(&node);
+            // What the node does not take stays with this side.
+            client.stream.set_nonblocking(true).unwrap();
+            let mut rest = &most[..];
+            while let Ok(n) = (&client.stream).write(rest) {
+                rest = &rest[n..];
+                if rest.is_empty() {
+                    break;
+                }
+            }
+            client
+        })
+        .collect();
+    for _ in 0..20 {
+        witness.is_served();
+    }
+    node.logs(&["half a request while memory is short (queued.max.request.bytes)"]);
+    drop(open);
+    witness.is_served();
+    witness.finds_everything();
     node.stop();
 }
 
