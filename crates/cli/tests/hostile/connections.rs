@@ -90,7 +90,7 @@ fn requests_that_stop_half_way_give_their_memory_back() {
     let mut most = BytesMut::new();
     most.put_u32(MIB as u32);
     most.put_bytes(0, 900_000);
-    let open: Vec<Client> = (0..12)
+    let open: Vec<Client> = (0..4)
         .map(|_| {
             let client = Client::to(&node);
             // What the node does not take stays with this side.
