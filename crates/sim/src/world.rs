@@ -500,7 +500,15 @@ impl World {
         true
     }
 
+    /// What was done before a sync began is told before its end is.
+    fn tell_done(&mut self, life: u32, shard: u16, owner: u32) {
+        while let Some(input) = self.alive(life).and_then(|process| process.next_done(shard, owner)) {
+            self.step(shard, input);
+        }
+    }
+
     fn sync_ends(&mut self, life: u32, shard: u16, sync: Sync) {
+        self.tell_done(life, shard, sync.owner());
         let Some(process) = self.alive(life) else { return };
         let (op, done) = process.disk.finish(sync);
         self.step(shard, Input::DiskDone { op, done });

@@ -49,6 +49,13 @@ pub struct Sync {
     reach: Reach,
 }
 
+impl Sync {
+    /// Who asked for it.
+    pub fn owner(&self) -> u32 {
+        self.op.owner
+    }
+}
+
 #[derive(Clone, Debug)]
 struct Open {
     path: Path,
