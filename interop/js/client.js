@@ -103,7 +103,7 @@ class Source {
     try {
       await this.consumer.commitOffsets(offsets)
     } catch (error) {
-      if (!LOST.has(error.type)) throw error
+      if (!LOST.has((error.cause || error).type)) throw error
     }
   }
 
