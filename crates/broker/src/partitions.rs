@@ -390,8 +390,7 @@ pub(crate) fn tick_log(shard: &mut Shard, number: u32) {
     let now = shard.now;
     let Some(slot) = shard.partitions.slots.get_mut(&number) else { return };
     let Slot { log, replica, .. } = slot;
-    let mut producers = || replica.producers().snapshot().collect();
-    log.tick(now, replica.high_watermark(), &mut producers);
+    log.tick(now, &mut || replica.producers().snapshot().collect());
     drain(shard, number);
 }
 
@@ -403,12 +402,14 @@ pub(crate) fn retention_pass(shard: &mut Shard) {
     let all: Vec<u32> = shard.partitions.slots.keys().copied().collect();
     for number in all {
         let now = shard.now;
-        if let Some(slot) = shard.partitions.slots.get_mut(&number)
-            && !slot.replica.producers().is_empty()
-        {
-            slot.replica.step(now, Input::Expire { after_ms }, &mut Vec::new());
+        let Some(slot) = shard.partitions.slots.get_mut(&number) else { continue };
+        let Slot { log, replica, .. } = slot;
+        if !replica.producers().is_empty() {
+            replica.step(now, Input::Expire { after_ms }, &mut Vec::new());
         }
-        tick_log(shard, number);
+        let high_watermark = replica.high_watermark();
+        log.retention_pass(now, high_watermark, &mut || replica.producers().snapshot().collect());
+        drain(shard, number);
     }
 }
 

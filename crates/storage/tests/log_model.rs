@@ -164,7 +164,7 @@ impl World {
     fn pass(&mut self, ms: i64) {
         self.now = self.now.after_ms(ms);
         let kept = self.kept.clone();
-        self.log.tick(self.now, self.stored, &mut || producers(&kept));
+        self.log.retention_pass(self.now, self.stored, &mut || producers(&kept));
         self.run();
         if self.rng.chance(1, 2) {
             self.checkpoint(self.log.flushed_offset());

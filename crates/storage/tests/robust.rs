@@ -38,7 +38,7 @@ fn filled() -> (Host, Log, Now) {
         log.append(now, LeaderEpoch(i / 25), None, &[batch], &mut || vec![entry]).expect("an append");
         host.run(&mut log, now);
         now = now.after_ms(90);
-        log.tick(now, 0, &mut || vec![entry]);
+        log.tick(now, &mut || vec![entry]);
         host.run(&mut log, now);
     }
     let marks = [(RECOVERY_POINT_CHECKPOINT, log.flushed_offset()), (LOG_START_CHECKPOINT, 2)];

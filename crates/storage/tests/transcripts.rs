@@ -44,6 +44,7 @@ impl World {
             "config" => self.configure(line),
             "append" => self.append(line, &mut answer),
             "tick" => self.tick(line),
+            "retain" => self.retain(line),
             "flush" => {
                 self.log.flush(self.now, &mut || self.producers.clone());
             }
@@ -140,8 +141,13 @@ impl World {
 
     fn tick(&mut self, line: &Line) {
         self.now = self.now.after_ms(line.number("ms").unwrap_or(0));
+        self.log.tick(self.now, &mut || self.producers.clone());
+    }
+
+    fn retain(&mut self, line: &Line) {
+        self.now = self.now.after_ms(line.number("ms").unwrap_or(0));
         let high_watermark = line.number("hw").unwrap_or(self.log.stored_offset());
-        self.log.tick(self.now, high_watermark, &mut || self.producers.clone());
+        self.log.retention_pass(self.now, high_watermark, &mut || self.producers.clone());
     }
 
     fn read(&mut self, line: &Line, answer: &mut String) {

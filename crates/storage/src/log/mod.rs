@@ -267,18 +267,23 @@ impl Log {
         self.flush_deadline()
     }
 
-    /// Call at [`Log::deadline`] and in a periodic pass: starts a flush that is due, rolls by time, and deletes what retention no
-    /// longer keeps below `high_watermark`.
-    pub fn tick(&mut self, now: Now, high_watermark: i64, producers: Producers<'_>) {
+    /// Call at [`Log::deadline`]: starts a flush that is due, removes files whose delay is over, gives memory back.
+    pub fn tick(&mut self, now: Now, producers: Producers<'_>) {
         if self.is_unusable() {
             return;
         }
         self.flush_if_due(now, producers);
-        if self.state != State::Truncating {
-            self.retain(now, high_watermark, producers);
-        }
         self.remove_doomed(now);
         self.shrink();
+    }
+
+    /// Call every `log.retention.check.interval.ms`: rolls by time, and deletes what retention no longer keeps below
+    /// `high_watermark`.
+    pub fn retention_pass(&mut self, now: Now, high_watermark: i64, producers: Producers<'_>) {
+        self.tick(now, producers);
+        if !self.is_unusable() && self.state != State::Truncating {
+            self.retain(now, high_watermark, producers);
+        }
     }
 
     /// Tells how an operation ended. Numbers that are not known are ignored.

@@ -387,9 +387,13 @@ pub(super) static KEYS: &[Def] = &[
         "Replicas of __consumer_offsets; 1 in a cluster of one node where not set.",
     )
     .min(1),
-    int("offsets.topic.segment.bytes", "104857600", "Segment size of __consumer_offsets.")
-        .unit(Unit::Bytes)
-        .min(1),
+    int(
+        "offsets.topic.segment.bytes",
+        "104857600",
+        "Segment size of __consumer_offsets; bounded as segment.bytes of any topic.",
+    )
+    .unit(Unit::Bytes)
+    .min(1_048_576),
     int(
         "share.coordinator.append.linger.ms",
         "-1",
