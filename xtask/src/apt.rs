@@ -2,11 +2,14 @@
 //!
 //! Uses the lists that the machine has; where it has none, apt fetches them into `.tools/debian`.
 
-use crate::toolbox::{self, install};
+use crate::toolbox::{self, fetch, install};
 use anyhow::{Context, Result};
 use std::fs;
 use std::path::Path;
 use std::process::Command;
+
+/// Whether it answers tells a machine without a network from one whose apt fails.
+const MIRROR: &str = "deb.debian.org";
 
 /// Options that make apt use lists of its own.
 fn own_lists() -> Result<Vec<String>> {
@@ -28,7 +31,7 @@ fn lists() -> Result<(Vec<String>, String)> {
     let options = own_lists()?;
     if main_index(&options)?.is_none() {
         eprintln!("fetching Debian's package index into .tools/debian");
-        install(Command::new("apt-get").args(&options).arg("update"))?;
+        fetch(Command::new("apt-get").args(&options).arg("update"), MIRROR)?;
     }
     let file = main_index(&options)?.context("apt knows no package index for main amd64")?;
     Ok((options, file))
@@ -54,7 +57,7 @@ pub fn package_index() -> Result<String> {
 pub fn unpack(packages: &[&str], dir: &Path) -> Result<()> {
     toolbox::need(&["dpkg-deb"])?;
     let (options, _) = lists()?;
-    install(Command::new("apt-get").args(&options).arg("download").args(packages).current_dir(dir))?;
+    fetch(Command::new("apt-get").args(&options).arg("download").args(packages).current_dir(dir), MIRROR)?;
     for file in fs::read_dir(dir)? {
         let file = file?.path();
         if file.extension().is_some_and(|e| e == "deb") {

@@ -5,9 +5,11 @@
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
+
+use crate::toolbox::{self, once};
 
 /// The codec that ours is compared with. It knows the APIs of Kafka 4.2.
 const KIO: &str = "kio==0.6.5";
@@ -25,10 +27,10 @@ pub enum Outcome {
 
 /// Compares `rounds` random messages of each kind and version; the seed is shown, the same seed makes the same messages.
 pub fn run(root: &Path, seed: u64, rounds: u32) -> Result<Outcome> {
-    if Command::new("python3").arg("--version").output().is_err() {
-        return Ok(Outcome::Skipped("there is no python3".to_owned()));
-    }
-    let python = install(root)?;
+    let python = match install() {
+        Ok(python) => python,
+        Err(why) => return toolbox::missing(why).map(Outcome::Skipped),
+    };
     let folder = root.join("target/oracle");
     fs::create_dir_all(&folder)?;
     let (ours, theirs) = (folder.join("ours.jsonl"), folder.join("theirs.jsonl"));
@@ -71,19 +73,15 @@ fn succeed(mut command: Command, otherwise: &'static str) -> Result<()> {
 }
 
 /// The Python of an environment that has kio, made at the first use.
-fn install(root: &Path) -> Result<PathBuf> {
-    let folder = root.join(".tools").join(KIO.replace("==", "-"));
+fn install() -> Result<PathBuf> {
+    let folder = toolbox::dir(&KIO.replace("==", "-"))?;
     let python = folder.join("bin/python");
-    let complete = folder.join("complete");
-    if complete.exists() {
-        return Ok(python);
-    }
-    let mut create = Command::new("python3");
-    create.args(["-m", "venv", "--clear"]).arg(&folder).stdout(Stdio::null());
-    succeed(create, "python3 cannot make an environment (on Debian: apt install python3-venv)")?;
-    let mut pip = Command::new(&python);
-    pip.args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-deps", KIO]).args(PINS);
-    succeed(pip, "pip cannot install kio")?;
-    fs::write(complete, "")?;
+    once(&folder, &PINS.join(" "), || {
+        toolbox::python_environment(&folder)?;
+        let mut pip = Command::new(&python);
+        pip.args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-deps", KIO])
+            .args(PINS);
+        toolbox::fetch(&mut pip, toolbox::PYPI)
+    })?;
     Ok(python)
 }

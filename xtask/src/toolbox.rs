@@ -5,8 +5,13 @@
 
 use anyhow::{Context, Result, bail};
 use std::fs;
+use std::net::{TcpStream, ToSocketAddrs};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::time::Duration;
+
+/// Where pip looks.
+pub const PYPI: &str = "pypi.org";
 
 /// `.tools/NAME` of the checkout, created when absent.
 pub fn dir(name: &str) -> Result<PathBuf> {
@@ -21,13 +26,13 @@ pub fn find(program: &str) -> Option<PathBuf> {
     std::env::split_paths(&path).map(|d| d.join(program)).find(|p| p.is_file())
 }
 
-/// The machine lacks a whole toolchain: what needs it is skipped, which any other error is not.
+/// What cannot be had here, a whole toolchain or a registry: what needs it is skipped, which any other error is not.
 #[derive(Debug)]
 pub struct Missing(String);
 
 impl std::fmt::Display for Missing {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "no `{}` on this machine", self.0)
+        f.write_str(&self.0)
     }
 }
 
@@ -36,7 +41,7 @@ impl std::error::Error for Missing {}
 /// Refuses with [`Missing`] and the name of the first program that the machine lacks.
 pub fn need(programs: &[&str]) -> Result<()> {
     match programs.iter().find(|program| find(program).is_none()) {
-        Some(program) => Err(Missing((*program).to_string()).into()),
+        Some(program) => Err(Missing(format!("no `{program}` on this machine")).into()),
         None => Ok(()),
     }
 }
@@ -59,6 +64,34 @@ pub fn install(command: &mut Command) -> Result<String> {
         bail!("{name} failed ({}):\n{}", out.status, last_lines(&text, 15));
     }
     Ok(String::from_utf8_lossy(&out.stdout).into_owned())
+}
+
+/// Runs an installer that takes what it needs from `registry`. That it fails is an error, unless nobody answers there.
+pub fn fetch(command: &mut Command, registry: &str) -> Result<()> {
+    match install(command) {
+        Ok(_) => Ok(()),
+        Err(why) if reachable(registry) => Err(why),
+        Err(_) => Err(Missing(format!("{registry} cannot be reached from this machine")).into()),
+    }
+}
+
+/// Whether something listens at the registry's port for HTTPS; with a proxy nobody but the installer can tell.
+fn reachable(registry: &str) -> bool {
+    let proxied = ["https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"];
+    if proxied.iter().any(|name| std::env::var_os(name).is_some()) {
+        return true;
+    }
+    let Ok(addresses) = (registry, 443).to_socket_addrs() else { return false };
+    addresses.into_iter().any(|to| TcpStream::connect_timeout(&to, Duration::from_secs(5)).is_ok())
+}
+
+/// Makes an environment of Python in `dir`.
+pub fn python_environment(dir: &Path) -> Result<()> {
+    need(&["python3"])?;
+    if install(Command::new("python3").args(["-c", "import ensurepip, venv"])).is_err() {
+        return Err(Missing("python3 cannot make environments (apt install python3-venv)".into()).into());
+    }
+    install(Command::new("python3").args(["-m", "venv", "--clear"]).arg(dir)).map(drop)
 }
 
 /// Runs `step` unless `dir` bears the stamp of the same `recipe`.
@@ -100,7 +133,7 @@ pub fn copy_jars(dir: &Path, artifacts: &[(&str, &str, &str, Option<&str>)]) -> 
         fs::write(dir.join("pom.xml"), &pom)?;
         let out = format!("-DoutputDirectory={}", libs.display());
         let args = ["-q", "-B", "dependency:copy-dependencies", "-DincludeScope=runtime", &out];
-        install(Command::new("mvn").args(args).current_dir(dir)).map(drop)
+        fetch(Command::new("mvn").args(args).current_dir(dir), "repo.maven.apache.org")
     })?;
     Ok(libs)
 }
@@ -126,7 +159,7 @@ pub fn cargo_tool(tool: &CargoTool) -> Result<PathBuf> {
             let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
             let mut build = Command::new(cargo);
             build.args(["install", "--locked", "--version", tool.version, tool.name, "--root"]).arg(&folder);
-            install(&mut build).map(drop)
+            fetch(&mut build, "index.crates.io")
         }
     })?;
     Ok(program)
@@ -136,8 +169,7 @@ fn unpack_wheel(tool: &CargoTool, folder: &Path) -> Result<()> {
     if !cfg!(all(target_os = "linux", target_arch = "x86_64", target_env = "gnu")) {
         bail!("the wheel is for Linux on x86-64");
     }
-    need(&["python3"])?;
-    install(Command::new("python3").args(["-m", "venv", "--clear"]).arg(folder))?;
+    python_environment(folder)?;
     let wanted = folder.join("wanted.txt");
     fs::write(&wanted, format!("{}=={} --hash=sha256:{}\n", tool.wheel, tool.version, tool.sha256))?;
     let mut pip = Command::new(folder.join("bin/python"));
@@ -151,5 +183,5 @@ fn unpack_wheel(tool: &CargoTool, folder: &Path) -> Result<()> {
         "--only-binary=:all:",
     ]);
     pip.arg("--require-hashes").arg("-r").arg(&wanted);
-    install(&mut pip).map(drop)
+    fetch(&mut pip, PYPI)
 }

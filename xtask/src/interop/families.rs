@@ -2,7 +2,7 @@
 
 use super::client::{Client, Driver};
 use super::kcat::Kcat;
-use crate::toolbox::{self, copy_jars, install, need, once};
+use crate::toolbox::{self, copy_jars, fetch, install, need, once};
 use anyhow::{Context, Result};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -124,9 +124,9 @@ fn python(family: &str) -> Result<Launch> {
     let interpreter = dir.join("bin/python");
     once(&dir, &fs::read_to_string(&wanted)?, || {
         eprintln!("installing Python clients into {}", dir.display());
-        install(Command::new("python3").args(["-m", "venv"]).arg(&dir))?;
+        toolbox::python_environment(&dir)?;
         let pip = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "-r"];
-        install(Command::new(&interpreter).args(pip).arg(&wanted)).map(drop)
+        fetch(Command::new(&interpreter).args(pip).arg(&wanted), toolbox::PYPI)
     })?;
     let main = program.join("main.py").display().to_string();
     Ok(Launch { program: interpreter, before: vec![main, family.into()] })
@@ -141,7 +141,7 @@ fn go(family: &str) -> Result<Launch> {
         eprintln!("building the Go clients into {}", dir.display());
         let mut build = Command::new("go");
         build.args(["build", "-mod=readonly", "-o"]).arg(&program).arg(".").current_dir(&from);
-        install(&mut build).map(drop)
+        fetch(&mut build, "proxy.golang.org")
     })?;
     Ok(Launch { program, before: vec![family.into()] })
 }
@@ -158,7 +158,8 @@ fn node() -> Result<Launch> {
                 fs::copy(&file, dir.join(name))?;
             }
         }
-        install(Command::new("npm").args(["ci", "--no-audit", "--no-fund"]).current_dir(&dir)).map(drop)
+        let ci = ["ci", "--no-audit", "--no-fund"];
+        fetch(Command::new("npm").args(ci).current_dir(&dir), "registry.npmjs.org")
     })?;
     Ok(Launch { program: "node".into(), before: vec![dir.join("main.js").display().to_string()] })
 }
