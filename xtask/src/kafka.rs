@@ -52,6 +52,11 @@ impl Kafka {
         format!("{}/*", self.libs.display())
     }
 
+    /// The folder of the jars.
+    pub fn libs(&self) -> &Path {
+        &self.libs
+    }
+
     /// A command that runs `class` of the release as a tool.
     pub fn tool(&self, class: &str) -> Command {
         let mut command = Command::new("java");

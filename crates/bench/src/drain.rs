@@ -18,7 +18,7 @@ use crate::link::{CLIENT_ID, Link, ok};
 use crate::pump::{Bounds, Tally, connect, in_threads};
 
 /// The version of Fetch that is sent: the last one with names and fixed-size lengths, where records come last.
-const FETCH_VERSION: i16 = 11;
+pub const FETCH_VERSION: i16 = 11;
 const CORRELATION_ID: i32 = 1;
 
 /// What to read, and how.
@@ -152,10 +152,13 @@ impl Lane<'_> {
             )?;
             self.stream.write_all(&request.into_bytes()?)?;
             let (records, end) = self.response(&mut prefix)?;
+            // A broker may cut the last batch off in its middle, and sends it once more with the next fetch.
+            let whole = records / self.batch.bytes;
             tally.requests += 1;
-            tally.bytes += records as u64;
+            tally.bytes += (whole * self.batch.bytes) as u64;
+            tally.records += whole as u64 * self.batch.records.unsigned_abs();
             tally.latency.saturating_record(u64::try_from(started.elapsed().as_nanos())?);
-            let next = offset + (records / self.batch.bytes) as i64 * self.batch.records;
+            let next = offset + whole as i64 * self.batch.records;
             ensure!(next > offset, "partition {partition} has no batches of this size at offset {offset}");
             self.partitions[place].1 = if next >= end { 0 } else { next };
             place = (place + 1) % self.partitions.len();
@@ -185,7 +188,9 @@ impl Lane<'_> {
 
     fn fill(&self, mut buffer: &mut [u8]) -> Result<()> {
         while !buffer.is_empty() {
-            let (received, _) = rustix::net::recv(&self.stream, &mut *buffer, RecvFlags::WAITALL)?;
+            let stream = &self.stream;
+            let (received, _) =
+                rustix::io::retry_on_intr(|| rustix::net::recv(stream, &mut *buffer, RecvFlags::WAITALL))?;
             ensure!(received > 0, "the broker closed the connection");
             buffer = &mut buffer[received..];
         }
@@ -201,8 +206,9 @@ impl Lane<'_> {
 pub fn discard(stream: &TcpStream, sink: &mut [u8], mut bytes: usize) -> Result<()> {
     while bytes > 0 {
         let most = bytes.min(sink.len());
-        let (_, dropped) =
-            rustix::net::recv(stream, &mut sink[..most], RecvFlags::TRUNC | RecvFlags::WAITALL)?;
+        let (_, dropped) = rustix::io::retry_on_intr(|| {
+            rustix::net::recv(stream, &mut sink[..most], RecvFlags::TRUNC | RecvFlags::WAITALL)
+        })?;
         ensure!(dropped > 0, "the connection was closed");
         bytes -= dropped;
     }

@@ -75,7 +75,12 @@ pub fn ping(dir: &Path, load: Load, bounds: Bounds) -> Result<Floor> {
 }
 
 fn pump_into(server: &Serving, frames: &Frames, load: Load, bounds: Bounds) -> Result<Floor> {
-    let (tally, cpu) = measure(server.pid(), || pump::run(server.address, load, frames, bounds, pump::any))?;
+    let (tally, cpu) = measure(server.pid(), || {
+        let tally = pump::run(server.address, load, frames, bounds, pump::any)?;
+        // As in the legs: what is left to write back is in the split too.
+        rustix::fs::sync();
+        Ok(tally)
+    })?;
     Ok(Floor { tally, cpu })
 }
 

@@ -24,31 +24,43 @@ pub const PRODUCE_VERSION: i16 = 8;
 /// Frames shorter than this are written from memory: a page reference costs more than a short copy.
 const SENDFILE_FROM: usize = 4096;
 
+/// Room that a record needs beside its value, at the most: lengths, times and numbers of a record without a key.
+const RECORD_OVERHEAD: usize = 24;
+/// Of a value that is to be compressed, one part in this many is random and the rest is alike.
+const COMPRESSIBLE: usize = 4;
+
 /// The batches of a workload: all alike.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Shape {
     /// Bytes of a record's value.
     pub record: usize,
-    /// The most bytes of a batch, its header included; one record always fits.
+    /// The most bytes of a batch before compression, its header included; one record always fits.
     pub batch: usize,
+    /// How the batch is compressed.
+    pub codec: Codec,
 }
 
 impl Shape {
-    /// One batch, filled with random bytes, of the time that it is: older records would fall to retention.
+    /// Not compressed.
+    pub const fn plain(record: usize, batch: usize) -> Shape {
+        Shape { record, batch, codec: Codec::None }
+    }
+
+    /// One batch, of the time that it is: older records would fall to retention. Its bytes are random, or compress about
+    /// 4 to 1 where there is a codec.
     pub fn build(&self) -> Result<Bytes> {
         let now_ms = i64::try_from(SystemTime::now().duration_since(UNIX_EPOCH)?.as_millis())?;
         let mut rng = Rng::seeded(1);
         let mut value = vec![0; self.record];
-        let mut builder = Builder::new(Codec::None);
+        let random = match self.codec {
+            Codec::None => self.record,
+            _ => self.record / COMPRESSIBLE,
+        };
+        let mut builder = Builder::new(self.codec);
         loop {
-            rng.fill(&mut value);
-            let mut longer = builder.clone();
-            longer.push(now_ms, None, Some(&value), &[]);
-            if builder.count() > 0 && longer.size() > self.batch {
-                return Ok(builder.build()?);
-            }
-            builder = longer;
-            if self.batch == 0 {
+            rng.fill(&mut value[..random]);
+            builder.push(now_ms, None, Some(&value), &[]);
+            if builder.size() + self.record + RECORD_OVERHEAD > self.batch {
                 return Ok(builder.build()?);
             }
         }
@@ -138,7 +150,9 @@ impl Frames {
         let mut offset = begin as u64;
         while offset < end as u64 {
             let missing = end - usize::try_from(offset)?;
-            let sent = rustix::fs::sendfile(&*stream, &self.file, Some(&mut offset), missing)?;
+            let sent = rustix::io::retry_on_intr(|| {
+                rustix::fs::sendfile(&*stream, &self.file, Some(&mut offset), missing)
+            })?;
             ensure!(sent > 0, "the socket takes nothing more");
         }
         Ok(())
@@ -151,16 +165,18 @@ mod tests {
 
     #[test]
     fn a_batch_is_filled_to_its_limit_and_not_further() {
-        let batch = Shape { record: 1024, batch: 16 * 1024 }.build().unwrap();
+        let batch = Shape::plain(1024, 16 * 1024).build().unwrap();
         assert!(batch.len() <= 16 * 1024 && batch.len() > 15 * 1024);
         assert_eq!(Header::verify(&batch).unwrap().count, 15);
-        let one = Shape { record: 100, batch: 0 }.build().unwrap();
+        let one = Shape::plain(100, 0).build().unwrap();
         assert_eq!(Header::verify(&one).unwrap().count, 1);
+        let packed = Shape { codec: Codec::Lz4, ..Shape::plain(1024, 256 * 1024) }.build().unwrap();
+        assert!((60_000..80_000).contains(&packed.len()), "{}", packed.len());
     }
 
     #[test]
     fn frames_are_whole_requests() {
-        let frames = Frames::produce("t", 3, 1, Shape { record: 10, batch: 200 }).unwrap();
+        let frames = Frames::produce("t", 3, 1, Shape::plain(10, 200)).unwrap();
         assert_eq!(frames.count(), 3);
         for index in 0..3 {
             let frame = &frames.memory[frames.bounds[index] + 4..frames.bounds[index + 1]];

@@ -1,22 +1,22 @@
-//! The workloads: what is produced and fetched, and which floor stands beside it.
+//! The workloads: what is produced and fetched, which floor stands beside it, and what is aimed at.
+//!
+//! A list of workloads with their reasons is facts of the trade: small batches and large ones, small records, single records,
+//! compressed batches that a broker need not look into, and data that is still in memory.
 
 use std::net::SocketAddr;
 use std::path::Path;
-use std::time::Duration;
 
 use anyhow::Result;
+use moldau_batch::Codec;
 
 use crate::drain::{self, Drain};
 use crate::floor::{self, Floor};
 use crate::frames::{Frames, PRODUCE_VERSION, Shape};
 use crate::link::Link;
+use crate::paced::Pace;
 use crate::process::{Split, measure};
 use crate::pump::{self, Bounds, Load, Tally};
-
-/// The topic of all legs.
-pub const TOPIC: &str = "bench";
-/// Sent before the clock starts, so that files exist and caches are warm.
-const WARM_UP: Bounds = Bounds { bytes: 64_000_000, time: Duration::from_millis(500) };
+use crate::results::Target;
 
 /// What processor time is divided by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,8 +39,8 @@ impl Per {
     /// Its unit.
     pub fn unit(self) -> &'static str {
         match self {
-            Per::Gigabyte => "s/GB",
-            Per::Request => "µs/req",
+            Per::Gigabyte => "CPU s/GB",
+            Per::Request => "CPU µs/request",
         }
     }
 }
@@ -58,92 +58,181 @@ pub struct Produce {
     pub partitions: i32,
     /// Connections and requests in flight.
     pub load: Load,
-    /// -1, 0 is not possible here, 1.
-    pub acks: i16,
     /// What the processor time is divided by.
     pub per: Per,
+    /// The part of Kafka's figure that is aimed at.
+    pub of_kafka: f64,
+}
+
+/// A fetch workload.
+#[derive(Clone, Copy, Debug)]
+pub struct Fetch {
+    /// Its id in the list of workloads.
+    pub name: &'static str,
+    /// What it is.
+    pub what: &'static str,
+    /// Most bytes of a fetch.
+    pub bytes: i32,
+    /// The part of Kafka's figure that is aimed at.
+    pub of_kafka: f64,
 }
 
 const PIPELINED: Load = Load { connections: 2, in_flight: 8 };
-const BATCHES: Produce = Produce {
+/// Connections of a fetch leg, each with one request in flight.
+pub const FETCH_CONNECTIONS: usize = 2;
+/// What the fetch legs read is produced by this one.
+pub const BATCHES: Produce = Produce {
     name: "W1",
-    what: "produce 1 KiB records, 16 KiB batches",
-    shape: Shape { record: 1024, batch: 16 * 1024 },
+    what: "produce 1 KiB records in 16 KiB batches",
+    shape: Shape::plain(1024, 16 * 1024),
     partitions: 12,
     load: PIPELINED,
-    acks: 1,
     per: Per::Gigabyte,
+    of_kafka: 0.25,
 };
 
-/// The produce legs of the smoke run, in order. What the first one writes is what the fetch legs read.
-pub const PRODUCE: [Produce; 5] = [
+/// The produce legs, in order.
+pub const PRODUCE: [Produce; 6] = [
     BATCHES,
     Produce {
         name: "W2",
-        what: "produce 256 KiB requests",
-        shape: Shape { record: 1024, batch: 256 * 1024 },
+        what: "produce 1 KiB records in 256 KiB batches",
+        shape: Shape::plain(1024, 256 * 1024),
         ..BATCHES
     },
     Produce {
         name: "W3",
-        what: "produce 100 B records, 16 KiB batches",
-        shape: Shape { record: 100, batch: 16 * 1024 },
+        what: "produce 100 B records in 16 KiB batches",
+        shape: Shape::plain(100, 16 * 1024),
+        of_kafka: 0.2,
+        ..BATCHES
+    },
+    Produce {
+        name: "W11",
+        what: "produce lz4 batches of 64 KiB, 1 KiB records 4:1",
+        shape: Shape { record: 1024, batch: 256 * 1024, codec: Codec::Lz4 },
+        of_kafka: 1.0 / 6.0,
         ..BATCHES
     },
     Produce {
         name: "W4 c1",
-        what: "one record of 100 B, 1 connection",
-        shape: Shape { record: 100, batch: 0 },
+        what: "produce one record of 100 B, 1 connection",
+        shape: Shape::plain(100, 0),
         load: Load { connections: 1, in_flight: 1 },
         per: Per::Request,
         ..BATCHES
     },
     Produce {
         name: "W4 c32",
-        what: "one record of 100 B, 32 connections",
-        shape: Shape { record: 100, batch: 0 },
+        what: "produce one record of 100 B, 32 connections",
+        shape: Shape::plain(100, 0),
         load: Load { connections: 32, in_flight: 1 },
         per: Per::Request,
         ..BATCHES
     },
 ];
 
-/// The fetch legs: name, what it is, bytes of a fetch.
-pub const FETCH: [(&str, &str, i32); 2] =
-    [("W8 1M", "fetch 1 MiB of cached data", 1 << 20), ("W8 64K", "fetch 64 KiB of cached data", 64 << 10)];
-/// Connections of a fetch leg, each with one request in flight.
-pub const FETCH_CONNECTIONS: usize = 2;
+/// The fetch legs.
+pub const FETCH: [Fetch; 2] = [
+    Fetch { name: "W8 1M", what: "fetch 1 MiB of cached data", bytes: 1 << 20, of_kafka: 0.5 },
+    Fetch { name: "W8 64K", what: "fetch 64 KiB of cached data", bytes: 64 << 10, of_kafka: 0.25 },
+];
+
+/// A workload of fixed rate.
+#[derive(Clone, Copy, Debug)]
+pub struct Latency {
+    /// Its id in the list of workloads.
+    pub name: &'static str,
+    /// What it is.
+    pub what: &'static str,
+    /// Its rate.
+    pub pace: Pace,
+}
+
+/// The latency legs: small enough for either broker to leave the processors idle half of the time.
+pub const LATENCY: [Latency; 2] = [
+    Latency {
+        name: "W7 1MB/s",
+        what: "1,000 records of 1 KiB a second, each at once",
+        pace: Pace { shape: Shape::plain(1024, 0), per_second: 1000, partitions: 12 },
+    },
+    Latency {
+        name: "W7 10MB/s",
+        what: "1,000 batches of 10 KiB a second",
+        pace: Pace { shape: Shape::plain(1024, 10 * 1024 + 512), per_second: 1000, partitions: 12 },
+    },
+];
+/// What is kept of latencies, and the part of Kafka's that is aimed at.
+pub const QUANTILES: [(&str, f64, Option<f64>); 3] =
+    [("p50", 0.5, None), ("p99", 0.99, Some(0.25)), ("p99.9", 0.999, Some(0.2))];
+
+/// The part of Kafka's figure that is aimed at, as a target.
+pub fn part_of_kafka(part: f64) -> Option<Target> {
+    Some(Target { of_kafka: Some(part), at_most: None })
+}
+
+/// A produce workload on a topic of one broker.
+pub struct Producing {
+    address: SocketAddr,
+    pid: u32,
+    load: Load,
+    frames: Frames,
+}
 
 impl Produce {
-    /// Runs it against a broker whose process is `pid`.
-    pub fn run(&self, address: SocketAddr, pid: u32, bounds: Bounds) -> Result<(Tally, Split)> {
+    /// Makes the topic and the requests.
+    pub fn prepare(&self, address: SocketAddr, pid: u32, topic: &str) -> Result<Producing> {
         let mut link = Link::open(address)?;
         link.need::<moldau_wire::produce::Request>(PRODUCE_VERSION)?;
-        link.topic(TOPIC, self.partitions)?;
-        let frames = Frames::produce(TOPIC, self.partitions, self.acks, self.shape)?;
-        let pump = |bounds| pump::run(address, self.load, &frames, bounds, pump::produced);
-        pump(WARM_UP)?;
-        measure(pid, || pump(bounds))
+        link.topic(topic, self.partitions)?;
+        let frames = Frames::produce(topic, self.partitions, 1, self.shape)?;
+        Ok(Producing { address, pid, load: self.load, frames })
     }
 
     /// The least that the same work can take on this machine.
     pub fn floor(&self, dir: &Path, bounds: Bounds) -> Result<Floor> {
         match self.per {
-            Per::Gigabyte => floor::append(dir, self.shape.batch, self.load, bounds),
+            Per::Gigabyte => floor::append(dir, self.shape.build()?.len(), self.load, bounds),
             Per::Request => floor::ping(dir, self.load, bounds),
         }
     }
 }
 
-/// Fetches from the topic of an earlier produce leg.
-pub fn fetch(
-    address: SocketAddr,
-    pid: u32,
-    partitions: i32,
-    bytes: i32,
-    bounds: Bounds,
-) -> Result<(Tally, Split)> {
-    let drain = Drain { topic: TOPIC.to_owned(), partitions, connections: FETCH_CONNECTIONS, fetch: bytes };
-    drain::run(address, &drain, WARM_UP)?;
-    measure(pid, || drain::run(address, &drain, bounds))
+impl Producing {
+    /// Sends, and says what the broker used. At the end everything is on the disk, and what that took is in the split.
+    pub fn run(&self, bounds: Bounds) -> Result<(Tally, Split)> {
+        measure(self.pid, || {
+            let tally = self.send(bounds)?;
+            rustix::fs::sync();
+            Ok(tally)
+        })
+    }
+
+    /// Sends only.
+    pub fn send(&self, bounds: Bounds) -> Result<Tally> {
+        pump::run(self.address, self.load, &self.frames, bounds, pump::produced)
+    }
+}
+
+impl Fetch {
+    /// Reads a topic that [`BATCHES`] wrote, from its beginning and round and round.
+    pub fn run(&self, address: SocketAddr, pid: u32, topic: &str, bounds: Bounds) -> Result<(Tally, Split)> {
+        measure(pid, || self.read(address, topic, bounds))
+    }
+
+    /// Reads only.
+    pub fn read(&self, address: SocketAddr, topic: &str, bounds: Bounds) -> Result<Tally> {
+        let drain = Drain {
+            topic: topic.to_owned(),
+            partitions: BATCHES.partitions,
+            connections: FETCH_CONNECTIONS,
+            fetch: self.bytes,
+        };
+        drain::run(address, &drain, bounds)
+    }
+
+    /// The least that the same work can take on this machine.
+    pub fn floor(&self, dir: &Path, bounds: Bounds) -> Result<Floor> {
+        floor::send(dir, usize::try_from(self.bytes)?, FETCH_CONNECTIONS, bounds)
+    }
 }

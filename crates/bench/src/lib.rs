@@ -9,26 +9,41 @@
 //! | [`link`] | one blocking connection for what is asked once |
 //! | [`frames`], [`pump`] | produce: the same frames again and again |
 //! | [`drain`] | fetch: responses whose payload is thrown away |
-//! | [`floor`] | receive + checksum + append, sendfile, fdatasync, ping |
+//! | [`floor`], [`floors`] | receive + checksum + append, sendfile, fdatasync, ping |
 //! | [`process`], [`serving`], [`machine`] | processor time and memory, child processes, facts |
-//! | [`legs`], [`startup`], [`memory`] | what is measured |
-//! | [`smoke`], [`report`] | all of it in one run, as a table |
+//! | [`contender`] | the brokers, and how each is started |
+//! | [`paced`] | a fixed rate, and the latency from producer to consumer |
+//! | [`legs`], [`paired`] | the workloads, and brokers side by side under them |
+//! | [`startup`], [`recovery`], [`idle`], [`calls`] | what else is measured |
+//! | [`alone`] | what a broker is asked for by itself |
+//! | [`run`] | a run from its beginning to its page |
+//! | [`results`], [`stats`], [`page`], [`compare`] | the figures, what they say, and whether they became worse |
 //!
-//! What this crate must never do: judge. It asserts nothing about time; a slow machine gives other figures, not a failure.
+//! What this crate must never do: fail because a machine is slow. Only [`compare`] judges, and only processor time.
 
+pub mod alone;
+pub mod calls;
+pub mod compare;
+pub mod contender;
 pub mod drain;
 pub mod floor;
+pub mod floors;
 pub mod frames;
+pub mod idle;
 pub mod legs;
 pub mod link;
 pub mod machine;
-pub mod memory;
+pub mod paced;
+pub mod page;
+pub mod paired;
 pub mod process;
 pub mod pump;
-pub mod report;
+pub mod recovery;
+pub mod results;
+pub mod run;
 pub mod serving;
-pub mod smoke;
 pub mod startup;
+pub mod stats;
 
 /// Bytes of a gigabyte, as this crate counts.
 pub const GB: f64 = 1e9;

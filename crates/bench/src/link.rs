@@ -1,6 +1,6 @@
 //! One blocking connection to a broker, for what is asked once: versions, topics, the first record, the first batch.
 
-use std::io::{Read, Write};
+use std::io::Write;
 use std::net::{SocketAddr, TcpStream};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
@@ -10,13 +10,20 @@ use bytes::{Bytes, BytesMut};
 use bytestring::ByteString;
 use moldau_wire::header::ResponseHeader;
 use moldau_wire::{
-    Call, ErrorCode, Message, Reader, Request, api_versions, create_topics, encode_request, frame, metadata,
+    Call, ErrorCode, Message, Reader, Request, api_versions, create_topics, delete_topics, encode_request,
+    frame, list_offsets, metadata,
 };
+
+use crate::pump::read_some;
 
 /// The longest response that a link takes.
 const RESPONSE_LIMIT: u32 = 64 * 1024 * 1024;
+/// What asks for the end of a partition.
+const LATEST: i64 = -1;
+/// How long an answer may take: a broker may make ten thousand partitions before it gives one.
+const ANSWER_WAIT: Duration = Duration::from_secs(150);
 /// How long a topic may take until all its partitions have leaders.
-const TOPIC_WAIT: Duration = Duration::from_secs(20);
+const TOPIC_WAIT: Duration = Duration::from_secs(180);
 
 /// What the load generator calls itself to brokers.
 pub const CLIENT_ID: &str = "moldau-bench";
@@ -34,7 +41,7 @@ impl Link {
     pub fn open(address: SocketAddr) -> Result<Link> {
         let stream = TcpStream::connect(address).with_context(|| format!("cannot connect to {address}"))?;
         stream.set_nodelay(true)?;
-        stream.set_read_timeout(Some(Duration::from_secs(30)))?;
+        stream.set_read_timeout(Some(ANSWER_WAIT))?;
         let mut link = Link { stream, buffer: BytesMut::new(), correlation_id: 0, served: Vec::new() };
         let request = api_versions::Request {
             client_software_name: CLIENT_ID.into(),
@@ -79,32 +86,59 @@ impl Link {
             if let Some(frame) = frame::split(&mut self.buffer, RESPONSE_LIMIT)? {
                 return Ok(frame);
             }
-            match self.stream.read(&mut chunk).context("no answer of the broker")? {
+            match read_some(&mut self.stream, &mut chunk).context("no answer of the broker")? {
                 0 => bail!("the broker closed the connection"),
                 n => self.buffer.extend_from_slice(&chunk[..n]),
             }
         }
     }
 
-    /// Makes the topic unless it is there, and waits until each partition has a leader.
+    /// Makes the topic unless it is there, and waits until each partition has a leader that leads.
     pub fn topic(&mut self, name: &str, partitions: i32) -> Result<()> {
+        self.topic_with(name, partitions, &[])
+    }
+
+    /// The same with a configuration.
+    pub fn topic_with(&mut self, name: &str, partitions: i32, configs: &[(&str, &str)]) -> Result<()> {
+        let config = |(name, value): &(&str, &str)| create_topics::request::Config {
+            name: (*name).into(),
+            value: Some((*value).into()),
+        };
         let topic = create_topics::request::Topic {
             name: name.into(),
             num_partitions: partitions,
             replication_factor: 1,
+            configs: configs.iter().map(config).collect(),
             ..Default::default()
         };
         let request =
-            create_topics::Request { topics: vec![topic], timeout_ms: 15_000, ..Default::default() };
+            create_topics::Request { topics: vec![topic], timeout_ms: 120_000, ..Default::default() };
         for topic in self.call(5, request)?.topics {
             if topic.error_code != ErrorCode::TOPIC_ALREADY_EXISTS {
                 ok(topic.error_code, "CreateTopics")?;
             }
         }
         let deadline = Instant::now() + TOPIC_WAIT;
-        while !self.has_leaders(name, partitions)? {
+        let mut pause = Duration::from_millis(1);
+        // Metadata may name leaders before they lead: only they themselves can say that they do.
+        while !(self.has_leaders(name, partitions)? && self.leads(name, partitions)?) {
             ensure!(Instant::now() < deadline, "topic {name} has no leaders after {TOPIC_WAIT:?}");
-            sleep(Duration::from_millis(1));
+            sleep(pause);
+            // Many partitions make a long answer: asking for it must not be what the broker is busy with.
+            pause = (pause * 2).min(Duration::from_millis(200));
+        }
+        Ok(())
+    }
+
+    /// Deletes the topic.
+    pub fn delete(&mut self, name: &str) -> Result<()> {
+        let request = delete_topics::Request {
+            topic_names: vec![name.into()],
+            timeout_ms: 30_000,
+            ..Default::default()
+        };
+        for topic in self.call(3, request)?.responses {
+            ok(topic.error_code, "DeleteTopics")?;
         }
         Ok(())
     }
@@ -120,6 +154,25 @@ impl Link {
         let all = answer.topics.iter().flat_map(|topic| &topic.partitions);
         let led = all.filter(|partition| partition.error_code.is_ok() && partition.leader_id >= 0).count();
         Ok(led == usize::try_from(partitions)?)
+    }
+
+    fn leads(&mut self, name: &str, partitions: i32) -> Result<bool> {
+        let partition = |index| list_offsets::request::Partition {
+            partition_index: index,
+            timestamp: LATEST,
+            ..Default::default()
+        };
+        let topic = list_offsets::request::Topic {
+            name: name.into(),
+            partitions: (0..partitions).map(partition).collect(),
+        };
+        let request = list_offsets::Request { replica_id: -1, topics: vec![topic], ..Default::default() };
+        let answer = self.call(1, request)?;
+        Ok(answer
+            .topics
+            .iter()
+            .flat_map(|topic| &topic.partitions)
+            .all(|partition| partition.error_code.is_ok()))
     }
 }
 

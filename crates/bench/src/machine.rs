@@ -4,12 +4,12 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use serde_json::{Value, json};
+use serde::{Deserialize, Serialize};
 
 use crate::process;
 
 /// What must be known of the machine to read a figure.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Machine {
     /// Kernel release.
     pub kernel: String,
@@ -17,14 +17,22 @@ pub struct Machine {
     pub processor: String,
     /// How many there are.
     pub cores: usize,
+    /// What decides on their frequency; "unknown" where the machine does not show it, as virtual machines do.
+    pub governor: String,
     /// Bytes of memory.
-    pub memory: u64,
+    pub memory_bytes: u64,
     /// Device, type and options of the file system that the data lie on.
     pub file_system: String,
+    /// How requests to its device are put in order.
+    pub scheduler: String,
+    /// When the kernel begins to write back, and when it makes writers wait: percent of memory.
+    pub dirty: String,
     /// Commit of the checkout, with `+` when files differ from it.
     pub commit: String,
     /// Runnable processes on average over the last minute, before the run.
-    pub load: f64,
+    pub load_before: f64,
+    /// When the run began, UTC.
+    pub date: String,
 }
 
 impl Machine {
@@ -33,32 +41,52 @@ impl Machine {
         let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
         let info = read("/proc/cpuinfo");
         let name = info.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": "));
+        let (device, file_system) = file_system(&read("/proc/mounts"), dir);
+        let device = device.rsplit('/').next().unwrap_or_default();
+        let vm = |name: &str| read(&format!("/proc/sys/vm/{name}")).trim().to_owned();
         Machine {
             kernel: known(read("/proc/sys/kernel/osrelease").trim()),
             processor: known(name.map_or("", |(_, name)| name)),
             cores: std::thread::available_parallelism().map_or(0, usize::from),
-            memory: process::kib_of(&read("/proc/meminfo"), "MemTotal:").unwrap_or(0),
-            file_system: known(&file_system(&read("/proc/mounts"), dir)),
+            governor: known(read("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor").trim()),
+            memory_bytes: process::kib_of(&read("/proc/meminfo"), "MemTotal:").unwrap_or(0),
+            file_system: known(&file_system),
+            scheduler: known(read(&format!("/sys/block/{device}/queue/scheduler")).trim()),
+            dirty: format!("{}/{} %", vm("dirty_background_ratio"), vm("dirty_ratio")),
             commit: known(&commit()),
-            load: read("/proc/loadavg").split(' ').next().and_then(|word| word.parse().ok()).unwrap_or(0.0),
+            load_before: read("/proc/loadavg")
+                .split(' ')
+                .next()
+                .and_then(|word| word.parse().ok())
+                .unwrap_or(0.0),
+            date: known(&said("date", &["-u", "+%Y-%m-%d %H:%M"]).unwrap_or_default()),
         }
     }
 
     /// Two lines.
     pub fn lines(&self) -> String {
-        let gib = self.memory as f64 / (1u64 << 30) as f64;
+        let gib = self.memory_bytes as f64 / (1u64 << 30) as f64;
         format!(
-            "Linux {}, {} × {}, {gib:.0} GiB, commit {},\n{}",
-            self.kernel, self.cores, self.processor, self.commit, self.file_system
+            "{} UTC, commit {}, Linux {}, {} × {} (governor {}),\n{gib:.0} GiB, {}, scheduler {}, dirty {}, load before {:.2}",
+            self.date,
+            self.commit,
+            self.kernel,
+            self.cores,
+            self.processor,
+            self.governor,
+            self.file_system,
+            self.scheduler,
+            self.dirty,
+            self.load_before
         )
     }
 
-    /// For machines.
-    pub fn json(&self) -> Value {
-        json!({
-            "kernel": self.kernel, "processor": self.processor, "cores": self.cores, "memory_bytes": self.memory,
-            "file_system": self.file_system, "commit": self.commit, "load_before": self.load,
-        })
+    /// Whether figures of the other machine can be set beside those of this one.
+    pub fn is_like(&self, other: &Machine) -> bool {
+        let facts = |machine: &Machine| {
+            (machine.kernel.clone(), machine.processor.clone(), machine.cores, machine.memory_bytes >> 30)
+        };
+        facts(self) == facts(other)
     }
 }
 
@@ -66,24 +94,28 @@ fn known(text: &str) -> String {
     if text.is_empty() { "unknown".to_owned() } else { text.to_owned() }
 }
 
-/// The mount with the longest path that holds `dir`.
-fn file_system(mounts: &str, dir: &Path) -> String {
-    let mut best = (0, String::new());
+/// The mount with the longest path that holds `dir`: its device, and all that is known of it.
+fn file_system(mounts: &str, dir: &Path) -> (String, String) {
+    let mut best = (0, String::new(), String::new());
     for line in mounts.lines() {
         let words: Vec<&str> = line.split(' ').collect();
         let [device, at, kind, options, ..] = words[..] else { continue };
         if dir.starts_with(at) && at.len() > best.0 {
-            best = (at.len(), format!("{kind} ({options}) on {device}"));
+            best = (at.len(), device.to_owned(), format!("{kind} ({options}) on {device}"));
         }
     }
-    best.1
+    (best.1, best.2)
+}
+
+/// What a program says on its standard output; nothing when it fails.
+pub(crate) fn said(program: &str, args: &[&str]) -> Option<String> {
+    let out = Command::new(program).args(args).output().ok().filter(|out| out.status.success())?;
+    Some(String::from_utf8_lossy(&out.stdout).trim().to_owned())
 }
 
 fn commit() -> String {
-    let git = |args: &[&str]| Command::new("git").args(args).output().ok().filter(|out| out.status.success());
-    let Some(head) = git(&["rev-parse", "--short", "HEAD"]) else { return String::new() };
-    let mut commit = String::from_utf8_lossy(&head.stdout).trim().to_owned();
-    if git(&["status", "--porcelain", "--untracked-files=no"]).is_some_and(|out| !out.stdout.is_empty()) {
+    let Some(mut commit) = said("git", &["rev-parse", "--short", "HEAD"]) else { return String::new() };
+    if said("git", &["status", "--porcelain", "--untracked-files=no"]).is_some_and(|out| !out.is_empty()) {
         commit.push('+');
     }
     commit
@@ -96,7 +128,7 @@ mod tests {
     #[test]
     fn the_deepest_mount_holds_the_data() {
         let mounts = "/dev/a / ext4 rw 0 0\n/dev/b /data xfs rw,noatime 0 0\nproc /proc proc rw 0 0\n";
-        assert_eq!(file_system(mounts, Path::new("/data/x")), "xfs (rw,noatime) on /dev/b");
-        assert_eq!(file_system(mounts, Path::new("/database")), "ext4 (rw) on /dev/a");
+        assert_eq!(file_system(mounts, Path::new("/data/x")).1, "xfs (rw,noatime) on /dev/b");
+        assert_eq!(file_system(mounts, Path::new("/database")).1, "ext4 (rw) on /dev/a");
     }
 }

@@ -1,4 +1,4 @@
-//! `moldau-bench`: the load generator and the floor program by hand, and the smoke run of `cargo xtask bench`.
+//! `moldau-bench`: the load generator and the floor program by hand, and the runs of `cargo xtask bench`.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -7,13 +7,19 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use clap::{Args, Parser, Subcommand};
+use moldau_bench::alone::Alone;
+use moldau_bench::contender::{Contender, Kafka};
 use moldau_bench::drain::{self, Drain};
 use moldau_bench::floor::{self, Kind};
 use moldau_bench::frames::{Frames, Shape};
+use moldau_bench::idle::Idle;
 use moldau_bench::link::Link;
+use moldau_bench::paired::Slices;
 use moldau_bench::pump::{self, Bounds, Load, Tally};
-use moldau_bench::report::table;
-use moldau_bench::smoke::{self, Scratch, Smoke};
+use moldau_bench::recovery::Recovery;
+use moldau_bench::results::Results;
+use moldau_bench::run::{Plan, Scratch};
+use moldau_bench::{compare, floors, page};
 
 /// Load on a Kafka broker, and the floor of the machine
 #[derive(Parser)]
@@ -36,25 +42,20 @@ enum Command {
     /// Load on a broker that runs already
     #[command(subcommand)]
     Blast(Blast),
-    /// Floors, legs, start-up and memory, as a table and into smoke.md and smoke.json
-    Smoke {
-        /// The moldau binary
-        #[arg(long)]
-        broker: PathBuf,
-        #[command(flatten)]
-        bounds: Limits,
-        /// Where files are written meanwhile, in a folder of their own
-        #[arg(long, default_value = ".")]
-        dir: PathBuf,
-        /// Folder for smoke.md and smoke.json; without it the page is only printed
-        #[arg(long)]
-        out: Option<PathBuf>,
-        /// Starts of each kind
-        #[arg(long, default_value_t = 5)]
-        starts: usize,
-        /// Idle connections
-        #[arg(long, default_value_t = 1000)]
-        connections: usize,
+    /// A broker, beside the floor of the machine and beside Apache Kafka where its jars are given
+    #[command(args_override_self = true)]
+    Run(Box<Run>),
+    /// Fail where a run costs more processor time than an earlier one
+    Compare {
+        /// JSON of the earlier run
+        old: PathBuf,
+        /// JSON of the later run
+        new: PathBuf,
+    },
+    /// Fail where a run costs more processor time than so many times the floor of its machine
+    Check {
+        /// JSON of the run
+        results: PathBuf,
     },
     /// The serving side of a floor
     #[command(hide = true)]
@@ -65,6 +66,76 @@ enum Command {
         #[arg(long)]
         dir: PathBuf,
     },
+}
+
+#[derive(Args)]
+struct Run {
+    /// Name of the page
+    #[arg(long, default_value = "bench")]
+    name: String,
+    /// The command that the page says it was made by
+    #[arg(long, default_value = "moldau-bench run")]
+    command: String,
+    /// The moldau binary
+    #[arg(long)]
+    broker: PathBuf,
+    /// The folder of Kafka's jars
+    #[arg(long)]
+    kafka_libs: Option<PathBuf>,
+    /// Kafka's heap
+    #[arg(long, default_value = "1g")]
+    kafka_heap: String,
+    /// A further setting of Kafka, KEY=VALUE
+    #[arg(long)]
+    kafka_set: Vec<String>,
+    /// Only these legs (several with commas)
+    #[arg(long, value_delimiter = ',')]
+    only: Vec<String>,
+    /// Megabytes of payload of a slice, unless its time is over sooner
+    #[arg(long, default_value_t = 1000)]
+    megabytes: u64,
+    /// Seconds of a slice, unless its volume is done sooner
+    #[arg(long, default_value_t = 5)]
+    seconds: u64,
+    /// Rounds of slices of each leg
+    #[arg(long, default_value_t = 6)]
+    pairs: usize,
+    /// Seconds of warm-up before each leg
+    #[arg(long, default_value_t = 8)]
+    warm_up: u64,
+    /// Starts of each kind
+    #[arg(long, default_value_t = 5)]
+    starts: usize,
+    /// Idle connections
+    #[arg(long, default_value_t = 10_000)]
+    connections: usize,
+    /// Idle partitions
+    #[arg(long, default_value_t = 10_000)]
+    partitions: usize,
+    /// Gigabytes that a killed broker has to recover
+    #[arg(long, default_value_t = 10.0)]
+    recovery: f64,
+    /// Measure what is asked of the broker alone, and nothing else
+    #[arg(long)]
+    alone: bool,
+    /// Gigabytes of the cold log of W9
+    #[arg(long, default_value_t = 10.0)]
+    cold: f64,
+    /// Seconds of each phase of W9 and W13
+    #[arg(long, default_value_t = 20)]
+    phase: u64,
+    /// Minutes of W26
+    #[arg(long, default_value_t = 20.0)]
+    minutes: f64,
+    /// Seconds over which an idle broker is watched
+    #[arg(long, default_value_t = 30)]
+    watch: u64,
+    /// Where files are written meanwhile, in a folder of their own
+    #[arg(long, default_value = ".")]
+    dir: PathBuf,
+    /// Folder for the page and its JSON; without it the page is only printed
+    #[arg(long)]
+    out: Option<PathBuf>,
 }
 
 #[derive(Subcommand)]
@@ -145,18 +216,52 @@ fn run(command: Command) -> Result<()> {
         Command::Serve { kind, bytes, dir } => floor::serve(kind, bytes, &dir),
         Command::Floor { bounds, dir } => {
             let scratch = Scratch::below(&dir)?;
-            let rows = smoke::floors(&scratch.0, bounds.bounds())?;
-            print!("{}", table("floor", &rows));
+            let slices = Slices { pairs: 1, bounds: bounds.bounds(), warm_up: Duration::ZERO };
+            print!("{}", page::rates(&floors::run(&scratch.0, slices)?));
             Ok(())
         }
         Command::Blast(blast) => load(blast),
-        Command::Smoke { broker, bounds, dir, out, starts, connections } => {
-            let program = broker.canonicalize()?;
-            let report = smoke::run(&Smoke { program, dir, bounds: bounds.bounds(), starts, connections })?;
-            print!("{}", report.page());
-            out.map_or(Ok(()), |out| report.write(&out))
-        }
+        Command::Run(run) => measure(*run),
+        Command::Compare { old, new } => compare::compare(&Results::read(&old)?, &Results::read(&new)?),
+        Command::Check { results } => compare::check(&Results::read(&results)?),
     }
+}
+
+fn measure(run: Run) -> Result<()> {
+    let mut contenders = vec![Contender::Moldau { program: run.broker.canonicalize()? }];
+    if let Some(libs) = run.kafka_libs {
+        let libs = libs.canonicalize()?;
+        contenders.push(Contender::Kafka(Kafka { libs, heap: run.kafka_heap, settings: run.kafka_set }));
+    }
+    let bounds = Bounds { bytes: run.megabytes * 1_000_000, time: Duration::from_secs(run.seconds) };
+    let bytes = |gigabytes: f64| (gigabytes * moldau_bench::GB) as u64;
+    let alone = Alone {
+        cold: bytes(run.cold),
+        phase: Duration::from_secs(run.phase),
+        connections: run.connections,
+        partitions: run.partitions,
+        soak: Duration::from_secs_f64(run.minutes.max(0.1) * 60.0),
+    };
+    let plan = Plan {
+        name: run.name,
+        command: run.command,
+        contenders,
+        dir: run.dir,
+        only: run.only,
+        slices: Slices { pairs: run.pairs, bounds, warm_up: Duration::from_secs(run.warm_up) },
+        starts: run.starts,
+        idle: Idle {
+            rounds: run.starts.min(3),
+            connections: run.connections,
+            partitions: run.partitions,
+            watch: Duration::from_secs(run.watch),
+        },
+        recovery: Recovery { bytes: bytes(run.recovery), rounds: run.starts.min(2) },
+        alone: run.alone.then_some(alone),
+    };
+    let results = moldau_bench::run::run(&plan)?;
+    print!("{}", page::page(&results));
+    run.out.map_or(Ok(()), |out| results.write(&out))
 }
 
 fn load(blast: Blast) -> Result<()> {
@@ -164,7 +269,7 @@ fn load(blast: Blast) -> Result<()> {
         Blast::Produce { target, bounds, record_size, batch_size, acks, in_flight } => {
             ensure!(acks != 0, "without answers there is nothing to wait for: acks must be 1 or -1");
             Link::open(target.address)?.topic(&target.topic, target.partitions)?;
-            let shape = Shape { record: record_size, batch: batch_size };
+            let shape = Shape::plain(record_size, batch_size);
             let frames = Frames::produce(&target.topic, target.partitions, acks, shape)?;
             let load = Load { connections: target.connections, in_flight };
             pump::run(target.address, load, &frames, bounds.bounds(), pump::produced)?

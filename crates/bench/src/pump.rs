@@ -1,7 +1,7 @@
 //! Sends frames as fast as they are answered, with a bound on what is unanswered.
 
 use std::collections::VecDeque;
-use std::io::Read;
+use std::io::{self, Read};
 use std::net::{SocketAddr, TcpStream};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -15,7 +15,7 @@ use crate::frames::{Frames, PRODUCE_VERSION};
 use crate::link::ok;
 
 /// Longest answer to a frame.
-const ANSWER_LIMIT: u32 = 1024 * 1024;
+pub const ANSWER_LIMIT: u32 = 1024 * 1024;
 /// Latencies beyond this count as this.
 const LONGEST_NS: u64 = 60_000_000_000;
 /// Bytes of answers read at a time.
@@ -192,7 +192,7 @@ impl Lane<'_> {
     }
 
     fn read(&mut self) -> Result<()> {
-        match self.stream.read(&mut self.chunk).context("no answer")? {
+        match read_some(&mut self.stream, &mut self.chunk).context("no answer")? {
             0 => bail!("the connection was closed with {} requests unanswered", self.unanswered.len()),
             n => self.buffer.extend_from_slice(&self.chunk[..n]),
         }
@@ -208,6 +208,17 @@ impl Lane<'_> {
             tally.latency.saturating_record(u64::try_from(now.duration_since(sent).as_nanos())?);
         }
         Ok(())
+    }
+}
+
+/// Reads what is there. A process that is stopped and goes on, as under a debugger or a frozen control group, is
+/// interrupted in calls that have a time limit; that is not the end of anything.
+pub fn read_some(stream: &mut TcpStream, chunk: &mut [u8]) -> io::Result<usize> {
+    loop {
+        match stream.read(chunk) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            other => return other,
+        }
     }
 }
 

@@ -1,8 +1,9 @@
-//! Child processes that serve: a broker, or a part of the floor program. Each prints `ready HOST:PORT` when it can.
+//! Child processes that serve: a broker, or a part of the floor program. One is ready when it prints `ready HOST:PORT`, or,
+//! where it prints nothing of the kind, when its port accepts a connection.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader};
-use std::net::{SocketAddr, TcpListener};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc;
@@ -14,6 +15,10 @@ use rustix::process::{Pid, Signal};
 
 /// How long a process may take until it is ready, and until it has stopped.
 const PATIENCE: Duration = Duration::from_secs(30);
+/// How long a process that recovers a large log may take until it is ready.
+const SLOW_START: Duration = Duration::from_secs(600);
+/// How often a port is tried.
+const POLL: Duration = Duration::from_millis(2);
 
 /// A child process that is ready. Killed when dropped.
 pub struct Serving {
@@ -39,23 +44,33 @@ impl Serving {
             Err(why) => {
                 let _ = child.kill();
                 let _ = child.wait();
-                let text = std::fs::read_to_string(log).unwrap_or_default();
-                let lines: Vec<&str> = text.lines().collect();
-                let last = &lines[lines.len().saturating_sub(5)..];
-                Err(why.context(format!("{name} is not ready:\n{}", last.join("\n"))))
+                Err(why.context(format!("{name} is not ready:\n{}", last_lines(log))))
             }
         }
     }
 
-    /// Starts `moldau start` with its data in `dir`, on a port that is free.
-    pub fn broker(program: &Path, dir: &Path) -> Result<Serving> {
-        std::fs::create_dir_all(dir)?;
-        let free = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
-        let mut command = Command::new(program);
-        command.arg("start").current_dir(dir);
-        command.args(["--set", &format!("listeners=PLAINTEXT://127.0.0.1:{free}")]);
-        command.args(["--set", &format!("log.dirs={}", dir.join("data").display())]);
-        Serving::start(command, &dir.join("stderr.log"))
+    /// Starts the program and waits until `address` accepts a connection; all its output goes to `log`.
+    pub fn start_polled(mut command: Command, address: SocketAddr, log: &Path) -> Result<Serving> {
+        let out = File::options().create(true).append(true).open(log)?;
+        command.stdin(Stdio::null()).stdout(out.try_clone()?).stderr(out);
+        let started = Instant::now();
+        let child = command
+            .spawn()
+            .with_context(|| format!("cannot start {}", command.get_program().to_string_lossy()))?;
+        // From here on dropping it ends the process.
+        let mut serving = Serving { child, address, started, ready: started };
+        while TcpStream::connect(address).is_err() {
+            let ended = serving.child.try_wait()?;
+            ensure!(ended.is_none(), "it ended at once:\n{}", last_lines(log));
+            ensure!(
+                started.elapsed() < SLOW_START,
+                "it is not up after {SLOW_START:?}:\n{}",
+                last_lines(log)
+            );
+            thread::sleep(POLL);
+        }
+        serving.ready = Instant::now();
+        Ok(serving)
     }
 
     /// Its process id.
@@ -111,4 +126,15 @@ fn wait_for_line(child: &mut Child) -> Result<(SocketAddr, Instant)> {
             bail!("no line \"ready HOST:PORT\" after {PATIENCE:?}")
         }
     }
+}
+
+fn last_lines(log: &Path) -> String {
+    let text = std::fs::read_to_string(log).unwrap_or_default();
+    let lines: Vec<&str> = text.lines().collect();
+    lines[lines.len().saturating_sub(5)..].join("\n")
+}
+
+/// An address of this machine that nobody listens on.
+pub fn free_address() -> Result<SocketAddr> {
+    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?)
 }

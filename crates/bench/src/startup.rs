@@ -3,78 +3,77 @@
 use std::path::Path;
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use moldau_wire::produce;
 
+use crate::contender::Contender;
 use crate::frames::{PRODUCE_VERSION, Shape};
 use crate::link::{Link, ok};
+use crate::paired::alternate;
+use crate::results::{Leg, Sample, Target};
 use crate::serving::Serving;
 
 const TOPIC: &str = "first";
+const WAYS: [(&str, &str); 3] = [
+    ("start empty", "exec to first acknowledged record, empty directory"),
+    ("start stopped", "the same after a clean stop"),
+    ("start killed", "the same after SIGKILL"),
+];
+const TARGET: Target = Target { of_kafka: Some(0.05), at_most: Some(50.0) };
 
-/// Times from just before `exec`.
-#[derive(Clone, Copy, Debug)]
-pub struct Start {
-    /// To the line `ready`.
-    pub ready: Duration,
-    /// To the answer that a record is stored, in a topic made for it where there was none.
-    pub acknowledged: Duration,
+/// Starts each broker `rounds` times in each way, below `dir`.
+pub fn run(contenders: &[Contender], dir: &Path, rounds: usize) -> Result<Vec<Leg>> {
+    eprintln!("start-up, {rounds} rounds");
+    let mut legs: Vec<Leg> =
+        WAYS.iter().map(|(name, what)| Leg::new(name, what, "ms", Some(TARGET))).collect();
+    alternate(rounds, contenders.len(), |place| {
+        let contender = &contenders[place];
+        let name = contender.name();
+        let data = dir.join(format!("start-{name}"));
+        let times = three_ways(contender, &data).with_context(|| format!("start of {name}"))?;
+        for (leg, time) in legs.iter_mut().zip(times) {
+            leg.add(name, Sample::of(time.as_secs_f64() * 1e3));
+        }
+        Ok(std::fs::remove_dir_all(&data)?)
+    })?;
+    Ok(legs)
 }
 
-/// Medians of several starts.
-#[derive(Clone, Copy, Debug)]
-pub struct Starts {
-    /// On a directory that is empty.
-    pub empty: Start,
-    /// On the directory of the start before, after a clean stop.
-    pub stopped: Start,
-    /// On the same directory after SIGKILL.
-    pub killed: Start,
+fn three_ways(contender: &Contender, data: &Path) -> Result<[Duration; 3]> {
+    let (broker, empty) = first_record(contender, data)?;
+    broker.stop()?;
+    let (broker, stopped) = first_record(contender, data)?;
+    drop(broker);
+    let (_, killed) = first_record(contender, data)?;
+    Ok([empty, stopped, killed])
 }
 
-/// Starts the broker `rounds` times in each way, below `dir`.
-pub fn measure(program: &Path, dir: &Path, rounds: usize) -> Result<Starts> {
-    ensure!(rounds > 0, "no rounds");
-    let (mut empty, mut stopped, mut killed) = (Vec::new(), Vec::new(), Vec::new());
-    for round in 0..rounds {
-        let data = dir.join(format!("start-{round}"));
-        let (broker, start) = first_record(program, &data)?;
-        empty.push(start);
-        let status = broker.stop()?;
-        ensure!(status.success(), "the broker did not stop cleanly: {status}");
-        let (broker, start) = first_record(program, &data)?;
-        stopped.push(start);
-        drop(broker);
-        killed.push(first_record(program, &data)?.1);
-        std::fs::remove_dir_all(&data)?;
-    }
-    Ok(Starts { empty: median(&empty), stopped: median(&stopped), killed: median(&killed) })
-}
-
-fn first_record(program: &Path, data: &Path) -> Result<(Serving, Start)> {
-    let broker = Serving::broker(program, data)?;
+fn first_record(contender: &Contender, data: &Path) -> Result<(Serving, Duration)> {
+    let broker = contender.start(data)?;
     let mut link = Link::open(broker.address)?;
     link.topic(TOPIC, 1)?;
-    let records = Some(Shape { record: 100, batch: 0 }.build()?);
-    let partition = produce::request::Partition { index: 0, records };
-    let topic =
-        produce::request::Topic { name: TOPIC.into(), partition_data: vec![partition], ..Default::default() };
-    let request =
-        produce::Request { transactional_id: None, acks: -1, timeout_ms: 10_000, topic_data: vec![topic] };
-    let answer = link.call(PRODUCE_VERSION, request)?;
-    let acknowledged = broker.started.elapsed();
-    for partition in answer.responses.iter().flat_map(|topic| &topic.partition_responses) {
-        ok(partition.error_code, "Produce")?;
-    }
-    let ready = broker.ready.duration_since(broker.started);
-    Ok((broker, Start { ready, acknowledged }))
+    append_one(&mut link, TOPIC, &[0])?;
+    let took = broker.started.elapsed();
+    Ok((broker, took))
 }
 
-fn median(starts: &[Start]) -> Start {
-    let middle = |of: fn(&Start) -> Duration| {
-        let mut all: Vec<Duration> = starts.iter().map(of).collect();
-        all.sort_unstable();
-        all[all.len() / 2]
+/// Appends a record to each of these partitions in one request, and returns when all are acknowledged.
+pub fn append_one(link: &mut Link, topic: &str, partitions: &[i32]) -> Result<()> {
+    let records = Shape::plain(100, 0).build()?;
+    let data = |index: &i32| produce::request::Partition { index: *index, records: Some(records.clone()) };
+    let topic = produce::request::Topic {
+        name: topic.into(),
+        partition_data: partitions.iter().map(data).collect(),
+        ..Default::default()
     };
-    Start { ready: middle(|start| start.ready), acknowledged: middle(|start| start.acknowledged) }
+    let request =
+        produce::Request { transactional_id: None, acks: -1, timeout_ms: 30_000, topic_data: vec![topic] };
+    let answer = link.call(PRODUCE_VERSION, request)?;
+    let mut taken = 0;
+    for partition in answer.responses.iter().flat_map(|topic| &topic.partition_responses) {
+        ok(partition.error_code, "Produce")?;
+        taken += 1;
+    }
+    ensure!(taken == partitions.len(), "{taken} of {} partitions answered", partitions.len());
+    Ok(())
 }

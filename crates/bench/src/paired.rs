@@ -1,0 +1,211 @@
+//! Legs under load, brokers side by side: every side is started once and stays; one at a time works while the others idle.
+//!
+//! A leg is measured in short slices that alternate (A B C, C B A, …), so that whatever the machine does meanwhile meets all
+//! sides alike, and the ratio of neighbours is what is kept. Before the first slice each broker is warmed up with the same
+//! load; a JVM needs that. The floor of the machine is one of the sides.
+
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+
+use crate::contender::Contender;
+use crate::floor::Floor;
+use crate::legs::{
+    BATCHES, FETCH, Fetch, LATENCY, Latency, PRODUCE, Per, Produce, Producing, QUANTILES, part_of_kafka,
+};
+use crate::link::Link;
+use crate::paced::{self, Paced};
+use crate::process::measure;
+use crate::pump::Bounds;
+use crate::results::{FLOOR, Leg, Sample};
+use crate::serving::Serving;
+
+/// The topic that the fetch legs read.
+const FETCHED: &str = "fetched";
+/// Fetching is several times faster than producing; slices of equal length take this many times the bytes.
+const FETCH_VOLUME: u64 = 4;
+/// A slice of a latency leg lasts this many times as long: a thousandth of its batches must be many.
+const LATENCY_TIME: u32 = 2;
+/// The first leg is warmed up this many times as long as the others.
+const FIRST: u32 = 3;
+
+/// How much is measured.
+#[derive(Clone, Copy, Debug)]
+pub struct Slices {
+    /// Pairs of each leg.
+    pub pairs: usize,
+    /// Bounds of a slice.
+    pub bounds: Bounds,
+    /// Time of the warm-up of a leg.
+    pub warm_up: Duration,
+}
+
+/// A broker that runs.
+pub struct Live {
+    /// Its side.
+    pub name: &'static str,
+    /// Its process.
+    pub serving: Serving,
+}
+
+/// Starts each contender in a folder of its own below `dir`.
+pub fn start_all(contenders: &[Contender], dir: &Path) -> Result<Vec<Live>> {
+    let start = |contender: &Contender| -> Result<Live> {
+        let name = contender.name();
+        eprintln!("starting {name}");
+        Ok(Live { name, serving: contender.start(&dir.join(name))? })
+    };
+    contenders.iter().map(start).collect()
+}
+
+/// Measures the legs that `wanted` names.
+pub fn run(
+    lives: &[Live],
+    dir: &Path,
+    slices: Slices,
+    wanted: &dyn Fn(&str) -> bool,
+    legs: &mut Vec<Leg>,
+) -> Result<()> {
+    let mut slices = Slices { warm_up: slices.warm_up * FIRST, ..slices };
+    let usual = slices.warm_up / FIRST;
+    for leg in PRODUCE.iter().filter(|leg| wanted(leg.name)) {
+        legs.push(produce(leg, lives, dir, slices).with_context(|| format!("leg {}", leg.name))?);
+        slices.warm_up = usual;
+    }
+    for leg in LATENCY.iter().filter(|leg| wanted(leg.name)) {
+        legs.extend(latency(leg, lives, slices).with_context(|| format!("leg {}", leg.name))?);
+        slices.warm_up = usual;
+    }
+    let fetches: Vec<&Fetch> = FETCH.iter().filter(|leg| wanted(leg.name)).collect();
+    if fetches.is_empty() {
+        return Ok(());
+    }
+    for live in lives {
+        let topic = BATCHES.prepare(live.serving.address, live.serving.pid(), FETCHED)?;
+        topic.send(Bounds { time: Duration::from_secs(60), ..slices.bounds })?;
+    }
+    rustix::fs::sync();
+    for leg in fetches {
+        legs.push(fetch(leg, lives, dir, slices).with_context(|| format!("leg {}", leg.name))?);
+        slices.warm_up = usual;
+    }
+    delete(lives, FETCHED)
+}
+
+/// Calls `work` for each side in turn, there and back again, `pairs` times.
+pub fn alternate(pairs: usize, sides: usize, mut work: impl FnMut(usize) -> Result<()>) -> Result<()> {
+    for pair in 0..pairs {
+        for place in 0..sides {
+            work(if pair % 2 == 0 { place } else { sides - 1 - place })?;
+        }
+    }
+    Ok(())
+}
+
+fn produce(leg: &Produce, lives: &[Live], dir: &Path, slices: Slices) -> Result<Leg> {
+    eprintln!("{}: {}", leg.name, leg.what);
+    let topic = leg.name.replace(' ', "-");
+    let prepare = |live: &Live| leg.prepare(live.serving.address, live.serving.pid(), &topic);
+    let brokers = lives.iter().map(prepare).collect::<Result<Vec<Producing>>>()?;
+    for broker in &brokers {
+        broker.send(Bounds { time: slices.warm_up, bytes: u64::MAX })?;
+        rustix::fs::sync();
+    }
+    let mut measured = Leg::new(leg.name, leg.what, leg.per.unit(), part_of_kafka(leg.of_kafka));
+    alternate(slices.pairs, lives.len() + 1, |place| {
+        let (side, (tally, cpu)) = match brokers.get(place) {
+            Some(broker) => {
+                let name = lives[place].name;
+                (name, broker.run(slices.bounds).context(name)?)
+            }
+            None => (FLOOR, parts(leg.floor(dir, slices.bounds)?)),
+        };
+        measured.add(side, Sample::loaded(leg.per.figure(&tally, cpu.serving), &tally, cpu));
+        Ok(())
+    })?;
+    delete(lives, &topic)?;
+    Ok(measured)
+}
+
+fn fetch(leg: &Fetch, lives: &[Live], dir: &Path, slices: Slices) -> Result<Leg> {
+    eprintln!("{}: {}", leg.name, leg.what);
+    for live in lives {
+        leg.read(live.serving.address, FETCHED, Bounds { time: slices.warm_up, bytes: u64::MAX })?;
+    }
+    let bounds = Bounds { bytes: slices.bounds.bytes * FETCH_VOLUME, ..slices.bounds };
+    let mut measured = Leg::new(leg.name, leg.what, Per::Gigabyte.unit(), part_of_kafka(leg.of_kafka));
+    alternate(slices.pairs, lives.len() + 1, |place| {
+        let (side, (tally, cpu)) = match lives.get(place) {
+            Some(live) => (live.name, leg.run(live.serving.address, live.serving.pid(), FETCHED, bounds)?),
+            None => (FLOOR, parts(leg.floor(dir, bounds)?)),
+        };
+        measured.add(side, Sample::loaded(Per::Gigabyte.figure(&tally, cpu.serving), &tally, cpu));
+        Ok(())
+    })?;
+    Ok(measured)
+}
+
+/// Quantiles of produce-to-consume latency; each slice takes its whole time.
+fn latency(leg: &Latency, lives: &[Live], slices: Slices) -> Result<Vec<Leg>> {
+    eprintln!("{}: {}", leg.name, leg.what);
+    let new = |(name, _, part): &(&str, f64, Option<f64>)| {
+        let what = format!("{}: due to consumed, {name}", leg.what);
+        Leg::new(&format!("{} {name}", leg.name), &what, "µs", part.and_then(part_of_kafka))
+    };
+    let mut measured: Vec<Leg> = QUANTILES.iter().map(new).collect();
+    let mut late =
+        Leg::new(&format!("{} late", leg.name), "the load generator's own delay in them, p99.9", "µs", None);
+    let mut topics = 0;
+    let mut slice = |live: &Live, time| {
+        topics += 1;
+        let topic = format!("paced-{topics}");
+        let Serving { address, .. } = live.serving;
+        let (done, cpu) =
+            measure(live.serving.pid(), || paced::run(address, &topic, leg.pace, time, &mut |_, _| {}))?;
+        delete(std::slice::from_ref(live), &topic)?;
+        anyhow::Ok((done, cpu))
+    };
+    for live in lives {
+        slice(live, slices.warm_up)?;
+    }
+    alternate(slices.pairs, lives.len(), |place| {
+        let live = &lives[place];
+        let (Paced { consumed, late: own, .. }, cpu) = slice(live, slices.bounds.time * LATENCY_TIME)?;
+        for (leg, (_, quantile, _)) in measured.iter_mut().zip(QUANTILES) {
+            leg.add(live.name, Sample::loaded(consumed.micros(quantile), &consumed, cpu));
+        }
+        late.add(live.name, Sample::of(own.value_at_quantile(0.999) as f64 / 1e3));
+        Ok(())
+    })?;
+    measured.push(late);
+    Ok(measured)
+}
+
+fn parts(floor: Floor) -> (crate::pump::Tally, crate::process::Split) {
+    (floor.tally, floor.cpu)
+}
+
+/// Deletes a topic everywhere, so that its data burden nothing that follows.
+pub fn delete(lives: &[Live], topic: &str) -> Result<()> {
+    for live in lives {
+        Link::open(live.serving.address)?.delete(topic)?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sides_go_there_and_back() {
+        let mut order = Vec::new();
+        alternate(2, 3, |place| {
+            order.push(place);
+            Ok(())
+        })
+        .unwrap();
+        assert_eq!(order, [0, 1, 2, 2, 1, 0]);
+    }
+}
