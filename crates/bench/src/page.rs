@@ -25,7 +25,8 @@ pub fn page(results: &Results) -> String {
     }
     let peer = results.legs.iter().any(|leg| leg.samples.contains_key(KAFKA));
     let _ = writeln!(page, "\n## Results\n\n{}", aims(&results.legs, peer));
-    let loaded: Vec<&Leg> = results.legs.iter().filter(|leg| leg.load(MOLDAU, |_| 0.0).is_some()).collect();
+    let has_load = |leg: &&Leg| leg.samples.keys().any(|side| leg.load(side, |_| 0.0).is_some());
+    let loaded: Vec<&Leg> = results.legs.iter().filter(has_load).collect();
     if !loaded.is_empty() {
         let _ = writeln!(page, "## Beside the floor of the machine\n\n{}", beside_floor(&loaded, peer));
         let _ = writeln!(
@@ -53,7 +54,8 @@ fn aims(legs: &[Leg], peer: bool) -> String {
     } else {
         &["leg", "what", "unit", "moldau", "target", ""]
     });
-    for leg in legs {
+    // The floors by themselves are in the tables below.
+    for leg in legs.iter().filter(|leg| leg.samples.contains_key(MOLDAU)) {
         let side = |name| digits_or_none(&leg.values(name));
         let mut cells = vec![leg.name.clone(), leg.what.clone(), leg.unit.clone(), side(MOLDAU)];
         if peer {
