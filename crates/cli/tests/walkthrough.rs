@@ -175,6 +175,10 @@ fn a_mistake_is_refused_with_its_line_and_the_fix() {
     let alone = Command::new(MOLDAU).args(["-b", "127.0.0.1:1", "topics", "list"]).output().unwrap();
     assert_eq!(alone.status.code(), Some(1));
     assert!(String::from_utf8_lossy(&alone.stderr).contains("is a broker running there?"));
+
+    let dumped = Command::new(MOLDAU).args(["log", "dump"]).arg(&file).output().unwrap();
+    assert_eq!(dumped.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&dumped.stderr).contains("is no directory; name that of the partition"));
 }
 
 #[test]

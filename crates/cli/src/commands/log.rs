@@ -20,6 +20,9 @@ pub fn run(global: &Global, arguments: &Log) -> anyhow::Result<()> {
     let (Some(parent), Some(name)) = (full.parent(), full.file_name().and_then(|name| name.to_str())) else {
         bail!("{}: name the directory of a partition, such as moldau-data/hello-0", directory.display());
     };
+    if !full.is_dir() {
+        bail!("{} is no directory; name that of the partition, here {}", full.display(), parent.display());
+    }
     let disk = FsDisk::new(vec![parent.to_owned()]);
     let files = segments(&disk, DirId(0), name)?;
     if files.is_empty() {
