@@ -14,7 +14,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 use moldau_broker::ConnId;
 use moldau_wire::frame::{FrameError, LENGTH_PREFIX};
 use rustix::net::{SendAncillaryBuffer, SendFlags};
-use tokio::io::Interest;
+use tokio::io::{AsyncReadExt, Interest};
 use tokio::net::TcpStream;
 
 /// Requests of one connection that may be unanswered, or answered and unsent.
@@ -22,6 +22,8 @@ const IN_WORK: usize = 64;
 /// A frame's buffer grows as the frame arrives, so that a length alone costs nothing: at first to a multiple of what came
 /// with the length, within these bounds.
 const FIRST_CAPACITY: std::ops::RangeInclusive<usize> = 4 * 1024..=256 * 1024;
+/// Of a frame that misses so much the rest is read into the frame itself.
+const LARGE: usize = 16 * 1024;
 /// Most slices handed to one `sendmsg`.
 const SLICES_PER_SEND: usize = 64;
 
@@ -148,24 +150,25 @@ impl Reader {
         Ok(())
     }
 
-    /// Reads from the socket straight into a large frame that is arriving. `None`: no such frame, use a scratch buffer.
-    pub fn read_large(
+    /// Whether a frame is arriving of which so much is missing that it is read without a scratch buffer.
+    pub fn is_in_large_frame(&self) -> bool {
+        self.partial.as_ref().is_some_and(|(buffer, len)| len - buffer.len() >= LARGE)
+    }
+
+    /// Reads once from the socket straight into the frame that is arriving.
+    pub async fn read_large(
         &mut self,
-        stream: &TcpStream,
+        stream: &mut TcpStream,
         frames: &mut VecDeque<Bytes>,
-    ) -> Option<io::Result<usize>> {
-        let (buffer, len) = self.partial.as_mut()?;
+    ) -> io::Result<()> {
+        let Some((buffer, len)) = &mut self.partial else { return Ok(()) };
         let missing = *len - buffer.len();
-        if missing < 16 * 1024 {
-            return None;
-        }
         grow(buffer, *len, 1);
-        let read = match stream.try_read_buf(&mut buffer.limit(missing)) {
-            Ok(0) => Err(ErrorKind::UnexpectedEof.into()),
-            other => other,
-        };
+        if stream.read_buf(&mut buffer.limit(missing)).await? == 0 {
+            return Err(ErrorKind::UnexpectedEof.into());
+        }
         self.finish(frames);
-        Some(read)
+        Ok(())
     }
 
     fn finish(&mut self, frames: &mut VecDeque<Bytes>) {

@@ -1,14 +1,13 @@
 //! The host of one shard: it gives the shard its inputs and carries out its effects, on one thread, in order.
 
+mod serve;
+
 use std::cell::RefCell;
 use std::collections::{HashMap, VecDeque};
-use std::future::poll_fn;
-use std::io::ErrorKind;
 use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::{Context, Poll, Waker};
-use std::time::Duration;
+use std::task::Waker;
 
 use bytes::Bytes;
 use moldau_base::Mono;
@@ -17,6 +16,8 @@ use moldau_broker::{ConnId, Effect, Input, Shard, ShardId, ToPeer, Trace};
 use moldau_wire::{Frame, Segment};
 use tokio::net::TcpStream;
 
+pub use serve::run;
+
 use crate::clock::Clock;
 use crate::conn::{Conn, Piece};
 use crate::files::Files;
@@ -24,12 +25,6 @@ use crate::mailbox::Item;
 use crate::metrics::{HostGauges, Published};
 use crate::shared::Shared;
 
-/// Bytes read from a socket at a time into a buffer that all connections of the thread share.
-const SCRATCH: usize = 64 * 1024;
-/// Reads of one connection before the others have their turn.
-const READS_PER_TURN: usize = 8;
-/// How often metrics are published and idle connections are looked for.
-const SWEEP: Duration = Duration::from_secs(1);
 /// While memory for requests is short, a client that says nothing for so long in the middle of a request is closed.
 const STALL_MS: u64 = 5_000;
 
@@ -68,6 +63,12 @@ pub struct Host {
     starved: Vec<Waker>,
     inbox: VecDeque<Input>,
     effects: Vec<Effect>,
+    /// Connections that were answered in this round and are not sent to yet.
+    unsent: Vec<Rc<RefCell<Conn>>>,
+    /// What other shards will be told at the end of this round, by shard.
+    outbound: Vec<Vec<Item>>,
+    /// An empty queue to take the mailbox into.
+    taken: VecDeque<Item>,
     /// The deadline that the main loop sleeps for.
     armed: Option<Mono>,
     stopping: bool,
@@ -85,6 +86,7 @@ impl Host {
         propose: Option<Propose>,
         limits: Limits,
     ) -> Host {
+        let outbound = shared.mailboxes().iter().map(|_| Vec::new()).collect();
         Host {
             id,
             shard,
@@ -101,6 +103,9 @@ impl Host {
             starved: Vec::new(),
             inbox: VecDeque::new(),
             effects: Vec::new(),
+            unsent: Vec::new(),
+            outbound,
+            taken: VecDeque::new(),
             armed: None,
             stopping: false,
             published: Published::default(),
@@ -153,45 +158,56 @@ impl Host {
                 // The files that an answer names travel with it, open: the log may delete them before the answer is sent.
                 let ids: Vec<FileId> = message.files().collect();
                 let files = ids.into_iter().filter_map(|id| Some((id, self.shared_file(id).ok()?))).collect();
-                self.shared.mailbox(to).send(Item::Message { from: self.id, message, files });
+                self.outbound[usize::from(to.0)].push(Item::Message { from: self.id, message, files });
             }
             Effect::Trace(trace) => self.trace(trace),
         }
     }
 
     fn reply(&mut self, id: ConnId, frame: Option<Frame>) {
-        let Some(conn) = self.conns.get(&id).cloned() else { return };
-        let mut conn = conn.borrow_mut();
+        let Some(answered) = self.conns.get(&id).cloned() else { return };
+        let mut conn = answered.borrow_mut();
         let released = conn.unanswered.pop_front().unwrap_or(0);
         self.release(released);
-        if let Some(frame) = frame {
-            let idle = conn.out.is_empty();
-            for segment in frame.segments {
-                match self.piece(segment) {
-                    Ok(piece) => conn.out.push(piece),
-                    Err(error) => {
-                        tracing::error!(%error, conn = id.0, "a response's file cannot be opened");
-                        conn.closing = true;
-                        return conn.wake();
-                    }
-                }
+        let Some(frame) = frame else {
+            if std::mem::take(&mut conn.held) {
+                conn.wake();
             }
-            conn.out.push(Piece::End);
-            conn.active_ms = self.clock.now().mono.0 / 1_000_000;
-            if idle {
-                let Conn { out, stream, .. } = &mut *conn;
-                match out.flush(stream) {
-                    Ok(true) => {}
-                    Ok(false) => return conn.wake(),
-                    Err(_) => {
-                        conn.closing = true;
-                        return conn.wake();
-                    }
+            return;
+        };
+        if conn.out.is_empty() {
+            self.unsent.push(answered.clone());
+        }
+        for segment in frame.segments {
+            match self.piece(segment) {
+                Ok(piece) => conn.out.push(piece),
+                Err(error) => {
+                    tracing::error!(%error, conn = id.0, "a response's file cannot be opened");
+                    conn.closing = true;
+                    return conn.wake();
                 }
             }
         }
-        if std::mem::take(&mut conn.held) {
-            conn.wake();
+        conn.out.push(Piece::End);
+        conn.active_ms = self.now_ms();
+    }
+
+    /// Ends a round, which is what one read of a socket or one look into the mailbox has brought: each connection is sent all
+    /// its answers at once, and each shard all that it is told.
+    fn end_round(&mut self) {
+        for (shard, mailbox) in self.outbound.iter_mut().zip(self.shared.mailboxes()) {
+            if !shard.is_empty() {
+                mailbox.send_all(shard.drain(..));
+            }
+        }
+        for conn in self.unsent.drain(..) {
+            let mut conn = conn.borrow_mut();
+            let Conn { out, stream, .. } = &mut *conn;
+            let all_sent = out.flush(stream);
+            conn.closing |= all_sent.is_err();
+            if !matches!(all_sent, Ok(true)) || std::mem::take(&mut conn.held) {
+                conn.wake();
+            }
         }
     }
 
@@ -370,145 +386,4 @@ impl Host {
         }
         None
     }
-}
-
-/// Runs a host until the node has stopped.
-pub async fn run(host: Host) {
-    let mailbox = host.shared.mailbox(host.id).clone();
-    let clock = host.clock.clone();
-    let host = Rc::new(RefCell::new(host));
-    let scratch = Rc::new(RefCell::new(vec![0; SCRATCH]));
-    let mut sweep = tokio::time::interval(SWEEP);
-    host.borrow_mut().input(Input::Tick);
-    loop {
-        let deadline = {
-            let mut host = host.borrow_mut();
-            host.armed = host.shard.deadline();
-            host.armed
-        };
-        let timer = async {
-            match deadline {
-                Some(at) => tokio::time::sleep(at.since(clock.now().mono)).await,
-                None => std::future::pending().await,
-            }
-        };
-        tokio::select! {
-            () = mailbox.ready() => {}
-            () = timer => host.borrow_mut().input(Input::Tick),
-            _ = sweep.tick() => host.borrow_mut().sweep(),
-        }
-        for item in mailbox.take() {
-            let accepted = host.borrow_mut().item(item);
-            if let Some(conn) = accepted {
-                tokio::task::spawn_local(serve(host.clone(), conn, scratch.clone()));
-            }
-        }
-        if host.borrow().shared.is_stopped() {
-            return;
-        }
-    }
-}
-
-/// Serves one connection until it ends.
-async fn serve(host: Rc<RefCell<Host>>, conn: Rc<RefCell<Conn>>, scratch: Rc<RefCell<Vec<u8>>>) {
-    let mut frames = VecDeque::new();
-    poll_fn(|context| {
-        let mut scratch = scratch.borrow_mut();
-        turn(&host, &conn, &mut scratch, &mut frames, context)
-    })
-    .await;
-    let conn = conn.borrow();
-    host.borrow_mut().forget(&conn);
-}
-
-/// One turn of a connection: send what the socket takes, read what has come. Ready when the connection has ended.
-fn turn(
-    host: &RefCell<Host>,
-    conn: &RefCell<Conn>,
-    scratch: &mut [u8],
-    frames: &mut VecDeque<Bytes>,
-    context: &mut Context<'_>,
-) -> Poll<()> {
-    {
-        let mut conn = conn.borrow_mut();
-        conn.waker = Some(context.waker().clone());
-        if conn.abandoned || send(&mut conn, context).is_err() || (conn.closing && conn.out.is_empty()) {
-            return Poll::Ready(());
-        }
-    }
-    for _ in 0..READS_PER_TURN {
-        match receive(host, conn, scratch, frames, context) {
-            Poll::Pending => return Poll::Pending,
-            Poll::Ready(Received::Ended) => return Poll::Ready(()),
-            Poll::Ready(Received::Some) => {}
-        }
-    }
-    context.waker().wake_by_ref();
-    Poll::Pending
-}
-
-fn send(conn: &mut Conn, context: &mut Context<'_>) -> std::io::Result<()> {
-    while !conn.out.is_empty() {
-        let Conn { out, stream, .. } = conn;
-        if !out.flush(stream)? && stream.poll_write_ready(context)?.is_pending() {
-            return Ok(());
-        }
-    }
-    Ok(())
-}
-
-enum Received {
-    Some,
-    Ended,
-}
-
-fn receive(
-    host: &RefCell<Host>,
-    conn: &RefCell<Conn>,
-    scratch: &mut [u8],
-    frames: &mut VecDeque<Bytes>,
-    context: &mut Context<'_>,
-) -> Poll<Received> {
-    {
-        let mut conn = conn.borrow_mut();
-        let mut host = host.borrow_mut();
-        if !conn.may_begin() || host.stopping {
-            conn.held = true;
-            return Poll::Pending;
-        }
-        conn.starved = false;
-        match conn.stream.poll_read_ready(context) {
-            Poll::Pending => return Poll::Pending,
-            Poll::Ready(Err(_)) => return Poll::Ready(Received::Ended),
-            Poll::Ready(Ok(())) => {}
-        }
-        if !host.admits(&mut conn, context.waker()) {
-            return Poll::Pending;
-        }
-        let Conn { reader, stream, .. } = &mut *conn;
-        let read = match reader.read_large(stream, frames) {
-            Some(read) => read.map(|_| ()),
-            None => stream.try_read(scratch).and_then(|n| match n {
-                0 => Err(ErrorKind::UnexpectedEof.into()),
-                n => reader.push(&scratch[..n], frames).map_err(std::io::Error::other),
-            }),
-        };
-        match read {
-            Err(error) if error.kind() == ErrorKind::WouldBlock => return Poll::Ready(Received::Some),
-            Err(error) => {
-                if error.kind() == ErrorKind::Other {
-                    tracing::warn!(address = %conn.address, %error, "connection closed");
-                }
-                return Poll::Ready(Received::Ended);
-            }
-            Ok(()) => {}
-        }
-        conn.active_ms = host.now_ms();
-        host.count(&mut conn, frames);
-    }
-    let id = conn.borrow().id;
-    while let Some(bytes) = frames.pop_front() {
-        host.borrow_mut().input(Input::Frame { conn: id, bytes });
-    }
-    Poll::Ready(Received::Some)
 }

@@ -210,7 +210,9 @@ impl Start<'_> {
                     Box::new(move |number, records| _ = send.send((number, records)))
                 });
                 let host = Host::new(id, shard, files, clock, shared, propose, limits);
-                run_shard(host);
+                if let Err(error) = host::run(host) {
+                    tracing::error!(%error, "an event loop cannot be made");
+                }
             };
             threads.push(thread::Builder::new().name(format!("shard-{at}")).spawn(run)?);
         }
@@ -225,13 +227,6 @@ impl Start<'_> {
             queued_bytes: usize::try_from(limits.request_memory_bytes / shards).unwrap_or(usize::MAX),
             idle_ms: limits.idle.map(|idle| u64::try_from(idle.as_millis()).unwrap_or(u64::MAX)),
         }
-    }
-}
-
-fn run_shard(host: Host) {
-    match tokio::runtime::Builder::new_current_thread().enable_all().build() {
-        Ok(runtime) => tokio::task::LocalSet::new().block_on(&runtime, host::run(host)),
-        Err(error) => tracing::error!(%error, "an event loop cannot be made"),
     }
 }
 
