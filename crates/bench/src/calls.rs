@@ -73,7 +73,7 @@ pub fn count(lives: &[Live], dir: &Path) -> Result<Vec<Calls>> {
 }
 
 fn counted(leg: &str, live: &Live, dir: &Path, work: impl FnOnce() -> Result<Tally>) -> Result<Calls> {
-    eprintln!("{leg}: system calls of {}", live.name);
+    crate::say(format_args!("{leg}: system calls of {}", live.name));
     let table = dir.join("strace");
     let mut strace = attach(live.serving.pid(), &table)?;
     let done = work();

@@ -16,7 +16,7 @@ const PIPELINED: Load = Load { connections: 2, in_flight: 8 };
 
 /// Measures each floor twice.
 pub fn run(dir: &Path, slices: Slices) -> Result<Vec<Leg>> {
-    eprintln!("floor: append, send, sync, ping");
+    crate::say(format_args!("floor: append, send, sync, ping"));
     let bounds = Bounds { time: slices.bounds.time.min(LONGEST), ..slices.bounds };
     let mut legs = Vec::new();
     for (name, what, bytes) in [

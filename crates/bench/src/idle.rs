@@ -40,7 +40,7 @@ fn at_most(most: f64) -> Option<Target> {
 
 /// Memory of a broker that was just started on an empty directory.
 pub fn fresh(contenders: &[Contender], dir: &Path, idle: Idle) -> Result<Vec<Leg>> {
-    eprintln!("idle: memory, {} rounds", idle.rounds);
+    crate::say(format_args!("idle: memory, {} rounds", idle.rounds));
     let mut memory = Leg::new("idle memory", "resident, just started, nothing stored", "MB", at_most(20.0));
     for round in 0..idle.rounds {
         let dir = dir.join(format!("idle-{round}"));
@@ -58,7 +58,7 @@ pub fn fresh(contenders: &[Contender], dir: &Path, idle: Idle) -> Result<Vec<Leg
 /// Processor time and memory of all brokers while they have connections that say nothing.
 pub fn connections(contenders: &[Contender], dir: &Path, idle: Idle) -> Result<Vec<Leg>> {
     let count = idle.connections;
-    eprintln!("idle: {count} connections");
+    crate::say(format_args!("idle: {count} connections"));
     raise_descriptors(count + 256)?;
     let what = format!("resident with {count} idle connections");
     let mut memory = Leg::new("connections memory", &what, "MB", at_most(60.0));
@@ -83,7 +83,7 @@ pub fn connections(contenders: &[Contender], dir: &Path, idle: Idle) -> Result<V
 /// Processor time and memory of all brokers while they have partitions that get nothing, and how long making them took.
 pub fn partitions(contenders: &[Contender], dir: &Path, idle: Idle) -> Result<Vec<Leg>> {
     let count = idle.partitions;
-    eprintln!("idle: {count} partitions");
+    crate::say(format_args!("idle: {count} partitions"));
     raise_descriptors(count + 256)?;
     let mut created =
         Leg::new("partitions created", &format!("one topic of {count}, until all have leaders"), "s", None);
@@ -111,7 +111,7 @@ pub fn partitions(contenders: &[Contender], dir: &Path, idle: Idle) -> Result<Ve
 
 /// What all brokers use of a core while nobody asks them anything.
 fn watch(lives: &[Live], mut leg: Leg, time: Duration) -> Result<Leg> {
-    eprintln!("idle: processor time over {} s", time.as_secs());
+    crate::say(format_args!("idle: processor time over {} s", time.as_secs()));
     let used = || lives.iter().map(|live| cpu_seconds(live.serving.pid())).collect::<Result<Vec<f64>>>();
     let before = used()?;
     sleep(time);

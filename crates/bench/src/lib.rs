@@ -47,3 +47,10 @@ pub mod stats;
 
 /// Bytes of a gigabyte, as this crate counts.
 pub const GB: f64 = 1e9;
+
+/// Says on standard error what happens, with the minutes and seconds since the first word.
+pub fn say(what: std::fmt::Arguments<'_>) {
+    static FIRST: std::sync::OnceLock<std::time::Instant> = std::sync::OnceLock::new();
+    let seconds = FIRST.get_or_init(std::time::Instant::now).elapsed().as_secs();
+    eprintln!("{:02}:{:02} {what}", seconds / 60, seconds % 60);
+}

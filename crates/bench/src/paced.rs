@@ -24,7 +24,7 @@ use crate::link::{Link, ok};
 use crate::pump::{ANSWER_LIMIT, Tally, connect, produced, read_some};
 
 /// What comes before this is not counted: files are made, connections grow.
-const WARM: Duration = Duration::from_secs(1);
+pub const WARM: Duration = Duration::from_secs(1);
 /// How long the last batches may take to arrive.
 const PATIENCE: Duration = Duration::from_secs(30);
 /// Bytes that the consumer takes at a time.

@@ -28,7 +28,9 @@ pub fn page(results: &Results) -> String {
     let has_load = |leg: &&Leg| leg.samples.keys().any(|side| leg.load(side, |_| 0.0).is_some());
     let loaded: Vec<&Leg> = results.legs.iter().filter(has_load).collect();
     if !loaded.is_empty() {
-        let _ = writeln!(page, "## Beside the floor of the machine\n\n{}", beside_floor(&loaded, peer));
+        if loaded.iter().any(|leg| leg.ratio(MOLDAU, FLOOR).is_some()) {
+            let _ = writeln!(page, "## Beside the floor of the machine\n\n{}", beside_floor(&loaded, peer));
+        }
         let _ = writeln!(
             page,
             "## Rates, latencies, and who else used the processors\n\n{}",
@@ -79,7 +81,7 @@ fn word(verdict: Verdict) -> &'static str {
 
 fn aim(target: Target) -> String {
     let ratio = target.of_kafka.map(|part| format!("≤ 1/{:.0} of kafka", 1.0 / part));
-    let most = target.at_most.map(|most| format!("≤ {most}"));
+    let most = target.at_most.map(|most| format!("≤ {}", (most * 100.0).round() / 100.0));
     [ratio, most].into_iter().flatten().collect::<Vec<_>>().join(", ")
 }
 

@@ -53,7 +53,7 @@ pub struct Live {
 pub fn start_all(contenders: &[Contender], dir: &Path) -> Result<Vec<Live>> {
     let start = |contender: &Contender| -> Result<Live> {
         let name = contender.name();
-        eprintln!("starting {name}");
+        crate::say(format_args!("starting {name}"));
         Ok(Live { name, serving: contender.start(&dir.join(name))? })
     };
     contenders.iter().map(start).collect()
@@ -104,7 +104,7 @@ pub fn alternate(pairs: usize, sides: usize, mut work: impl FnMut(usize) -> Resu
 }
 
 fn produce(leg: &Produce, lives: &[Live], dir: &Path, slices: Slices) -> Result<Leg> {
-    eprintln!("{}: {}", leg.name, leg.what);
+    crate::say(format_args!("{}: {}", leg.name, leg.what));
     let topic = leg.name.replace(' ', "-");
     let prepare = |live: &Live| leg.prepare(live.serving.address, live.serving.pid(), &topic);
     let brokers = lives.iter().map(prepare).collect::<Result<Vec<Producing>>>()?;
@@ -129,7 +129,7 @@ fn produce(leg: &Produce, lives: &[Live], dir: &Path, slices: Slices) -> Result<
 }
 
 fn fetch(leg: &Fetch, lives: &[Live], dir: &Path, slices: Slices) -> Result<Leg> {
-    eprintln!("{}: {}", leg.name, leg.what);
+    crate::say(format_args!("{}: {}", leg.name, leg.what));
     for live in lives {
         leg.read(live.serving.address, FETCHED, Bounds { time: slices.warm_up, bytes: u64::MAX })?;
     }
@@ -148,7 +148,7 @@ fn fetch(leg: &Fetch, lives: &[Live], dir: &Path, slices: Slices) -> Result<Leg>
 
 /// Quantiles of produce-to-consume latency; each slice takes its whole time.
 fn latency(leg: &Latency, lives: &[Live], slices: Slices) -> Result<Vec<Leg>> {
-    eprintln!("{}: {}", leg.name, leg.what);
+    crate::say(format_args!("{}: {}", leg.name, leg.what));
     let new = |(name, _, part): &(&str, f64, Option<f64>)| {
         let what = format!("{}: due to consumed, {name}", leg.what);
         Leg::new(&format!("{} {name}", leg.name), &what, "µs", part.and_then(part_of_kafka))

@@ -44,7 +44,7 @@ pub fn run(contenders: &[Contender], dir: &Path, recovery: Recovery) -> Result<V
     let mut cold = Leg::new("recovery cold", "the same with the log no longer in memory", "s", target);
     for contender in contenders {
         let name = contender.name();
-        eprintln!("recovery: {gigabytes} GB of {name}");
+        crate::say(format_args!("recovery: {gigabytes} GB of {name}"));
         let dir = dir.join(format!("recovery-{name}"));
         fill(contender, leg, &dir, recovery.bytes)?;
         for _ in 0..recovery.rounds {

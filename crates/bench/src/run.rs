@@ -84,16 +84,20 @@ impl Plan {
 
     fn method(&self) -> Vec<String> {
         let Slices { pairs, bounds, warm_up } = self.slices;
-        vec![
-            format!(
-                "Legs under load: {pairs} rounds of slices of {:.1} GB or {} s, the sides in turn there and back (A B C, C B A); all\n\
-                 brokers stay up and only one has work. Warm-up of {} s before each leg, three times that before the first. One node,\n\
-                 12 partitions, acks=1, acknowledged from the page cache (Kafka's default), the load from the same machine. Kafka leaves\n\
-                 flushing to the kernel; Moldau flushes each partition every 64 MiB or second by itself, and that is in its figures.",
-                bounds.bytes as f64 / crate::GB,
-                bounds.time.as_secs(),
-                warm_up.as_secs(),
+        let slice = format!("{:.1} GB or {} s", bounds.bytes as f64 / crate::GB, bounds.time.as_secs());
+        let order = match self.alone {
+            Some(_) => format!("Slices of {slice} at the most; latencies at a fixed rate, in an open loop."),
+            None => format!(
+                "Legs under load: {pairs} rounds of slices of {slice}, the sides in turn there and back (A B C, C B A); all brokers stay up\n\
+                 and only one has work. Warm-up of {} s before each leg, three times that before the first.",
+                warm_up.as_secs()
             ),
+        };
+        vec![
+            order,
+            "One node, 12 partitions, acks=1, acknowledged from the page cache (Kafka's default), the load from the same machine. Kafka\n\
+             leaves flushing to the kernel; Moldau flushes each partition every 64 MiB or second by itself, and that is in its figures."
+                .to_owned(),
             "CPU is user and system time of the broker's process with all its threads (/proc/PID/stat), divided by 10⁹ bytes of\n\
              batches or by requests. Less is better everywhere. A ratio is the median of the ratios of neighbours; its interval holds\n\
              95 % of bootstrapped medians. A target is met when the interval's bad end meets it. Where there is one sample only,\n\

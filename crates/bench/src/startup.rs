@@ -23,7 +23,7 @@ const TARGET: Target = Target { of_kafka: Some(0.05), at_most: Some(50.0) };
 
 /// Starts each broker `rounds` times in each way, below `dir`.
 pub fn run(contenders: &[Contender], dir: &Path, rounds: usize) -> Result<Vec<Leg>> {
-    eprintln!("start-up, {rounds} rounds");
+    crate::say(format_args!("start-up, {rounds} rounds"));
     let mut legs: Vec<Leg> =
         WAYS.iter().map(|(name, what)| Leg::new(name, what, "ms", Some(TARGET))).collect();
     alternate(rounds, contenders.len(), |place| {

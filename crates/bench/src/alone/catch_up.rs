@@ -4,7 +4,7 @@ use std::path::Path;
 use std::thread;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 
 use super::{Alone, at_most};
 use crate::contender::Contender;
@@ -25,14 +25,14 @@ const LONGEST: Duration = Duration::from_secs(600);
 /// The tail by itself, then beside a reader of everything.
 pub fn run(contender: &Contender, dir: &Path, alone: Alone) -> Result<Vec<Leg>> {
     let gigabytes = alone.cold as f64 / crate::GB;
-    eprintln!("W9: catch-up read of {gigabytes} GB beside a tail");
+    crate::say(format_args!("W9: catch-up read of {gigabytes} GB beside a tail"));
     let dir = dir.join("catch-up");
     let broker = contender.start(&dir)?;
     let (address, pid) = (broker.address, broker.pid());
     let old = PRODUCE[1].prepare(address, pid, COLD)?;
     old.send(Bounds { bytes: alone.cold, time: LONGEST })?;
     if !drop_caches() {
-        eprintln!("W9: SKIPPED, the log cannot be made cold: dropping caches takes root");
+        crate::say(format_args!("W9: SKIPPED, the log cannot be made cold: dropping caches takes root"));
         return Ok(Vec::new());
     }
     let own = paced::run(address, "tail-1", TAIL, alone.phase, &mut |_, _| {})?;
@@ -42,7 +42,11 @@ pub fn run(contender: &Contender, dir: &Path, alone: Alone) -> Result<Vec<Leg>> 
         Drain { topic: COLD.to_owned(), partitions: PRODUCE[1].partitions, connections: 1, fetch: 1 << 20 };
     let ((tail, (read, cpu)), mut beside) = thread::scope(|scope| {
         let bounds = Bounds { bytes: alone.cold, time: LONGEST };
-        let reader = scope.spawn(move || measure(pid, || drain::run(address, &drain, bounds)));
+        let reader = scope.spawn(move || {
+            // What comes before is not counted in the tail.
+            thread::sleep(paced::WARM);
+            measure(pid, || drain::run(address, &drain, bounds))
+        });
         let mut seen = Vec::new();
         let tail =
             paced::run(address, "tail-2", TAIL, alone.phase, &mut |place, nanos| seen.push((place, nanos)));
@@ -50,7 +54,8 @@ pub fn run(contender: &Contender, dir: &Path, alone: Alone) -> Result<Vec<Leg>> 
         Ok(((tail?, read.context("the reader of the cold log")?), seen))
     })?;
     // Only what came while the reader was at work.
-    beside.retain(|(place, _)| *place <= read.elapsed);
+    beside.retain(|(place, _)| *place <= paced::WARM + read.elapsed);
+    ensure!(!beside.is_empty(), "the log was read before the tail had begun: it needs more gigabytes");
     drop(broker);
     std::fs::remove_dir_all(&dir)?;
     legs(gigabytes, &own, &tail, &beside, Sample::loaded(read.elapsed.as_secs_f64() / gigabytes, &read, cpu))
@@ -72,6 +77,7 @@ fn legs(
         Leg::new("W9 own p99", &format!("{what}: due to consumed, p99"), "µs", None),
         Leg::new("W9 beside p99", &format!("the same beside a reader of {gigabytes} GB"), "µs", None),
         Leg::new("W9 beside ack p99", "due to acknowledged, meanwhile", "µs", None),
+        Leg::new("W9 late", "the load generator's own delay meanwhile, p99", "µs", None),
         Leg::new("W9 beside/own", "the two p99", "×", at_most(2.0)),
         Leg::new(
             "W9 reader",
@@ -84,6 +90,7 @@ fn legs(
         Sample::of(p99),
         Sample::of(p99_beside),
         Sample::of(acknowledged),
+        Sample::of(tail.late.value_at_quantile(0.99) as f64 / 1e3),
         Sample::of(p99_beside / p99),
         read,
     ];

@@ -24,6 +24,8 @@ const OPENERS: usize = 4;
 const CALM: Duration = Duration::from_secs(2);
 /// Bytes of requests that may be in memory at one time.
 const BUDGET: u64 = 64 << 20;
+/// A single request must fit into the budget.
+const LARGEST: &str = "socket.request.max.bytes=16777216";
 /// Requests of three times the budget: 24 × 32 × 256 KiB.
 const THREE_TIMES: Load = Load { connections: 24, in_flight: 32 };
 /// What a broker may take besides: its memory at rest.
@@ -38,7 +40,7 @@ fn leg(name: &str, what: &str, unit: &str, most: Option<f64>, value: f64) -> Leg
 /// A steady small load alone, during a storm of connections, and with them idle.
 pub fn connections(contender: &Contender, dir: &Path, alone: Alone) -> Result<Vec<Leg>> {
     let count = alone.connections;
-    eprintln!("W13: a storm of {count} connections");
+    crate::say(format_args!("W13: a storm of {count} connections"));
     raise_descriptors(count + 256)?;
     let dir = dir.join("crowd");
     let broker = contender.start(&dir)?;
@@ -94,7 +96,7 @@ pub fn connections(contender: &Contender, dir: &Path, alone: Alone) -> Result<Ve
 
 /// What is stored of three times as many requests as may be in memory, and how large the process becomes.
 pub fn overload(contender: &Contender, dir: &Path, slices: Slices) -> Result<Vec<Leg>> {
-    eprintln!("W22: three times overload");
+    crate::say(format_args!("W22: three times overload"));
     let dir = dir.join("overload");
     let budget = format!("queued.max.request.bytes={BUDGET}");
     let usual = PRODUCE[1];
@@ -108,7 +110,7 @@ pub fn overload(contender: &Contender, dir: &Path, slices: Slices) -> Result<Vec
     let mut lost = Leg::new("W22 lost", "goodput lost beside two producers", "%", at_most(10.0));
     let mut cost = Leg::new("W22 cost", &format!("{} in overload", usual.what), Per::Gigabyte.unit(), None);
     for _ in 0..slices.pairs.min(3) {
-        let broker = contender.start_with(&dir, &[&budget])?;
+        let broker = contender.start_with(&dir, &[&budget, LARGEST])?;
         let few = usual.prepare(broker.address, broker.pid(), "few")?.run(slices.bounds)?.0;
         let (many, cpu) = much.prepare(broker.address, broker.pid(), "many")?.run(slices.bounds)?;
         memory.add(MOLDAU, Sample::of(resident(broker.pid())?.1 as f64 / 1e6));

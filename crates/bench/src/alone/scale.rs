@@ -40,7 +40,7 @@ pub fn run(contender: &Contender, dir: &Path, slices: Slices, alone: Alone) -> R
     let broker = contender.start(&dir)?;
     let mut legs = Vec::new();
     for (name, row) in rows {
-        eprintln!("{name}");
+        crate::say(format_args!("{name}"));
         let topic = row.prepare(broker.address, broker.pid(), TOPIC)?;
         topic.send(Bounds { time: slices.warm_up, bytes: slices.bounds.bytes / 4 })?;
         rustix::fs::sync();

@@ -28,7 +28,7 @@ const GLANCE: Duration = Duration::from_millis(500);
 
 /// Compares the last quarter of `time` with the first.
 pub fn run(contender: &Contender, dir: &Path, time: Duration) -> Result<Vec<Leg>> {
-    eprintln!("W26: 100 MB/s for {} s", time.as_secs());
+    crate::say(format_args!("W26: 100 MB/s for {} s", time.as_secs()));
     let dir = dir.join("soak");
     let broker = contender.start_with(&dir, &[CHECK])?;
     let pid = broker.pid();
@@ -68,6 +68,8 @@ pub fn run(contender: &Contender, dir: &Path, time: Duration) -> Result<Vec<Leg>
     add("W26 first p99.9", "due to consumed, first quarter", "µs", None, Sample::of(early));
     add("W26 last p99.9", "the same, last quarter", "µs", None, Sample::of(late));
     add("W26 p99.9 drift", "last by first", "×", Some(1.2), Sample::of(late / early));
+    let own = paced.late.value_at_quantile(0.999) as f64 / 1e3;
+    add("W26 late", "the load generator's own delay in them, p99.9", "µs", None, Sample::of(own));
     add("W26 memory", "resident, last quarter", "MB", None, Sample::of(after / 1e6));
     add("W26 memory drift", "last by first quarter", "×", Some(1.01), Sample::of(after / before));
     Ok(legs)
