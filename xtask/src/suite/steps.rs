@@ -31,7 +31,7 @@ pub const WHOLE: Duration = Duration::from_secs(75 * 60);
 const FUZZ_CASES: &str = "3000";
 
 /// All of them, in the order in which they run.
-pub const ALL: [Step; 13] = [
+pub const ALL: [Step; 14] = [
     Step { name: "format", what: "rustfmt changes nothing", minutes: 2, programs: format },
     Step {
         name: "generated",
@@ -72,6 +72,12 @@ pub const ALL: [Step; 13] = [
         programs: fuzz,
     },
     Step { name: "release", what: "the binary and the benches build", minutes: 15, programs: release },
+    Step {
+        name: "bench",
+        what: "processor time beside the floor of the machine",
+        minutes: 10,
+        programs: |p| vec![own(p, ["bench", "smoke", "--check"])],
+    },
     Step { name: "sim", what: "simulated clusters under faults, checked", minutes: 15, programs: sim },
     Step { name: "interop", what: "real Kafka clients and tools", minutes: 15, programs: interop },
     Step {
