@@ -5,6 +5,7 @@ pub mod config;
 pub mod disk;
 pub mod ids;
 pub mod limits;
+pub mod planted;
 pub mod producer;
 pub mod rng;
 pub mod time;

@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use bytestring::ByteString;
+use moldau_base::planted::{Bug, planted};
 use moldau_base::{Mono, Rng, TopicPartition, Uuid};
 use moldau_controller::Image;
 use moldau_wire::ErrorCode;
@@ -185,6 +186,7 @@ impl Session {
     fn put(&mut self, entry: Entry) {
         let key = entry.key();
         match self.entries.get_mut(&key) {
+            Some(_) if planted(Bug::SessionStands) => {}
             Some((known, _)) => *known = entry,
             None => {
                 self.order.push(key.clone());

@@ -265,6 +265,39 @@ impl Checker for RefusedRead {
     }
 }
 
+/// A record is read in the partition that it was sent to, and nowhere before it was sent.
+#[derive(Debug, Default)]
+pub struct InventedRecord {
+    sent: BTreeMap<Record, Partition>,
+}
+
+impl Checker for InventedRecord {
+    fn name(&self) -> &'static str {
+        "InventedRecord"
+    }
+
+    fn observe(&mut self, moment: &Moment) -> Result<(), Broken> {
+        match &moment.event {
+            Event::Sent { record, partition, .. } => {
+                self.sent.insert(*record, partition.clone());
+            }
+            Event::Read(read) => {
+                let is_home = |record| self.sent.get(record) == Some(&read.partition);
+                if let Some((offset, record)) = read.records.iter().find(|(_, record)| !is_home(record)) {
+                    let partition = &read.partition;
+                    let what = match self.sent.get(record) {
+                        Some(home) => format!("{record} was sent to {home} and is at {partition}@{offset}"),
+                        None => format!("{record} is at {partition}@{offset}, and nobody has sent it"),
+                    };
+                    return Err(Broken::partition(partition, what));
+                }
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+}
+
 /// Every record that is read is, byte for byte, one that was sent.
 #[derive(Debug)]
 pub struct GarbledRead;

@@ -161,6 +161,13 @@ fn garbled_read() {
 }
 
 #[test]
+fn invented_record() {
+    assert_eq!(verdict(vec![sent(1), read(2, 0, &[(0, 1), (1, 7)])]), Some("InventedRecord"));
+    let elsewhere = Event::Sent { record: record(1), partition: at(1), delivery: Delivery::Once };
+    assert_eq!(verdict(vec![elsewhere, read(2, 0, &[(0, 1)])]), Some("InventedRecord"));
+}
+
+#[test]
 fn reordered() {
     let swapped = vec![sent(1), sent(2), read(2, 0, &[(0, 2), (1, 1)])];
     assert_eq!(verdict(swapped), Some("Reordered"));

@@ -96,6 +96,7 @@ impl Watch {
             Box::new(records::UnseenAcknowledged::default()),
             Box::new(records::RefusedRead::default()),
             Box::new(records::GarbledRead),
+            Box::new(records::InventedRecord::default()),
             Box::new(order::Reordered::default()),
             Box::new(order::PollSkip::default()),
             Box::new(order::NonMonotonicPoll::default()),

@@ -17,6 +17,8 @@ use args::{Arguments, Command};
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
+const _: () = assert!(!moldau_base::planted::COMPILED_IN, "the node is never built with planted bugs");
+
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     match run(arguments) {

@@ -6,6 +6,7 @@
 
 use std::ops::Range;
 
+use moldau_base::planted::{Bug, planted};
 use moldau_base::{BrokerEpoch, NodeId};
 use moldau_wire::ErrorCode;
 
@@ -30,7 +31,8 @@ pub fn of_member(member: u16) -> Range<i64> {
 pub(crate) fn allocate(c: &Controller, broker: NodeId, epoch: BrokerEpoch) -> Result<Decision, Refusal> {
     brokers::check_epoch(&c.image, broker, epoch)?;
     let range = &c.settings.producer_ids;
-    let first = c.image.next_producer_id().unwrap_or(range.start).max(range.start);
+    let known = c.image.next_producer_id().filter(|_| !planted(Bug::ProducerIdsAgain));
+    let first = known.unwrap_or(range.start).max(range.start);
     let next = first.checked_add(i64::from(BLOCK)).filter(|next| *next <= range.end);
     let Some(next) = next else {
         return Err(Refusal::new(

@@ -6,6 +6,7 @@
 
 use bytes::Bytes;
 use bytestring::ByteString;
+use moldau_base::planted::{Bug, planted};
 use moldau_wire::ErrorCode;
 
 use crate::config::JOIN_RETRY_MS;
@@ -113,7 +114,8 @@ impl Group {
     }
 
     fn next_generation(&mut self, cx: &mut Context) {
-        self.generation = self.generation.checked_add(1).unwrap_or(1);
+        let step = i32::from(!planted(Bug::SameGeneration));
+        self.generation = self.generation.checked_add(step).unwrap_or(1);
         self.since_ms = cx.now.wall_ms;
         self.pending_sync.clear();
         if self.members.is_empty() {

@@ -1,5 +1,6 @@
 //! The step function: each input, what it changes, and what follows.
 
+use moldau_base::planted::{Bug, planted};
 use moldau_base::{LeaderEpoch, NodeId, Now};
 use moldau_batch::{Batch, Header};
 
@@ -79,7 +80,7 @@ impl Partition {
                 }
             }
             Input::Appended { token, base_offset, batches } => {
-                self.appended(now, token, base_offset, batches)
+                self.appended(now, token, base_offset, batches, out)
             }
             Input::NotAppended { token, refusal } => {
                 self.take_appending(token);
@@ -174,7 +175,14 @@ impl Partition {
     }
 
     /// Remembers the producers, by the headers that the log has, and who waits.
-    fn appended(&mut self, now: Now, token: Token, base_offset: i64, batches: &[Batch]) {
+    fn appended(
+        &mut self,
+        now: Now,
+        token: Token,
+        base_offset: i64,
+        batches: &[Batch],
+        out: &mut Vec<Effect>,
+    ) {
         let Appending { acks, append_time, .. } = self.take_appending(token);
         assert_eq!(base_offset, self.end_offset, "the log appends at its end");
         for batch in batches {
@@ -192,6 +200,10 @@ impl Partition {
             end_offset: self.end_offset,
             append_time: append_time.unwrap_or(-1),
         };
+        if planted(Bug::AcknowledgeEarly) {
+            self.producing.push(acks, Pending { end_offset: 0, ..pending });
+            return self.acknowledge(out);
+        }
         self.producing.push(acks, pending);
     }
 

@@ -7,6 +7,7 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use moldau_base::limits::PRODUCERS_PER_PARTITION;
+use moldau_base::planted::{Bug, planted};
 use moldau_base::{Mono, Now, ProducerEntry};
 use moldau_batch::{Batch, Header, Marker};
 
@@ -214,6 +215,9 @@ impl Producers {
     /// May these batches of one request be appended, all of them? A producer that nobody remembers may begin anywhere: its records may
     /// have been deleted, or it may have been idle for long.
     pub fn admit(&self, batches: &[Batch]) -> Result<Admission, Refusal> {
+        if planted(Bug::IgnoreSequences) {
+            return Ok(Admission::Fresh);
+        }
         let mut standings: BTreeMap<i64, Standing> = BTreeMap::new();
         let (mut fresh, mut duplicate) = (false, None);
         for header in batches.iter().map(Batch::header) {

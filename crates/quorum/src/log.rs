@@ -14,6 +14,7 @@ use std::sync::Arc;
 use bytes::{Buf, Bytes};
 use moldau_base::NodeId;
 use moldau_base::disk::{DirId, Disk, Path};
+use moldau_base::planted::{Bug, planted};
 use moldau_batch::{Batch, Header};
 
 use crate::codec::{self, Place};
@@ -205,7 +206,9 @@ impl Log {
         }
         let path = path(self.dir, &segment.name());
         self.disk.write(&path, segment.size, &parts)?;
-        self.disk.sync(&path)?;
+        if !planted(Bug::MetadataUnsynced) {
+            self.disk.sync(&path)?;
+        }
         segment.size = position;
         segment.entries.extend(spans);
         self.end = end;

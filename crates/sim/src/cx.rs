@@ -11,10 +11,11 @@ use std::task::{Poll, Waker};
 
 use bytes::Bytes;
 use moldau_base::{Mono, Rng};
-use moldau_check::{Client, Event, Violation, Watch};
+use moldau_check::{Client, Event, Record, Violation, Watch};
 
 use crate::clients::admin::Topic;
 use crate::exec::{Either, first};
+use crate::failure::{self, Failure};
 use crate::net::{Arrival, Assembler, Link, gather};
 
 /// What clients ask of the world.
@@ -56,6 +57,9 @@ struct End {
     wakers: Vec<Waker>,
 }
 
+/// Names a batch by its checksum and its size.
+pub type BatchKey = (u32, usize);
+
 /// What all clients of a run share with the world.
 pub(crate) struct Shared {
     pub(crate) now: Mono,
@@ -63,7 +67,7 @@ pub(crate) struct Shared {
     pub(crate) wishes: Vec<Wish>,
     pub(crate) watch: Watch,
     pub(crate) violation: Option<Violation>,
-    pub(crate) problem: Option<String>,
+    pub(crate) problem: Option<Failure>,
     pub(crate) doing: BTreeMap<Client, String>,
     pub(crate) notes: Vec<String>,
     pub(crate) counts: BTreeMap<&'static str, u64>,
@@ -76,6 +80,7 @@ pub(crate) struct Shared {
     /// The groups that there are.
     pub(crate) groups: Vec<Arc<str>>,
     producer_ids: BTreeSet<i64>,
+    batches: BTreeMap<BatchKey, Rc<[(i64, Record)]>>,
     next_client: u32,
     phase_wakers: Vec<Waker>,
     ends: BTreeMap<Link, End>,
@@ -99,6 +104,7 @@ impl Shared {
             topics: Vec::new(),
             groups: Vec::new(),
             producer_ids: BTreeSet::new(),
+            batches: BTreeMap::new(),
             next_client: 0,
             phase_wakers: Vec::new(),
             ends: BTreeMap::new(),
@@ -115,7 +121,10 @@ impl Shared {
             Arrival::Late(pieces) => return self.arrived(link, Arrival::Bytes(gather(&pieces))),
             Arrival::Bytes(piece) => match end.assembler.take(&piece) {
                 Ok(frames) => end.frames.extend(frames),
-                Err(error) => self.problem = Some(format!("the broker sent a bad frame: {error}")),
+                Err(error) => {
+                    let what = format!("the broker sent a bad frame: {error}");
+                    self.problem = Some(Failure::new(failure::BAD_ANSWER, what));
+                }
             },
         }
         end.wakers.drain(..).for_each(Waker::wake);
@@ -188,17 +197,21 @@ impl Cx {
         self.shared.borrow_mut().observe(event);
     }
 
-    /// Fails the run: the broker did something that no fault excuses.
-    pub fn problem(&self, what: String) {
-        let mut shared = self.shared.borrow_mut();
-        let what = format!("{}: {what}", self.client);
-        shared.problem.get_or_insert(what);
+    /// Fails the run: the broker answered what no fault excuses.
+    pub fn problem(&self, what: impl AsRef<str>) {
+        self.broken(failure::BAD_ANSWER, what);
     }
 
-    /// Fails the run, unless a fault has taken what nobody promised to keep.
-    pub fn excuse(&self, what: &str) {
+    /// Fails the run: a promise of this name was broken.
+    pub fn broken(&self, promise: &'static str, what: impl AsRef<str>) {
+        let what = format!("{}: {}", self.client, what.as_ref());
+        self.shared.borrow_mut().problem.get_or_insert_with(|| Failure::new(promise, what));
+    }
+
+    /// As [`Cx::broken`], unless a fault has taken what nobody promised to keep.
+    pub fn excuse(&self, promise: &'static str, what: impl AsRef<str>) {
         if !self.shared.borrow().lossy {
-            self.problem(what.to_owned());
+            self.broken(promise, what);
         }
     }
 
@@ -217,8 +230,20 @@ impl Cx {
     pub fn take_producer_id(&self, id: i64) {
         let fresh = self.shared.borrow_mut().producer_ids.insert(id);
         if !fresh {
-            self.problem(format!("producer id {id} was handed out twice"));
+            self.broken(failure::PRODUCER_ID_TWICE, format!("producer id {id} was handed out twice"));
         }
+    }
+
+    /// The records of a batch that somebody has taken apart, with their offsets from its first.
+    pub fn known_batch(&self, key: BatchKey) -> Option<Rc<[(i64, Record)]>> {
+        self.shared.borrow().batches.get(&key).cloned()
+    }
+
+    /// Remembers the records of a batch.
+    pub fn know_batch(&self, key: BatchKey, records: Vec<(i64, Record)>) -> Rc<[(i64, Record)]> {
+        let records: Rc<[(i64, Record)]> = records.into();
+        self.shared.borrow_mut().batches.insert(key, records.clone());
+        records
     }
 
     /// There is a topic now; one of the same name before it is no more.

@@ -185,6 +185,7 @@ impl Kafka {
                 return Err(Gone);
             }
         }
+        self.0.cx.count("requests", 1);
         Ok(correlation)
     }
 

@@ -257,6 +257,11 @@ impl Process {
         self.shards.first()?.controller_image()
     }
 
+    /// Its shards.
+    pub(crate) fn each_shard(&self) -> &[Shard] {
+        &self.shards
+    }
+
     /// The connections that the broker has.
     pub(crate) fn connections(&self) -> Vec<Link> {
         self.conns.keys().copied().collect()

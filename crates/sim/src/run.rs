@@ -4,11 +4,14 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use moldau_base::Rng;
+use moldau_base::planted::Bug;
 
 use crate::boot::Overrides;
 use crate::clients::reader;
+use crate::failure::{self, Failure};
+use crate::schedule::Schedule;
 use crate::trace::Text;
-use crate::weather::{Due, Weather};
+use crate::weather::Weather;
 use crate::workload::{Scene, Workload};
 use crate::world::{Setup, World};
 
@@ -24,12 +27,21 @@ pub struct Plan {
     pub workload: &'static Workload,
     /// What becomes of the trace.
     pub text: Text,
-    /// Faults instead of those that the seed draws.
-    pub faults: Option<Vec<Due>>,
+    /// What of it happens.
+    pub schedule: Schedule,
+    /// A bug that is switched on, in a build that can.
+    pub planted: Option<Bug>,
+}
+
+impl Plan {
+    /// All that happens with a seed and a workload.
+    pub fn whole(seed: u64, workload: &'static Workload) -> Plan {
+        Plan { seed, workload, text: Text::None, schedule: Schedule::default(), planted: None }
+    }
 }
 
 /// What came of a run.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Outcome {
     /// Equal for equal runs.
     pub hash: u64,
@@ -39,23 +51,46 @@ pub struct Outcome {
     pub virtual_ms: u64,
     /// What clients counted.
     pub counts: BTreeMap<&'static str, u64>,
+    /// Faults that happened, by kind.
+    pub faults: BTreeMap<&'static str, u64>,
+    /// Clients that the workload started, or would have.
+    pub clients: usize,
     /// What was found, with the end of the trace; nothing in a good run.
-    pub failure: Option<String>,
+    pub failure: Option<Failure>,
 }
 
 /// The conditions of a run.
 pub fn weather(plan: &Plan) -> Weather {
     let mut rng = Rng::seeded(plan.seed);
     let mut weather = Weather::draw(&mut rng, plan.workload.faults, plan.workload.trouble_ms);
-    if let Some(faults) = &plan.faults {
-        weather.faults.clone_from(faults);
-    }
+    plan.schedule.apply(&mut weather);
     weather
+}
+
+/// Switches a planted bug on, until it is dropped.
+struct Planted;
+
+impl Planted {
+    fn switch_on(bug: Option<Bug>) -> Planted {
+        #[cfg(feature = "planted")]
+        moldau_base::planted::plant(bug);
+        #[cfg(not(feature = "planted"))]
+        assert!(bug.is_none(), "this build has no planted bugs: build it with the feature `planted`");
+        Planted
+    }
+}
+
+impl Drop for Planted {
+    fn drop(&mut self) {
+        #[cfg(feature = "planted")]
+        moldau_base::planted::plant(None);
+    }
 }
 
 /// Runs a seed.
 pub fn run(plan: &Plan) -> Outcome {
-    let mut rng = Rng::seeded(!plan.seed);
+    let _planted = Planted::switch_on(plan.planted);
+    let mut rng = Rng::seeded(!plan.seed ^ plan.schedule.course.rotate_left(32));
     let workload = plan.workload;
     let weather = weather(plan);
     let mut overrides = Overrides::default();
@@ -65,14 +100,15 @@ pub fn run(plan: &Plan) -> Outcome {
     (workload.settings)(&mut rng.fork(), &mut overrides);
     let setup = Setup { weather: weather.clone(), overrides, synced: workload.synced, text: plan.text };
     let mut world = World::new(rng.fork(), setup);
-    let scene = Scene::new(world.shared.clone(), rng.fork(), workload.synced);
+    let scene = Scene::new(world.shared.clone(), rng.fork(), workload.synced, plan.schedule.without.clone());
     (workload.start)(&scene);
     world.run(weather.trouble, |_| false);
     if !world.has_failed() {
+        world.compare_replays();
         world.heal();
         finish(&mut world, &scene);
     }
-    outcome(world)
+    outcome(world, &scene)
 }
 
 /// Lets everyone finish, then reads everything back.
@@ -100,22 +136,19 @@ fn no_progress(world: &World) {
     let mut shared = world.shared.borrow_mut();
     let waiting = shared.doing.iter().filter(|(_, what)| *what != "done");
     let waiting: Vec<String> = waiting.map(|(client, what)| format!("{client} is {what}")).collect();
-    let what = format!("NoProgress: {} s after the faults were over, {}", HEAL_MS / 1000, waiting.join(", "));
-    shared.problem.get_or_insert(what);
+    let what = format!("{} s after the faults were over, {}", HEAL_MS / 1000, waiting.join(", "));
+    shared.problem.get_or_insert(Failure::new(failure::NO_PROGRESS, what));
 }
 
-fn outcome(mut world: World) -> Outcome {
-    let failure = {
+fn outcome(mut world: World, scene: &Scene) -> Outcome {
+    let mut failure = {
         let shared = world.shared.borrow();
-        let violation = shared.violation.as_ref().map(ToString::to_string);
-        violation.or_else(|| shared.problem.clone())
+        shared.violation.as_ref().map(Failure::from).or_else(|| shared.problem.clone())
     };
-    let failure = failure.map(|what| {
-        let mut report = what;
+    if let Some(failure) = &mut failure {
         // Writing to a string cannot fail.
-        let _ = write!(report, "\nthe end of the trace:\n{}", world.trace);
-        report
-    });
+        let _ = write!(failure.what, "\nthe end of the trace:\n{}", world.trace);
+    }
     world.executor.clear();
     let shared = world.shared.borrow();
     Outcome {
@@ -123,29 +156,15 @@ fn outcome(mut world: World) -> Outcome {
         events: world.events,
         virtual_ms: shared.now.0 / 1_000_000,
         counts: shared.counts.clone(),
+        faults: world.struck.clone(),
+        clients: scene.started(),
         failure,
     }
 }
 
-/// Takes faults away, one after the other, as long as the run `still_fails`; the fewest that were found.
-pub fn shrink(faults: Vec<Due>, mut still_fails: impl FnMut(&[Due]) -> bool) -> Vec<Due> {
-    let mut fewest = faults;
-    let mut at = 0;
-    while at < fewest.len() {
-        let mut fewer = fewest.clone();
-        fewer.remove(at);
-        if still_fails(&fewer) {
-            fewest = fewer;
-        } else {
-            at += 1;
-        }
-    }
-    fewest
-}
-
 impl Outcome {
-    /// The outcome of a run that ended in a panic.
-    pub fn panicked(report: String) -> Outcome {
-        Outcome { hash: 0, events: 0, virtual_ms: 0, counts: BTreeMap::new(), failure: Some(report) }
+    /// The outcome of a run that ended in the middle.
+    pub fn failed(failure: Failure) -> Outcome {
+        Outcome { failure: Some(failure), ..Outcome::default() }
     }
 }

@@ -9,6 +9,7 @@ use crate::net::Speed;
 
 const MICRO: u64 = 1_000;
 const MILLI: u64 = 1_000_000;
+const HOUR_MS: i64 = 3_600_000;
 
 /// Something that goes wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,12 +28,51 @@ pub enum Fault {
     ResetSome,
     /// Syncs take so many milliseconds for the next ten seconds.
     SlowSyncs(u64),
-    /// The next sync fails; the operator restarts the machine after so many milliseconds.
-    FailSync(u64),
-    /// The disk has room for so many bytes more; after ten seconds there is room again, and the operator restarts the process.
-    Full(u64),
+    /// The next sync fails; what it was to write stays in the page cache.
+    FailSync(Remedy),
+    /// The next write is cut short and fails.
+    ShortWrite(Remedy),
+    /// The disk has room for so many bytes more; after ten seconds there is room again.
+    Full(u64, Remedy),
     /// The wall clock jumps by so many milliseconds.
     ClockJump(i64),
+}
+
+/// What the operator does about a disk that has failed, after so many milliseconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Remedy {
+    /// Restarts the machine by cutting its power.
+    Reboot(u64),
+    /// Kills the process and starts it again.
+    Restart(u64),
+    /// Nothing, until all faults are over.
+    Nothing,
+}
+
+impl Remedy {
+    fn draw(rng: &mut Rng) -> Remedy {
+        let ms = 1_000 + rng.below(5_000);
+        *rng.pick(&[Remedy::Reboot(ms), Remedy::Restart(ms), Remedy::Nothing]).unwrap_or(&Remedy::Nothing)
+    }
+}
+
+impl Fault {
+    /// What it is called in summaries.
+    pub fn kind(self) -> &'static str {
+        match self {
+            Fault::Kill(_) => "kill",
+            Fault::CleanStop(_) => "clean stop",
+            Fault::PowerLoss(_) => "power loss",
+            Fault::KillInRecovery(_) => "kill in recovery",
+            Fault::ResetAll => "reset of all",
+            Fault::ResetSome => "reset of some",
+            Fault::SlowSyncs(_) => "slow syncs",
+            Fault::FailSync(_) => "failed sync",
+            Fault::ShortWrite(_) => "short write",
+            Fault::Full(..) => "full disk",
+            Fault::ClockJump(_) => "clock jump",
+        }
+    }
 }
 
 impl fmt::Display for Fault {
@@ -127,17 +167,19 @@ fn draw_faults(rng: &mut Rng, allowed: Faults, trouble: Mono) -> Vec<Due> {
     }
     if allowed.bad_disk {
         kinds.push(|rng| Fault::SlowSyncs(rng.below(2_000)));
-        kinds.push(|rng| Fault::FailSync(1_000 + rng.below(5_000)));
-        kinds.push(|rng| Fault::Full(rng.below(20_000)));
+        kinds.push(|rng| Fault::FailSync(Remedy::draw(rng)));
+        kinds.push(|rng| Fault::ShortWrite(Remedy::draw(rng)));
+        kinds.push(|rng| Fault::Full(rng.below(20_000), Remedy::draw(rng)));
     }
     if allowed.reset {
         kinds.push(|_| Fault::ResetAll);
         kinds.push(|_| Fault::ResetSome);
     }
     if allowed.clock {
-        kinds.push(|rng| Fault::ClockJump(rng.below(7_200_000) as i64 - 3_600_000));
+        kinds.push(|rng| Fault::ClockJump(rng.below(2 * HOUR_MS as u64) as i64 - HOUR_MS));
+        kinds.push(|rng| Fault::ClockJump(if rng.chance(1, 2) { HOUR_MS } else { -HOUR_MS }));
     }
-    let count = if kinds.is_empty() { 0 } else { rng.below(6) };
+    let count = if kinds.is_empty() { 0 } else { rng.below(9) };
     let mut faults: Vec<Due> = Vec::new();
     for _ in 0..count {
         let Some(kind) = rng.pick(&kinds).copied() else { break };

@@ -1,30 +1,36 @@
 //! The event loop of a run: takes the next thing from the clock, lets the broker or a client see it, and arranges what follows.
 
+mod disk;
 mod faults;
+mod start;
 
 use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 use std::rc::Rc;
 use std::task::Waker;
 
-use moldau_base::disk::{Op, OpId};
-use moldau_base::{Mono, NodeId, Now, Rng};
+use moldau_base::{Mono, Now, Rng};
 use moldau_broker::{ConnId, Input};
 use moldau_check::Watch;
 
-use crate::boot::{self, Booted};
+use crate::boot;
 use crate::clock::Clock;
-use crate::cx::{Phase, Shared, Wish};
-use crate::disk::{Queue, SimDisk, Submitted, Sync, Ticket};
+use crate::cx::{Shared, Wish};
+use crate::disk::{SimDisk, Sync, Ticket};
 use crate::exec::Executor;
+use crate::failure::{self, Failure};
 use crate::metadata::Quorum;
 use crate::net::{Arrival, Link, Net, Side};
 use crate::process::{Process, Want};
+use crate::replay;
 use crate::trace::{Text, Trace};
 use crate::weather::{Fault, Weather};
 
 /// More happenings than any sound run has: a loop that makes no progress.
 const MOST_EVENTS: u64 = 20_000_000;
+/// Happenings between two looks at what a replay of the logs would give.
+const REPLAY_EVERY: u64 = 5_000;
 const MILLI: u64 = 1_000_000;
 
 /// Something that will happen.
@@ -94,6 +100,8 @@ pub(crate) struct World {
     pub(crate) process: Option<Process>,
     pub(crate) disk: SimDisk,
     pub(crate) events: u64,
+    /// Faults that happened, by kind.
+    pub(crate) struck: BTreeMap<&'static str, u64>,
     net: Net,
     quorum: Option<Quorum>,
     rng: Rng,
@@ -103,6 +111,8 @@ pub(crate) struct World {
     kill_in_recovery: Option<u64>,
     /// A death that waits for so many disk operations.
     dies_after: Option<(u64, Fault)>,
+    /// A death that waits for the next sync, to come before its end.
+    dies_in_sync: Option<Fault>,
 }
 
 impl World {
@@ -117,12 +127,14 @@ impl World {
             process: None,
             disk: SimDisk::default(),
             events: 0,
+            struck: BTreeMap::new(),
             quorum: None,
             lives: 0,
             wall_skew_ms: 0,
             sync_at_least: 0,
             kill_in_recovery: None,
             dies_after: None,
+            dies_in_sync: None,
             rng,
             setup,
         };
@@ -139,8 +151,8 @@ impl World {
         shared.violation.is_some() || shared.problem.is_some()
     }
 
-    fn fail(&mut self, what: String) {
-        self.shared.borrow_mut().problem.get_or_insert(what);
+    fn fail(&mut self, checker: &'static str, what: impl Into<String>) {
+        self.shared.borrow_mut().problem.get_or_insert_with(|| Failure::new(checker, what));
     }
 
     /// Runs until `end`, until `done` says so, or until something is found.
@@ -153,11 +165,27 @@ impl World {
             let Some(what) = self.clock.next_before(end) else { return };
             self.events += 1;
             if self.events > MOST_EVENTS {
-                return self.fail("the run makes no progress: too many events".to_owned());
+                return self.fail(failure::NO_PROGRESS, "too many events");
             }
             self.shared.borrow_mut().now = self.clock.now();
             self.trace.number(self.clock.now().0);
             self.happen(what);
+            if self.events.is_multiple_of(REPLAY_EVERY) {
+                self.compare_replays();
+            }
+        }
+    }
+
+    /// `replay(log) == live`, for everything that shards keep in logs.
+    pub(crate) fn compare_replays(&mut self) {
+        if self.disk.is_limited() {
+            // Writes may have failed that the shards have not been told of.
+            return;
+        }
+        let Some(process) = &self.process else { return };
+        let found = process.each_shard().iter().find_map(|shard| replay::difference(shard, &self.disk));
+        if let Some(what) = found {
+            self.fail(failure::REPLAY_DIFFERS, what);
         }
     }
 
@@ -270,7 +298,7 @@ impl World {
             Happening::Die(fault) => self.die(fault),
             Happening::MustHaveStopped { life } => {
                 if self.alive(life).is_some() {
-                    self.fail("NoProgress: the node has not stopped after 60 s".to_owned());
+                    self.fail(failure::NO_PROGRESS, "the node has not stopped after 60 s");
                 }
             }
             Happening::Boot => self.boot(),
@@ -411,7 +439,7 @@ impl World {
             }
             Want::Stopped => self.stopped(),
             Want::Say(what) => self.trace.line(now, || what),
-            Want::Broken(what) => self.fail(what),
+            Want::Broken(what) => self.fail(failure::BAD_SHARD, what),
         }
     }
 
@@ -438,7 +466,7 @@ impl World {
     /// The node stops when its metadata log is offline, as it must; on a disk that is not full that is a failure.
     fn quorum_failed(&mut self, why: &str) {
         if !self.disk.is_limited() {
-            return self.fail(format!("the metadata quorum failed: {why}"));
+            return self.fail(failure::BROKEN_NODE, format!("the metadata quorum failed: {why}"));
         }
         self.trace.line(self.clock.now(), || format!("the metadata quorum failed: {why}"));
         self.kill(1_000);
@@ -451,126 +479,9 @@ impl World {
             return;
         }
         if process.image().is_some_and(|live| live != quorum.image()) {
-            self.fail(
-                "ReplayDiffers: the controller's image is not what a replay of the metadata log gives"
-                    .to_owned(),
-            );
+            let what = "the controller's image is not what a replay of the metadata log gives";
+            self.fail(failure::REPLAY_DIFFERS, what);
         }
-    }
-
-    // ---- the disk
-
-    fn operate(&mut self, life: u32, shard: u16, op: OpId, what: Op) {
-        if self.dies_here(&what) {
-            return;
-        }
-        let Some(process) = self.alive(life) else { return };
-        match process.disk.submit(op, what) {
-            Submitted::Done(done) => {
-                process.note_done(shard, op, done);
-                let delay = self.disk_delay();
-                self.clock.after(delay, Happening::DiskDone { life, shard, owner: op.owner });
-            }
-            Submitted::Syncing(sync) => {
-                let delay = self.sync_at_least + self.rng.below(self.setup.weather.sync);
-                self.clock.after(delay, Happening::SyncEnds { life, shard, sync });
-            }
-            Submitted::Later(ticket) => {
-                let delay = self.disk_delay() + self.rng.below(self.setup.weather.sync);
-                self.clock.after(delay, Happening::DiskRuns { life, shard, ticket });
-            }
-        }
-    }
-
-    fn disk_delay(&mut self) -> u64 {
-        let wait = self.setup.weather.disk_wait;
-        if wait == 0 || self.rng.chance(3, 4) { 0 } else { self.rng.below(wait) }
-    }
-
-    /// Whether a death that was waiting for an operation comes with this one.
-    fn dies_here(&mut self, what: &Op) -> bool {
-        let Some((left, fault)) = self.dies_after.take() else { return false };
-        if left > 0 {
-            self.dies_after = Some((left - 1, fault));
-            return false;
-        }
-        if let Some(process) = self.process.as_mut() {
-            process.disk.tear(what, &mut self.rng);
-        }
-        self.trace.line(self.clock.now(), || format!("{fault} in the middle of an operation"));
-        self.die(fault);
-        true
-    }
-
-    /// What was done before a sync began is told before its end is.
-    fn tell_done(&mut self, life: u32, shard: u16, owner: u32) {
-        while let Some(input) = self.alive(life).and_then(|process| process.next_done(shard, owner)) {
-            self.step(shard, input);
-        }
-    }
-
-    fn sync_ends(&mut self, life: u32, shard: u16, sync: Sync) {
-        self.tell_done(life, shard, sync.owner());
-        let Some(process) = self.alive(life) else { return };
-        let (op, done) = process.disk.finish(sync);
-        self.step(shard, Input::DiskDone { op, done });
-    }
-
-    // ---- start
-
-    fn boot(&mut self) {
-        if self.process.is_some() {
-            return;
-        }
-        self.lives += 1;
-        let life = self.lives;
-        let born = self.clock.now();
-        let now = self.now(born);
-        self.disk.set_fuse(self.kill_in_recovery.take());
-        let booted = boot::boot(&self.setup, &self.disk, self.rng.fork(), now);
-        let cluster = boot::cluster_id();
-        let quorum = Quorum::start(self.disk.clone(), &cluster, NodeId(boot::NODE), &mut self.rng, now);
-        let blown = self.disk.set_fuse(None);
-        let (Booted { shards, findings }, quorum) = match (booted, quorum) {
-            (Ok(booted), Ok(quorum)) if !blown => (booted, quorum),
-            _ if blown => {
-                self.trace.line(born, || "killed in recovery".to_owned());
-                return self.clock.after(MILLI, Happening::Boot);
-            }
-            _ if self.disk.is_limited() => {
-                // It may refuse to start without room on the disk; there will be some.
-                self.trace.line(born, || "the node does not start on a full disk".to_owned());
-                return self.clock.after(1_000 * MILLI, Happening::Boot);
-            }
-            (Err(error), _) => return self.fail(format!("the node does not start: {error}")),
-            (_, Err(error)) => return self.fail(format!("the metadata log does not open: {error}")),
-            (Ok(_), Ok(_)) => return,
-        };
-        for finding in findings {
-            self.trace.line(born, || format!("recovery: {finding}"));
-        }
-        self.trace.line(born, || format!("life {life} begins with {} shards", shards.len()));
-        let tell = self.setup.text != Text::None;
-        self.process = Some(Process::new(life, born, shards, Queue::new(self.disk.clone()), tell));
-        self.quorum = Some(quorum);
-        for _ in 0..self.quorum.as_ref().map_or(0, |quorum| quorum.news.len()) {
-            self.clock.after(0, Happening::News { life });
-        }
-        self.quorum_wants(life, |quorum, now| quorum.step(now));
-        for shard in 0..self.setup.weather.shards {
-            self.step(shard, Input::Tick);
-        }
-    }
-
-    /// The faults are over: everything works from here on.
-    pub(crate) fn heal(&mut self) {
-        self.disk.set_capacity(None);
-        self.sync_at_least = 0;
-        if let Some((_, fault)) = self.dies_after.take() {
-            self.die(fault);
-        }
-        self.trace.line(self.clock.now(), || "healed".to_owned());
-        self.shared.borrow_mut().enter(Phase::Healed);
     }
 }
 

@@ -109,7 +109,13 @@ fn format(place: &Place) -> Vec<Command> {
 }
 
 fn clippy(place: &Place) -> Vec<Command> {
-    vec![cargo(place, ["clippy", "--workspace", "--all-targets", "--locked", "--", "-D", "warnings"])]
+    let planted = ["clippy", "-p", "moldau-sim", "--features", "planted", "--all-targets", "--locked"];
+    let mut planted = cargo(place, planted);
+    planted.args(["--", "-D", "warnings"]);
+    vec![
+        cargo(place, ["clippy", "--workspace", "--all-targets", "--locked", "--", "-D", "warnings"]),
+        planted,
+    ]
 }
 
 fn unit(place: &Place) -> Vec<Command> {
@@ -128,9 +134,9 @@ fn release(place: &Place) -> Vec<Command> {
 }
 
 fn sim(place: &Place) -> Vec<Command> {
-    let mut command = own(place, ["sim", "--seeds"]);
-    command.arg(place.seeds.to_string());
-    vec![command]
+    let mut seeds = own(place, ["sim", "--seeds"]);
+    seeds.arg(place.seeds.to_string());
+    vec![seeds, own(place, ["sim", "--planted"])]
 }
 
 fn interop(place: &Place) -> Vec<Command> {

@@ -91,6 +91,8 @@ struct Member {
     generation: i32,
     reader: Reader,
     committed: BTreeMap<i32, i64>,
+    /// How often it commits: after one poll in so many.
+    commit_one_in: u64,
 }
 
 /// A member until the group is done.
@@ -103,6 +105,7 @@ pub async fn member(cx: Cx, group: Rc<Group>) {
         generation: -1,
         reader,
         committed: BTreeMap::new(),
+        commit_one_in: cx.between(1, 5),
     };
     while !member.group.is_done() {
         cx.doing("connecting");
@@ -319,19 +322,20 @@ impl Member {
             } else {
                 self.reader.poll(data).await?;
             }
+            let late = self.cx.one_in(200);
+            if late {
+                // What came takes long to work off, or a garbage collection does: the group may have gone on without us.
+                self.cx.pause_ms(100, 2 * self.group.session_timeout_ms as u64).await;
+            }
+            if late || self.cx.one_in(self.commit_one_in) || !self.cx.in_trouble() {
+                self.commit(coordinator).await?;
+            }
             if self.cx.now().since(last_beat).as_millis() as u64 >= beat_ms / 2 {
                 last_beat = self.cx.now();
                 self.beat(coordinator).await?;
             }
-            if self.cx.one_in(4) || !self.cx.in_trouble() {
-                self.commit(coordinator).await?;
-            }
             if self.group.is_done() || self.cx.one_in(400) {
                 return self.leave(coordinator).await;
-            }
-            if self.cx.one_in(500) {
-                // A pause as long as a bad garbage collection.
-                self.cx.pause_ms(100, 2 * self.group.session_timeout_ms as u64).await;
             }
         }
     }

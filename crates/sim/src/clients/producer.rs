@@ -12,6 +12,7 @@ use moldau_wire::{ErrorCode, init_producer_id, produce};
 use super::admin::Topic;
 use super::value::value;
 use crate::cx::{Cx, Gone};
+use crate::failure;
 use crate::kafka::{Kafka, Pending};
 
 /// What a producer does.
@@ -154,9 +155,10 @@ impl Producer {
     fn prepare(&mut self) {
         let cx = &self.cx;
         let partition = cx.draw(|rng| rng.below(self.plan.topic.partitions as u64)) as i32;
-        let codecs =
-            [Codec::None, Codec::None, Codec::None, Codec::Gzip, Codec::Snappy, Codec::Lz4, Codec::Zstd];
-        let codec = cx.draw(|rng| rng.pick(&codecs).copied()).unwrap_or(Codec::None);
+        // Rarely: the broker does not look inside, and compressing is most of what a run would do.
+        let codecs = [Codec::Gzip, Codec::Snappy, Codec::Lz4, Codec::Zstd];
+        let compressed = if cx.one_in(16) { cx.draw(|rng| rng.pick(&codecs).copied()) } else { None };
+        let codec = compressed.unwrap_or(Codec::None);
         let mut builder = Builder::new(codec);
         let sequence = self.sequences[partition as usize];
         if let Some((id, epoch)) = self.identity {
@@ -317,7 +319,7 @@ impl Producer {
             }
         }
         if numbering_lost && !gap {
-            self.cx.excuse("the broker lost a producer's sequence numbers");
+            self.cx.excuse(failure::NUMBERING_LOST, "the broker lost a producer's sequence numbers");
         }
         if numbering_lost || gap {
             // The numbers after a batch that is not stored do not fit any more.

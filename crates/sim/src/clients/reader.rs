@@ -13,6 +13,7 @@ use moldau_wire::{ApiKey, ErrorCode, Records, fetch};
 use super::admin::{self, EARLIEST, LATEST, Topic};
 use super::value::identify;
 use crate::cx::{Cx, Gone};
+use crate::failure;
 use crate::kafka::Kafka;
 
 /// No batch of a run decompresses to more.
@@ -50,6 +51,8 @@ struct Parsed {
     records: Vec<(i64, Record)>,
     next: i64,
     garbled: Option<(i64, String)>,
+    /// There are batches, and none of them reaches the offset that was asked for.
+    stale: bool,
 }
 
 impl Reader {
@@ -192,7 +195,10 @@ impl Reader {
             }
         }
         let Records::Bytes(bytes) = &answer.records else { return Ok(0) };
-        let parsed = parse(bytes, from);
+        let parsed = parse(&self.cx, bytes, from);
+        if parsed.stale {
+            self.cx.problem(format!("a fetch of {index}@{from} was answered with batches below it only"));
+        }
         if let Some((offset, what)) = parsed.garbled {
             let partition = self.topic.partition(index);
             self.cx.note(Event::Garbled { reader: self.name, partition, offset, what });
@@ -220,7 +226,8 @@ impl Reader {
         if let (Some(earliest), Some(latest)) = (earliest, latest) {
             self.cx.say(|| format!("{index}@{at} is out of range {earliest}..{latest}"));
             if at > latest {
-                self.cx.excuse(&format!("the log end {latest} is below a position {at}"));
+                let what = format!("the log end {latest} is below a position {at}");
+                self.cx.excuse(failure::END_WENT_BACK, what);
             }
             self.seek(index, at.clamp(earliest, latest));
         }
@@ -234,8 +241,8 @@ fn next_epoch(epoch: i32) -> i32 {
 }
 
 /// The records in whole batches from `from` on; a torn batch at the end is none.
-fn parse(bytes: &Bytes, from: i64) -> Parsed {
-    let mut parsed = Parsed { records: Vec::new(), next: from, garbled: None };
+fn parse(cx: &Cx, bytes: &Bytes, from: i64) -> Parsed {
+    let mut parsed = Parsed { records: Vec::new(), next: from, garbled: None, stale: false };
     let mut at = 0;
     while at < bytes.len() {
         let batch = match Batch::verify(&bytes.slice(at..)) {
@@ -247,26 +254,41 @@ fn parse(bytes: &Bytes, from: i64) -> Parsed {
             }
         };
         at += batch.bytes().len();
-        if let Err((offset, what)) = records(&batch, from, &mut parsed.records) {
+        if let Err((offset, what)) = records(cx, &batch, from, &mut parsed.records) {
             parsed.garbled = Some((offset, what));
             break;
         }
         parsed.next = parsed.next.max(batch.header().last_offset() + 1);
     }
+    parsed.stale = at > 0 && parsed.next == from && parsed.garbled.is_none();
     parsed
 }
 
-fn records(batch: &Batch, from: i64, into: &mut Vec<(i64, Record)>) -> Result<(), (i64, String)> {
-    let mut next = batch.header().base_offset;
+fn records(cx: &Cx, batch: &Batch, from: i64, into: &mut Vec<(i64, Record)>) -> Result<(), (i64, String)> {
+    let base = batch.header().base_offset;
+    // The checksum is right: what has been taken apart once would give the same again.
+    let key = (batch.header().crc, batch.bytes().len());
+    let records = match cx.known_batch(key) {
+        Some(known) => known,
+        None => cx.know_batch(key, take_apart(batch)?),
+    };
+    let wanted = records.iter().map(|(delta, record)| (base + delta, *record));
+    into.extend(wanted.filter(|(offset, _)| *offset >= from));
+    Ok(())
+}
+
+/// The records of a batch, with their offsets from its first.
+fn take_apart(batch: &Batch) -> Result<Vec<(i64, Record)>, (i64, String)> {
+    let base = batch.header().base_offset;
+    let mut next = base;
+    let mut records = Vec::new();
     for record in batch.records(BATCH_LIMIT).map_err(|error| (next, error.to_string()))? {
         let record = record.map_err(|error| (next, error.to_string()))?;
         next = record.offset;
-        if record.offset >= from {
-            let value = record.value.ok_or((next, "a null value".to_owned()))?;
-            into.push((record.offset, identify(&value).map_err(|what| (next, what))?));
-        }
+        let value = record.value.ok_or((next, "a null value".to_owned()))?;
+        records.push((next - base, identify(&value).map_err(|what| (next, what))?));
     }
-    Ok(())
+    Ok(records)
 }
 
 /// Reads a whole topic over and over, from the beginning or the end, until the faults are over.
@@ -274,16 +296,17 @@ pub async fn watch(cx: Cx, topic: Rc<Topic>) {
     let mut reader = Reader::new(&cx, topic.clone());
     while cx.in_trouble() {
         let Ok(kafka) = Kafka::connect(&cx, 3).await else { continue };
-        let wanted = if cx.one_in(3) { LATEST } else { EARLIEST };
         let fresh = reader.positions.is_empty() || cx.one_in(4);
-        if fresh && start(&mut reader, &kafka, wanted).await.is_err() {
+        let begin =
+            cx.draw(|rng| rng.pick(&[Begin::Earliest, Begin::Latest, Begin::Middle, Begin::Time]).copied());
+        if fresh && start(&mut reader, &kafka, begin.unwrap_or(Begin::Earliest)).await.is_err() {
             continue;
         }
         for _ in 0..cx.between(1, 60) {
             if reader.poll(&kafka).await.is_err() || !cx.in_trouble() {
                 break;
             }
-            cx.pause_ms(0, 50).await;
+            cx.pause_ms(0, 150).await;
         }
         if cx.one_in(5) {
             kafka.vanish();
@@ -292,11 +315,36 @@ pub async fn watch(cx: Cx, topic: Rc<Topic>) {
     cx.doing("done");
 }
 
-async fn start(reader: &mut Reader, kafka: &Kafka, wanted: i64) -> Result<(), Gone> {
+/// Where a reader begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Begin {
+    Earliest,
+    Latest,
+    /// At any offset that there is.
+    Middle,
+    /// At the first record of the last seconds.
+    Time,
+}
+
+async fn start(reader: &mut Reader, kafka: &Kafka, begin: Begin) -> Result<(), Gone> {
     let (cx, topic) = (reader.cx.clone(), reader.topic.clone());
     let mut positions = BTreeMap::new();
     for index in 0..topic.partitions {
-        if let Some(offset) = admin::offset(&cx, kafka, &topic, index, wanted).await? {
+        let offset = match begin {
+            Begin::Earliest => admin::offset(&cx, kafka, &topic, index, EARLIEST).await?,
+            Begin::Latest => admin::offset(&cx, kafka, &topic, index, LATEST).await?,
+            Begin::Middle => {
+                let earliest = admin::offset(&cx, kafka, &topic, index, EARLIEST).await?;
+                let latest = admin::offset(&cx, kafka, &topic, index, LATEST).await?;
+                let between = |(low, high): (i64, i64)| cx.between(low.max(0) as u64, high.max(low) as u64);
+                earliest.zip(latest).map(|ends| between(ends) as i64)
+            }
+            Begin::Time => {
+                let since = cx.wall_ms() - cx.between(0, 10_000) as i64;
+                admin::offset(&cx, kafka, &topic, index, since).await?.filter(|offset| *offset >= 0)
+            }
+        };
+        if let Some(offset) = offset {
             positions.insert(index, offset);
         }
     }
@@ -311,7 +359,7 @@ pub async fn audit(cx: Cx, topic: Rc<Topic>) {
     let mut reader = Reader::new(&cx, topic);
     'connected: loop {
         let kafka = Kafka::connect_at_last(&cx).await;
-        if start(&mut reader, &kafka, EARLIEST).await.is_err() {
+        if start(&mut reader, &kafka, Begin::Earliest).await.is_err() {
             continue;
         }
         loop {

@@ -127,10 +127,19 @@ impl Queue {
         }
     }
 
-    /// The next writes, or syncs, fail.
-    pub fn fail_next(&mut self, writes: u32, syncs: u32) {
-        self.failing_writes = writes;
-        self.failing_syncs = syncs;
+    /// The next sync that ends fails.
+    pub fn fail_next_sync(&mut self) {
+        self.failing_syncs = 1;
+    }
+
+    /// Nothing that was to fail will.
+    pub fn heal(&mut self) {
+        (self.failing_writes, self.failing_syncs) = (0, 0);
+    }
+
+    /// The next write is cut short and fails.
+    pub fn fail_next_write(&mut self) {
+        self.failing_writes = 1;
     }
 
     /// A sync ends.

@@ -8,7 +8,7 @@ use std::io;
 
 use bytes::Bytes;
 use moldau_base::Rng;
-use moldau_base::disk::{Entry, Path};
+use moldau_base::disk::{DirId, Entry, Path};
 
 use super::inode::{Fate, Inode, Reach};
 
@@ -21,9 +21,12 @@ pub struct InodeId(u64);
 pub(super) struct Volume {
     inodes: BTreeMap<InodeId, Inode>,
     names: BTreeMap<Path, InodeId>,
+    /// The other way round: a file has one name, or none once it is removed.
+    named: BTreeMap<InodeId, Path>,
     durable_names: BTreeMap<Path, InodeId>,
-    /// Names that were removed and may come back, in the order of their removal.
-    removed: Vec<Path>,
+    /// Names that were removed and may come back, by their directory, with the number of their removal.
+    removed: BTreeMap<(DirId, String), Vec<(u64, Path)>>,
+    removals: u64,
     next: u64,
     used: u64,
     fuse: Option<u64>,
@@ -50,6 +53,10 @@ fn below(names: &BTreeMap<Path, InodeId>, path: &Path) -> Vec<(Path, InodeId)> {
     let from = Path::new(path.dir, path.name.clone());
     let near = names.range(from..).take_while(|(p, _)| p.dir == path.dir && p.name.starts_with(&path.name));
     near.filter(|(p, _)| is_within(&p.name, &path.name)).map(|(p, id)| (p.clone(), *id)).collect()
+}
+
+fn directory(path: &Path) -> (DirId, String) {
+    (path.dir, path.name.rsplit_once('/').map_or(String::new(), |(at, _)| at.to_owned()))
 }
 
 fn moved(path: &Path, from: &Path, to: &Path) -> Path {
@@ -89,8 +96,20 @@ impl Volume {
         let id = InodeId(self.next);
         self.next += 1;
         self.inodes.insert(id, Inode::default());
-        self.names.insert(path.clone(), id);
+        self.bind(path.clone(), id);
         id
+    }
+
+    fn bind(&mut self, path: Path, id: InodeId) {
+        self.unbind(&path);
+        self.named.insert(id, path.clone());
+        self.names.insert(path, id);
+    }
+
+    fn unbind(&mut self, path: &Path) {
+        if let Some(id) = self.names.remove(path) {
+            self.named.remove(&id);
+        }
     }
 
     pub(super) fn len(&self, id: InodeId) -> u64 {
@@ -148,25 +167,12 @@ impl Volume {
         if let Some(inode) = self.inodes.get_mut(&id) {
             inode.sync_ends(reach);
         }
-        let here: Vec<Path> =
-            self.names.iter().filter(|(_, at)| **at == id).map(|(p, _)| p.clone()).collect();
-        for path in here {
-            self.commit_removals(&path);
-            self.durable_names.insert(path, id);
-        }
-    }
-
-    /// A directory is durable: what was removed from it before stays removed.
-    fn commit_removals(&mut self, path: &Path) {
-        let directory =
-            |path: &Path| path.name.rsplit_once('/').map_or(String::new(), |(at, _)| at.to_owned());
-        let here = directory(path);
-        for removed in std::mem::take(&mut self.removed) {
-            if removed.dir == path.dir && directory(&removed) == here {
+        if let Some(path) = self.named.get(&id).cloned() {
+            // Its directory is durable with it: what was removed from there before stays removed.
+            for (_, removed) in self.removed.remove(&directory(&path)).unwrap_or_default() {
                 self.durable_names.remove(&removed);
-            } else {
-                self.removed.push(removed);
             }
+            self.durable_names.insert(path, id);
         }
     }
 
@@ -182,7 +188,7 @@ impl Volume {
             return Err(full());
         }
         self.forget_used(path);
-        self.names.remove(path);
+        self.unbind(path);
         let id = self.find_or_create(path);
         self.write(id, 0, &[data])?;
         self.sync(id);
@@ -197,8 +203,8 @@ impl Volume {
         for (path, id) in sources {
             let target = moved(&path, from, to);
             self.forget_used(&target);
-            self.names.remove(&path);
-            self.names.insert(target, id);
+            self.unbind(&path);
+            self.bind(target, id);
         }
         for (path, id) in below(&self.durable_names, from) {
             self.durable_names.remove(&path);
@@ -210,8 +216,9 @@ impl Volume {
     pub(super) fn remove(&mut self, path: &Path) {
         for (path, _) in below(&self.names, path) {
             self.forget_used(&path);
-            self.names.remove(&path);
-            self.removed.push(path);
+            self.unbind(&path);
+            self.removals += 1;
+            self.removed.entry(directory(&path)).or_default().push((self.removals, path));
         }
     }
 
@@ -255,10 +262,12 @@ impl Volume {
             }
         }
         // Removals reach the device in their order: the last ones may not have.
-        let reached = rng.below(self.removed.len() as u64 + 1) as usize;
-        let back: BTreeSet<Path> = self.removed.drain(..).skip(reached).collect();
+        let removed = std::mem::take(&mut self.removed);
+        let in_order: BTreeMap<u64, Path> = removed.into_values().flatten().collect();
+        let reached = rng.below(in_order.len() as u64 + 1) as usize;
+        let back: BTreeSet<Path> = in_order.into_values().skip(reached).collect();
         names.retain(|path, _| self.names.contains_key(path) || back.contains(path));
-        let fates = [Fate::Nothing, Fate::Everything, Fate::Prefix, Fate::Prefix, Fate::Sectors];
+        let fates = [Fate::Nothing, Fate::Everything, Fate::Prefix, Fate::Sectors, Fate::Sectors];
         for inode in self.inodes.values_mut() {
             let fate = *rng.pick(&fates).unwrap_or(&Fate::Nothing);
             inode.power_loss(fate, rng);
@@ -266,6 +275,7 @@ impl Volume {
         let living: BTreeSet<InodeId> = names.values().copied().collect();
         self.inodes.retain(|id, _| living.contains(id));
         self.used = self.inodes.values().map(Inode::len).sum();
+        self.named = names.iter().map(|(path, id)| (*id, path.clone())).collect();
         self.durable_names = names.clone();
         self.names = names;
     }

@@ -48,6 +48,7 @@ async fn lives(scene: Scene, cx: Cx, name: &'static str) {
         cx.doing(format!("deleting {name}, life {life}"));
         delete(&cx, &topic).await;
         cx.count("topics deleted", 1);
+        cx.pause_ms(0, 400).await;
         life += 1;
     }
     cx.doing("done");
@@ -60,7 +61,7 @@ async fn live(scene: &Scene, cx: &Cx, topic: &Rc<Topic>) {
         delivery: Delivery::Once,
         acks: -1,
         window: 2,
-        pause_ms: (0, 50),
+        pause_ms: (0, 100),
         least: cx.between(1, 20),
     };
     producer::some(scene.cx(), plan).await;

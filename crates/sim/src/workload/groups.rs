@@ -49,7 +49,7 @@ fn start(scene: &Scene) {
                 delivery: Delivery::Once,
                 acks: -1,
                 window: 3,
-                pause_ms: (50, 600),
+                pause_ms: (20, cx.between(50, 600)),
                 least: 5,
             };
             let left = left.clone();

@@ -6,6 +6,7 @@ mod produce;
 mod retention;
 
 use std::cell::RefCell;
+use std::collections::BTreeSet;
 use std::future::Future;
 use std::rc::Rc;
 
@@ -65,12 +66,20 @@ pub struct Scene {
 #[derive(Default)]
 struct State {
     running: usize,
+    started: usize,
+    without: BTreeSet<usize>,
     audited: Vec<Rc<Topic>>,
 }
 
 impl Scene {
-    pub(crate) fn new(shared: Rc<RefCell<Shared>>, rng: Rng, synced: bool) -> Scene {
-        Scene { shared, rng: Rc::new(RefCell::new(rng)), state: Rc::default(), synced }
+    pub(crate) fn new(
+        shared: Rc<RefCell<Shared>>,
+        rng: Rng,
+        synced: bool,
+        without: BTreeSet<usize>,
+    ) -> Scene {
+        let state = State { without, ..State::default() };
+        Scene { shared, rng: Rc::new(RefCell::new(rng)), state: Rc::new(RefCell::new(state)), synced }
     }
 
     /// A client of its own.
@@ -79,11 +88,19 @@ impl Scene {
         Cx::new(client, self.shared.clone(), self.rng.borrow_mut().fork())
     }
 
-    /// Starts a client; the run does not end before it has.
+    /// Starts a client, unless the schedule leaves it out; the run does not end before it has.
     pub fn client<F: Future<Output = ()> + 'static>(&self, run: impl FnOnce(Cx) -> F) {
         let cx = self.cx();
+        {
+            let mut state = self.state.borrow_mut();
+            let place = state.started;
+            state.started += 1;
+            if state.without.contains(&place) {
+                return;
+            }
+            state.running += 1;
+        }
         let task = run(cx.clone());
-        self.state.borrow_mut().running += 1;
         let state = self.state.clone();
         cx.spawn(async move {
             task.await;
@@ -99,6 +116,11 @@ impl Scene {
     /// Clients that have not ended.
     pub(crate) fn running(&self) -> usize {
         self.state.borrow().running
+    }
+
+    /// Clients that were started, or left out.
+    pub(crate) fn started(&self) -> usize {
+        self.state.borrow().started
     }
 
     pub(crate) fn audited(&self) -> Vec<Rc<Topic>> {

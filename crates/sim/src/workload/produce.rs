@@ -58,7 +58,7 @@ fn start(scene: &Scene) {
                 delivery: Delivery::Once,
                 acks: -1,
                 window: cx.between(1, 5) as usize,
-                pause_ms: (0, cx.between(10, 400)),
+                pause_ms: (0, cx.between(20, 600)),
                 least: 5,
             };
             scene.client(|cx| producer::produce(cx, plan));

@@ -3,19 +3,26 @@
 use moldau_base::disk::DirId;
 
 use super::{Happening, MILLI, World};
+use crate::failure;
 use crate::net::Side;
 use crate::process::Process;
-use crate::weather::Fault;
+use crate::weather::{Fault, Remedy};
+
+/// How long a full disk stays full, in milliseconds.
+const FULL_MS: u64 = 10_000;
 
 impl World {
     pub(super) fn strike(&mut self, fault: Fault) {
         self.trace.line(self.clock.now(), || format!("fault: {fault}"));
+        *self.struck.entry(fault.kind()).or_default() += 1;
         let now = self.clock.now();
         match fault {
-            Fault::Kill(_) | Fault::PowerLoss(_) if self.rng.chance(1, 2) => {
-                self.dies_after = Some((self.rng.below(8), fault));
-            }
-            Fault::Kill(_) | Fault::PowerLoss(_) => self.die(fault),
+            // At once, in the middle of an operation, or between what was written and its sync.
+            Fault::Kill(_) | Fault::PowerLoss(_) => match self.rng.below(3) {
+                0 => self.die(fault),
+                1 => self.dies_after = Some((self.rng.below(8), fault)),
+                _ => self.dies_in_sync = Some(fault),
+            },
             Fault::KillInRecovery(after) => {
                 self.kill(0);
                 self.kill_in_recovery = Some(after);
@@ -34,20 +41,31 @@ impl World {
                 self.sync_at_least = ms * MILLI;
                 self.clock.after(10_000 * MILLI, Happening::FastAgain);
             }
-            Fault::FailSync(restart_ms) => {
-                if let Some(process) = self.process.as_mut() {
-                    process.disk.fail_next(0, 1);
-                }
-                // What the failed sync did not write is in the page cache, but on no device: the machine must not go on with it.
-                self.clock.after(restart_ms * MILLI, Happening::Die(Fault::PowerLoss(100)));
+            Fault::FailSync(remedy) => {
+                self.process.iter_mut().for_each(|process| process.disk.fail_next_sync());
+                self.remedy(0, remedy);
             }
-            Fault::Full(room) => {
+            Fault::ShortWrite(remedy) => {
+                self.process.iter_mut().for_each(|process| process.disk.fail_next_write());
+                self.remedy(0, remedy);
+            }
+            Fault::Full(room, remedy) => {
                 self.disk.set_capacity(Some(self.disk.used() + room));
-                self.clock.after(10_000 * MILLI, Happening::Room);
-                self.clock.after(10_100 * MILLI, Happening::Die(Fault::Kill(100)));
+                self.clock.after(FULL_MS * MILLI, Happening::Room);
+                self.remedy(FULL_MS, remedy);
             }
             Fault::ClockJump(ms) => self.wall_skew_ms += ms,
         }
+    }
+
+    /// What the operator will do about a disk, counted from when it is whole again.
+    fn remedy(&mut self, whole_ms: u64, remedy: Remedy) {
+        let (after_ms, death) = match remedy {
+            Remedy::Reboot(ms) => (ms, Fault::PowerLoss(100)),
+            Remedy::Restart(ms) => (ms, Fault::Kill(100)),
+            Remedy::Nothing => return,
+        };
+        self.clock.after((whole_ms + after_ms) * MILLI, Happening::Die(death));
     }
 
     pub(super) fn die(&mut self, fault: Fault) {
@@ -101,7 +119,7 @@ impl World {
     pub(super) fn stopped(&mut self) {
         let Some((left, down_ms)) = self.process.as_mut().and_then(|process| process.stopping.as_mut())
         else {
-            return self.fail("a shard says that it stopped and was not told to".to_owned());
+            return self.fail(failure::BAD_SHARD, "a shard says that it stopped and was not told to");
         };
         *left -= 1;
         let (left, down_ms) = (*left, *down_ms);

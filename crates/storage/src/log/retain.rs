@@ -4,6 +4,7 @@
 //! removed after `file.delete.delay.ms`.
 
 use moldau_base::disk::{Fault, Op};
+use moldau_base::planted::{Bug, planted};
 use moldau_base::{Mono, Now, Uuid};
 
 use super::{IndexCache, Log, Pending, Place, Producers, Refusal, State};
@@ -86,7 +87,8 @@ impl Log {
     /// Removes the segments that lie wholly before the start, once the name of their successor is durable.
     pub(super) fn drop_below_start(&mut self, now: Now) {
         let mut dropped = false;
-        while self.segments.get(1).is_some_and(|next| next.base <= self.start && next.named) {
+        let below = self.start + i64::from(planted(Bug::RetainTooLittle)) * 1_000;
+        while self.segments.get(1).is_some_and(|next| next.base <= below && next.named) {
             let Some(segment) = self.segments.pop_front() else { break };
             let (from, to) =
                 (file_name(segment.base, FileKind::Log), deleted_name(segment.base, FileKind::Log));
@@ -233,6 +235,10 @@ impl Log {
         }
         self.refuse_reads(&Refusal::Deleting);
         self.state = State::Deleting;
+        if planted(Bug::KeepDeleted) {
+            self.events.deleted = true;
+            return;
+        }
         self.dirty = super::Dirty::default();
         self.appends.clear();
         self.syncs.clear();

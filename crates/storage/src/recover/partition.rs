@@ -4,6 +4,7 @@ use std::io;
 
 use moldau_base::Uuid;
 use moldau_base::disk::{DirId, Disk};
+use moldau_base::planted::{Bug, planted};
 
 use super::files::Files;
 use super::segments::Segments;
@@ -70,12 +71,15 @@ pub(super) fn recover(
     }
     epochs.truncate_end(end);
     epochs.truncate_start(start);
+    let end = if planted(Bug::ReuseOffset) && !hints.clean { start.max(end - 1) } else { end };
     let snapshot = producers::load(&mut files, name, end, findings)?;
+    let snapshot = snapshot.filter(|_| !planted(Bug::ForgetSnapshot));
     // Without a snapshot there were no producers at the recovery point.
     let behind =
         snapshot.as_ref().map_or(if hints.clean { end } else { hints.recovery_point }, |(at, _)| *at);
     let behind = behind.clamp(start, end);
-    let replay = if behind < end { producers::replay(&files, &segments, behind)? } else { Vec::new() };
+    let is_behind = behind < end && !planted(Bug::ForgetTail);
+    let replay = if is_behind { producers::replay(&files, &segments, behind)? } else { Vec::new() };
     let parts = LogParts {
         dir,
         name: name.to_owned(),

@@ -1,0 +1,108 @@
+//! Bugs that are planted on purpose, so that the simulator can show that it finds them: a test of the tester.
+//!
+//! The code that a bug is planted in asks [`planted`] once. Without the feature `planted`, which only the simulator turns on, the
+//! answer is a constant and nothing of it is compiled; the release binary refuses to be built with the feature. With it, one bug at
+//! a time is switched on for the thread that runs a seed.
+
+/// Whether this build can have planted bugs. The node's program asserts that it cannot.
+pub const COMPILED_IN: bool = cfg!(feature = "planted");
+
+macro_rules! bugs {
+    ($($(#[doc = $about:literal])+ $bug:ident,)*) => {
+        /// A bug that can be planted.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+        pub enum Bug {
+            $($(#[doc = $about])+ $bug,)*
+        }
+
+        impl Bug {
+            /// All of them.
+            pub const ALL: &[Bug] = &[$(Bug::$bug),*];
+
+            /// Its name.
+            pub fn name(self) -> &'static str {
+                match self {
+                    $(Bug::$bug => stringify!($bug),)*
+                }
+            }
+
+            /// What it does wrong, in a sentence.
+            pub fn about(self) -> &'static str {
+                match self {
+                    $(Bug::$bug => concat!($($about),+).trim_ascii(),)*
+                }
+            }
+        }
+    };
+}
+
+bugs! {
+    /// With a sync per append, a record counts as stored once it is written.
+    SkipSync,
+    /// A produce request is acknowledged when its write is asked for, not when it is done.
+    AcknowledgeEarly,
+    /// After a crash a log goes on one offset too low.
+    ReuseOffset,
+    /// Recovery takes the last whole batch of a file for a torn one.
+    RecoveryCutsOne,
+    /// Recovery believes what was not synced without looking at checksums.
+    RecoveryTakesTorn,
+    /// Recovery does not load the producer snapshot.
+    ForgetSnapshot,
+    /// Recovery does not replay the batches behind the producer snapshot.
+    ForgetTail,
+    /// ListOffsets answers with the log's end instead of the high watermark.
+    LatestIsLogEnd,
+    /// An index lookup answers with the entry behind the one that is meant.
+    IndexBeyond,
+    /// DeleteRecords and retention remove segments that begin less than a thousand offsets behind the start.
+    RetainTooLittle,
+    /// Whatever sequence number a batch has, it is appended.
+    IgnoreSequences,
+    /// The files of a deleted topic stay, and the next topic of that name gets them.
+    KeepDeleted,
+    /// Metadata counts as committed before it is synced.
+    MetadataUnsynced,
+    /// A block of producer ids is handed out without writing down where the next one begins.
+    ProducerIdsAgain,
+    /// A rebalance does not begin a new generation.
+    SameGeneration,
+    /// An offset commit is answered before it is written.
+    CommitUnwritten,
+    /// A member of an earlier generation may commit offsets.
+    CommitOfFormer,
+    /// A fetch session forgets that the client has moved on.
+    SessionStands,
+}
+
+/// Whether this bug is switched on.
+#[cfg(not(feature = "planted"))]
+#[inline(always)]
+pub const fn planted(_bug: Bug) -> bool {
+    false
+}
+
+#[cfg(feature = "planted")]
+pub use switch::{plant, planted};
+
+#[cfg(feature = "planted")]
+mod switch {
+    use std::cell::Cell;
+
+    use super::Bug;
+
+    thread_local! {
+        static PLANTED: Cell<Option<Bug>> = const { Cell::new(None) };
+    }
+
+    /// Switches a bug on in this thread, or all off.
+    pub fn plant(bug: Option<Bug>) {
+        PLANTED.set(bug);
+    }
+
+    /// Whether this bug is switched on in this thread.
+    #[inline]
+    pub fn planted(bug: Bug) -> bool {
+        PLANTED.get() == Some(bug)
+    }
+}

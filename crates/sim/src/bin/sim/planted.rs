@@ -1,0 +1,98 @@
+//! `--planted`: looks for each planted bug, prints a table, and shrinks one of the failures to see that the shrinker works.
+
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use moldau_base::planted::Bug;
+use moldau_sim::planted::{SEEDS, Search, search};
+
+use crate::report;
+
+/// The bug whose failure is shrunk: it needs one death and one producer.
+const SHRUNK: Bug = Bug::RecoveryCutsOne;
+
+/// Looks for all bugs, each within `seeds` of its workload; whether all were found.
+pub fn find_all(seeds: u64) -> bool {
+    let seeds = seeds.max(SEEDS);
+    let next = AtomicUsize::new(0);
+    let found: Mutex<Vec<(usize, Search)>> = Mutex::new(Vec::new());
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    std::thread::scope(|scope| {
+        for _ in 0..threads {
+            scope.spawn(|| {
+                loop {
+                    let place = next.fetch_add(1, Ordering::Relaxed);
+                    let Some(bug) = Bug::ALL.get(place) else { break };
+                    let search = search(*bug, seeds);
+                    println!("{}", line(&search));
+                    if let Ok(mut found) = found.lock() {
+                        found.push((place, search));
+                    }
+                }
+            });
+        }
+    });
+    let mut all = found.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
+    all.sort_by_key(|(place, _)| *place);
+    println!("\n| bug | what it does | workload | found by | seeds |\n|---|---|---|---|---|");
+    for (_, search) in &all {
+        println!("{}", row(search));
+    }
+    let missed = all.iter().filter(|(_, search)| search.found.is_none()).count();
+    println!("\n{} planted bugs, {missed} not found within {seeds} seeds", all.len());
+    let shrinks =
+        all.iter().find(|(_, search)| search.expected.bug == SHRUNK).is_some_and(|(_, s)| try_shrinking(s));
+    missed == 0 && shrinks && all.len() == Bug::ALL.len()
+}
+
+fn line(search: &Search) -> String {
+    let others: Vec<String> =
+        search.others.iter().take(5).map(|(seed, who)| format!("{seed} by {who}")).collect();
+    let others = if others.is_empty() {
+        String::new()
+    } else {
+        format!("; seeds that failed before: {}", others.join(", "))
+    };
+    match &search.found {
+        Some((plan, outcome)) => {
+            let who = outcome.failure.as_ref().map_or("", |failure| failure.checker);
+            format!("{:<20} found by {who} after {} seeds{others}", search.expected.bug.name(), plan.seed)
+        }
+        None => format!("{:<20} NOT FOUND{others}", search.expected.bug.name()),
+    }
+}
+
+fn row(search: &Search) -> String {
+    let expected = &search.expected;
+    let (bug, about, workload) = (expected.bug.name(), expected.bug.about(), expected.workload);
+    let about = about.trim_end_matches('.');
+    match &search.found {
+        Some((plan, outcome)) => {
+            let who = outcome.failure.as_ref().map_or("", |failure| failure.checker);
+            format!("| {bug} | {about} | {workload} | {who} | {} |", plan.seed)
+        }
+        None => format!("| {bug} | {about} | {workload} | nobody | |"),
+    }
+}
+
+/// Shrinks what was found: what is left must be less, and fail in the same way when it is replayed.
+fn try_shrinking(search: &Search) -> bool {
+    let Some((plan, outcome)) = &search.found else { return false };
+    let Some(failure) = &outcome.failure else { return false };
+    let (left, told, runs) = report::shrunk(plan, outcome, failure);
+    let is_same = told.failure.as_ref().is_some_and(|found| found.checker == failure.checker);
+    let faults = left.schedule.faults.as_ref().map_or(usize::MAX, Vec::len);
+    let is_less = faults == 1 && !left.schedule.without.is_empty();
+    let (bug, seed, of) = (search.expected.bug.name(), plan.seed, outcome.clients);
+    let clients = of - left.schedule.without.len();
+    println!(
+        "{bug}, seed {seed}, shrunk in {runs} runs: {faults} fault and {clients} of {of} clients are left"
+    );
+    println!("  {}", report::replay(&left, &left.schedule));
+    if !is_same || !is_less {
+        println!(
+            "  the shrinker does not work: one fault and fewer clients are enough, and fail in the same way"
+        );
+    }
+    is_same && is_less
+}

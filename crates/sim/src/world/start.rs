@@ -1,0 +1,78 @@
+//! The node's start, as often as faults end it, and the end of all faults.
+
+use moldau_base::NodeId;
+use moldau_broker::Input;
+
+use super::{Happening, MILLI, World};
+use crate::boot::{self, Booted};
+use crate::cx::Phase;
+use crate::disk::Queue;
+use crate::failure;
+use crate::metadata::Quorum;
+use crate::process::Process;
+use crate::trace::Text;
+
+impl World {
+    pub(super) fn boot(&mut self) {
+        if self.process.is_some() {
+            return;
+        }
+        self.lives += 1;
+        let life = self.lives;
+        let born = self.clock.now();
+        let now = self.now(born);
+        self.disk.set_fuse(self.kill_in_recovery.take());
+        let booted = boot::boot(&self.setup, &self.disk, self.rng.fork(), now);
+        let cluster = boot::cluster_id();
+        let quorum = Quorum::start(self.disk.clone(), &cluster, NodeId(boot::NODE), &mut self.rng, now);
+        let blown = self.disk.set_fuse(None);
+        let (Booted { shards, findings }, quorum) = match (booted, quorum) {
+            (Ok(booted), Ok(quorum)) if !blown => (booted, quorum),
+            _ if blown => {
+                self.trace.line(born, || "killed in recovery".to_owned());
+                return self.clock.after(MILLI, Happening::Boot);
+            }
+            _ if self.disk.is_limited() => {
+                // It may refuse to start without room on the disk; there will be some.
+                self.trace.line(born, || "the node does not start on a full disk".to_owned());
+                return self.clock.after(1_000 * MILLI, Happening::Boot);
+            }
+            (Err(error), _) => return self.fail(failure::BROKEN_NODE, format!("it does not start: {error}")),
+            (_, Err(error)) => {
+                return self.fail(failure::BROKEN_NODE, format!("the metadata log does not open: {error}"));
+            }
+            (Ok(_), Ok(_)) => return,
+        };
+        for finding in findings {
+            self.trace.line(born, || format!("recovery: {finding}"));
+        }
+        self.trace.line(born, || format!("life {life} begins with {} shards", shards.len()));
+        let tell = self.setup.text != Text::None;
+        self.process = Some(Process::new(life, born, shards, Queue::new(self.disk.clone()), tell));
+        self.quorum = Some(quorum);
+        for _ in 0..self.quorum.as_ref().map_or(0, |quorum| quorum.news.len()) {
+            self.clock.after(0, Happening::News { life });
+        }
+        self.quorum_wants(life, |quorum, now| quorum.step(now));
+        for shard in 0..self.setup.weather.shards {
+            self.step(shard, Input::Tick);
+        }
+    }
+
+    /// The faults are over: everything works from here on.
+    pub(crate) fn heal(&mut self) {
+        self.disk.set_capacity(None);
+        self.process.iter_mut().for_each(|process| process.disk.heal());
+        self.sync_at_least = 0;
+        let waiting = self.dies_after.take().map(|(_, fault)| fault).or(self.dies_in_sync.take());
+        if let Some(fault) = waiting {
+            self.die(fault);
+        }
+        if self.process.as_ref().is_some_and(|process| !process.offline.is_empty()) {
+            // The operator has read the log at last.
+            self.kill(100);
+        }
+        self.trace.line(self.clock.now(), || "healed".to_owned());
+        self.shared.borrow_mut().enter(Phase::Healed);
+    }
+}
