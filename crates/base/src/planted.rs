@@ -57,6 +57,8 @@ bugs! {
     IndexBeyond,
     /// DeleteRecords and retention remove segments that begin less than a thousand offsets behind the start.
     RetainTooLittle,
+    /// Retention by time takes records of half the age.
+    ExpireEarly,
     /// Whatever sequence number a batch has, it is appended.
     IgnoreSequences,
     /// The files of a deleted topic stay, and the next topic of that name gets them.
@@ -69,6 +71,8 @@ bugs! {
     SameGeneration,
     /// An offset commit is answered before it is written.
     CommitUnwritten,
+    /// OffsetDelete is answered and does nothing.
+    DeleteNothing,
     /// A member of an earlier generation may commit offsets.
     CommitOfFormer,
     /// A fetch session forgets that the client has moved on.

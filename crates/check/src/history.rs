@@ -127,6 +127,20 @@ pub enum Event {
         /// The first offset that must stay.
         before: i64,
     },
+    /// Retention may delete records of this partition, but none before it has this age.
+    Expires {
+        /// Where.
+        partition: Partition,
+        /// `retention.ms`; 0 when only the size decides.
+        keep_ms: u64,
+    },
+    /// Somebody was told where the log begins.
+    LogStart {
+        /// Where.
+        partition: Partition,
+        /// The first offset that there is.
+        offset: i64,
+    },
     /// A fault took away what nobody promised to keep: everything from `from` on may be gone, and other records may follow there.
     MayBeLost {
         /// Where.
@@ -219,6 +233,8 @@ impl Event {
             | Event::Assigned { partition, .. }
             | Event::Garbled { partition, .. }
             | Event::Trimmable { partition, .. }
+            | Event::Expires { partition, .. }
+            | Event::LogStart { partition, .. }
             | Event::MayBeLost { partition, .. }
             | Event::CommittedRead { partition, .. } => Some(partition),
             Event::Read(read) => Some(&read.partition),
@@ -262,6 +278,8 @@ impl fmt::Display for Event {
                 write!(f, "{reader} read garbage at {partition}@{offset}: {what}")
             }
             Event::Trimmable { partition, before } => write!(f, "{partition} may be trimmed before {before}"),
+            Event::Expires { partition, keep_ms } => write!(f, "{partition} keeps records for {keep_ms} ms"),
+            Event::LogStart { partition, offset } => write!(f, "{partition} begins at {offset}"),
             Event::MayBeLost { partition, from } => write!(f, "{partition} may be lost from {from}"),
             Event::Committing(commit) => write!(f, "{commit} asked"),
             Event::Committed(commit) => write!(f, "{commit} done"),

@@ -9,6 +9,7 @@ pub mod order;
 pub mod ownership;
 mod ranges;
 pub mod records;
+mod retention;
 pub mod transcript;
 pub mod watch;
 pub mod watermark;

@@ -175,6 +175,7 @@ impl Checker for InconsistentOffset {
 pub struct UnseenAcknowledged {
     unseen: BTreeMap<Partition, BTreeMap<i64, Record>>,
     seen: BTreeMap<Partition, Ranges>,
+    expiring: BTreeSet<Partition>,
 }
 
 impl Checker for UnseenAcknowledged {
@@ -200,6 +201,12 @@ impl Checker for UnseenAcknowledged {
             Event::Trimmable { partition, before } => {
                 if let Some(unseen) = self.unseen.get_mut(partition) {
                     *unseen = unseen.split_off(before);
+                }
+            }
+            Event::Expires { partition, .. } => drop(self.expiring.insert(partition.clone())),
+            Event::LogStart { partition, offset } if self.expiring.contains(partition) => {
+                if let Some(unseen) = self.unseen.get_mut(partition) {
+                    *unseen = unseen.split_off(offset);
                 }
             }
             Event::MayBeLost { partition, from } => {

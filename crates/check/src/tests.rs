@@ -234,6 +234,20 @@ fn two_owners() {
 }
 
 #[test]
+fn expired_early() {
+    let keeps = |keep_ms| Event::Expires { partition: at(0), keep_ms };
+    let begins = |offset| Event::LogStart { partition: at(0), offset };
+    // Event i happens at i * 10 nanoseconds: nothing is a millisecond old.
+    let gone = |keep_ms| vec![keeps(keep_ms), sent(1), acknowledged(1, 0), begins(1)];
+    assert_eq!(verdict(gone(1)), Some("ExpiredEarly"));
+    assert_eq!(verdict(gone(0)), None, "its size may have decided");
+    let there = vec![keeps(1), sent(1), acknowledged(1, 0), begins(0), read(2, 0, &[(0, 1)])];
+    assert_eq!(verdict(there), None);
+    let unseen = vec![sent(1), acknowledged(1, 0), begins(1)];
+    assert_eq!(verdict(unseen), Some("UnseenAcknowledged"), "nobody said that it may expire");
+}
+
+#[test]
 fn a_report_tells_the_story() {
     let mut watch = Watch::all(100);
     let events = [sent(1), Event::Committing(commit(1)), acknowledged(1, 0), read(2, 0, &[(0, 2)])];

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use moldau_base::Mono;
 
 use crate::history::{Event, Moment, Partition};
-use crate::{commits, order, ownership, records, watermark};
+use crate::{commits, order, ownership, records, retention, watermark};
 
 /// One safety property, checked event by event. The doc sentence of the implementing struct is the promise.
 pub trait Checker: fmt::Debug {
@@ -105,6 +105,7 @@ impl Watch {
             Box::new(commits::CommittedOffsetBack::default()),
             Box::new(commits::CommitInvented::default()),
             Box::new(ownership::TwoOwners::default()),
+            Box::new(retention::ExpiredEarly::default()),
         ];
         Watch::of(checkers, keep)
     }

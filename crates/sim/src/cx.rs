@@ -30,6 +30,8 @@ pub(crate) enum Wish {
     Close(Link),
     /// Vanish: the broker learns nothing for a long while.
     Vanish(Link),
+    /// Read nothing for so many milliseconds.
+    Stall(Link, u64),
     /// Run another task.
     Spawn(Pin<Box<dyn Future<Output = ()>>>),
 }
@@ -386,6 +388,11 @@ impl Conn {
     /// Vanishes without a word: the broker keeps the connection for a while.
     pub fn vanish(&self) {
         self.end(Wish::Vanish(self.link));
+    }
+
+    /// Reads nothing for a while: what the broker sends waits for this end.
+    pub fn stall_ms(&self, ms: u64) {
+        self.cx.shared.borrow_mut().wishes.push(Wish::Stall(self.link, ms));
     }
 
     fn end(&self, wish: Wish) {

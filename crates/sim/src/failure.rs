@@ -28,6 +28,10 @@ pub const BROKEN_NODE: &str = "BrokenNode";
 pub const NUMBERING_LOST: &str = "NumberingLost";
 /// A producer id was handed out twice.
 pub const PRODUCER_ID_TWICE: &str = "ProducerIdTwice";
+/// A committed offset is neither what was last committed nor what may have been.
+pub const WRONG_OFFSET: &str = "WrongOffset";
+/// Retention left more than it may, or took more than it must.
+pub const WRONG_SIZE: &str = "WrongSize";
 /// The log ends below an offset that a reader had reached.
 pub const END_WENT_BACK: &str = "EndWentBack";
 /// The broker panicked.

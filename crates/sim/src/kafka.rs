@@ -134,6 +134,11 @@ impl Kafka {
         self.0.conn.vanish();
     }
 
+    /// Reads nothing for a while.
+    pub fn stall_ms(&self, ms: u64) {
+        self.0.conn.stall_ms(ms);
+    }
+
     /// Sends a request and waits for its answer.
     pub async fn call<C: Call>(&self, request: C) -> Result<C::Response, Gone> {
         self.start(request)?.answer().await

@@ -135,6 +135,13 @@ impl Net {
         Some(pipe.last_due)
     }
 
+    /// The client reads nothing before `until`: what is sent to it from here on arrives then.
+    pub(crate) fn stall(&mut self, until: Mono, link: Link) {
+        if let Some(pair) = self.links.get_mut(&link) {
+            pair.to_client.last_due = pair.to_client.last_due.max(until);
+        }
+    }
+
     /// As [`Net::send`], in one piece or several; tells when each arrives.
     pub(crate) fn send_bytes(&mut self, now: Mono, link: Link, to: Side, mut bytes: Bytes) -> Vec<Mono> {
         let mut due = Vec::new();

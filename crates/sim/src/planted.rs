@@ -47,7 +47,9 @@ pub fn expectation(bug: Bug) -> Expectation {
         }
         Bug::ProducerIdsAgain => ("produce", &[failure::PRODUCER_ID_TWICE]),
         Bug::SameGeneration => ("groups", &["TwoOwners"]),
-        Bug::CommitUnwritten => ("groups-power", &["CommittedOffsetBack"]),
+        Bug::CommitUnwritten => ("offsets", &[failure::WRONG_OFFSET]),
+        Bug::DeleteNothing => ("offsets", &[failure::WRONG_OFFSET]),
+        Bug::ExpireEarly => ("expiry", &["ExpiredEarly"]),
         Bug::CommitOfFormer => ("groups", &["CommittedOffsetBack"]),
         Bug::SessionStands => ("produce", &[failure::BAD_ANSWER]),
     };

@@ -226,6 +226,7 @@ impl World {
                 let due = self.net.close(now, link, Side::Client);
                 self.arrives(link, Side::Broker, due);
             }
+            Wish::Stall(link, ms) => self.net.stall(Mono(now.0 + ms * MILLI), link),
             Wish::Vanish(link) => {
                 self.net.shut(link, Side::Client);
                 let delay = (1 + self.rng.below(60_000)) * MILLI;

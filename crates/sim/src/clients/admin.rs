@@ -143,6 +143,9 @@ pub async fn offset(
     let (asked, response) = kafka.call_at(request).await?;
     let found = response.topics.first().and_then(|topic| topic.partitions.first());
     let found = found.filter(|partition| partition.error_code.is_ok()).map(|partition| partition.offset);
+    if let Some(offset) = found.filter(|_| timestamp == EARLIEST) {
+        cx.note(Event::LogStart { partition: topic.partition(index), offset });
+    }
     if let Some(end) = found.filter(|_| timestamp == LATEST) {
         note_high_watermark(cx, topic.partition(index), asked, end);
     }

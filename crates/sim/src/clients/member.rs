@@ -84,9 +84,15 @@ impl From<Gone> for Stop {
     }
 }
 
+/// The APIs that name a static member.
+const STATIC: [ApiKey; 5] =
+    [ApiKey::JoinGroup, ApiKey::SyncGroup, ApiKey::Heartbeat, ApiKey::LeaveGroup, ApiKey::OffsetCommit];
+
 struct Member {
     cx: Cx,
     group: Rc<Group>,
+    /// `group.instance.id` of a static member (KIP-345): who it is through all its lives.
+    instance: Option<ByteString>,
     id: ByteString,
     generation: i32,
     reader: Reader,
@@ -101,6 +107,7 @@ pub async fn member(cx: Cx, group: Rc<Group>) {
     let mut member = Member {
         cx: cx.clone(),
         group,
+        instance: cx.one_in(2).then(|| ByteString::from(format!("instance-{}", cx.client()))),
         id: ByteString::new(),
         generation: -1,
         reader,
@@ -132,7 +139,11 @@ pub async fn member(cx: Cx, group: Rc<Group>) {
 impl Member {
     /// One stay in the group, over as many generations as the connections last.
     async fn take_part(&mut self, coordinator: &Kafka, data: &Kafka) -> Result<(), Stop> {
-        self.find(coordinator).await?;
+        if self.instance.is_some() {
+            // Old versions do not know static members.
+            STATIC.into_iter().for_each(|key| coordinator.use_newest(key));
+        }
+        self.check("FindCoordinator", find(coordinator, &self.group.name()).await?)?;
         loop {
             self.cx.doing("joining");
             self.join(coordinator).await?;
@@ -142,19 +153,6 @@ impl Member {
                 other => return other,
             }
         }
-    }
-
-    async fn find(&self, kafka: &Kafka) -> Result<(), Stop> {
-        let batched = kafka.version(ApiKey::FindCoordinator).is_some_and(|version| version >= 4);
-        let mut request = find_coordinator::Request::default();
-        match batched {
-            true => request.coordinator_keys = vec![self.group.name()],
-            false => request.key = self.group.name(),
-        }
-        let response = kafka.call(request).await?;
-        let code =
-            response.coordinators.first().map_or(response.error_code, |coordinator| coordinator.error_code);
-        self.check("FindCoordinator", code)
     }
 
     /// Turns an error into what to do about it; one that no client may see fails the run.
@@ -182,7 +180,8 @@ impl Member {
         self.check("JoinGroup", response.error_code)?;
         self.id = response.member_id.clone();
         self.generation = response.generation_id;
-        let assignments = if response.leader == self.id { self.assign(&response.members) } else { vec![] };
+        let leads = response.leader == self.id && !response.skip_assignment;
+        let assignments = if leads { self.assign(&response.members) } else { vec![] };
         let request = sync_group::Request {
             group_id: self.group.name(),
             generation_id: self.generation,
@@ -190,7 +189,7 @@ impl Member {
             protocol_type: Some(ByteString::from_static("consumer")),
             protocol_name: Some(ByteString::from_static("range")),
             assignments,
-            ..Default::default()
+            group_instance_id: self.instance.clone(),
         };
         let response = kafka.call(request).await?;
         self.check("SyncGroup", response.error_code)?;
@@ -198,7 +197,7 @@ impl Member {
         self.cx.note(Event::Owns {
             group: self.group.id.clone(),
             generation: self.generation,
-            member: Arc::from(&*self.id),
+            member: Arc::from(&**self.instance.as_ref().unwrap_or(&self.id)),
             partitions: owned.iter().map(|index| self.group.topic.partition(*index)).collect(),
         });
         let positions = owned.into_iter().map(|index| (index, 0)).collect();
@@ -217,6 +216,7 @@ impl Member {
             session_timeout_ms: self.group.session_timeout_ms,
             rebalance_timeout_ms: self.group.session_timeout_ms,
             member_id: self.id.clone(),
+            group_instance_id: self.instance.clone(),
             protocol_type: ByteString::from_static("consumer"),
             protocols: vec![protocol],
             ..Default::default()
@@ -334,7 +334,8 @@ impl Member {
                 last_beat = self.cx.now();
                 self.beat(coordinator).await?;
             }
-            if self.group.is_done() || self.cx.one_in(400) {
+            // Static members only go away; they do not leave.
+            if self.group.is_done() || self.instance.is_none() && self.cx.one_in(400) {
                 return self.leave(coordinator).await;
             }
         }
@@ -345,7 +346,7 @@ impl Member {
             group_id: self.group.name(),
             generation_id: self.generation,
             member_id: self.id.clone(),
-            ..Default::default()
+            group_instance_id: self.instance.clone(),
         };
         let response = kafka.call(request).await?;
         let checked = self.check("Heartbeat", response.error_code);
@@ -419,6 +420,7 @@ impl Member {
             group_id: self.group.name(),
             generation_id_or_member_epoch: self.generation,
             member_id: self.id.clone(),
+            group_instance_id: self.instance.clone(),
             topics: vec![topic],
             ..Default::default()
         }
@@ -429,7 +431,9 @@ impl Member {
         let mut request = leave_group::Request { group_id: self.group.name(), ..Default::default() };
         if kafka.version(ApiKey::LeaveGroup).is_some_and(|version| version >= 3) {
             let member_id = self.id.clone();
-            request.members = vec![leave_group::request::Member { member_id, ..Default::default() }];
+            let group_instance_id = self.instance.clone();
+            let member = leave_group::request::Member { member_id, group_instance_id, reason: None };
+            request.members = vec![member];
         } else {
             request.member_id = self.id.clone();
         }
@@ -437,6 +441,17 @@ impl Member {
         let response = kafka.call(request).await?;
         self.check("LeaveGroup", response.error_code)
     }
+}
+
+/// Asks who coordinates a group; the broker makes its topic if there is none.
+pub(super) async fn find(kafka: &Kafka, group: &ByteString) -> Result<ErrorCode, Gone> {
+    let mut request = find_coordinator::Request::default();
+    match kafka.version(ApiKey::FindCoordinator) {
+        Some(version) if version >= 4 => request.coordinator_keys = vec![group.clone()],
+        _ => request.key = group.clone(),
+    }
+    let response = kafka.call(request).await?;
+    Ok(response.coordinators.first().map_or(response.error_code, |coordinator| coordinator.error_code))
 }
 
 /// A message of the consumer protocol, its version before it.

@@ -2,7 +2,9 @@
 //! included, and tells the checkers what it did and saw.
 
 pub mod admin;
+pub mod deaf;
 pub mod member;
 pub mod producer;
 pub mod reader;
+pub mod solo;
 pub mod value;

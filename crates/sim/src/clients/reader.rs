@@ -27,6 +27,8 @@ pub struct Reader {
     pub name: Client,
     positions: BTreeMap<i32, i64>,
     session: Session,
+    /// Bytes of batches that came.
+    pub bytes: u64,
 }
 
 #[derive(Default)]
@@ -51,6 +53,8 @@ struct Parsed {
     records: Vec<(i64, Record)>,
     next: i64,
     garbled: Option<(i64, String)>,
+    /// Of whole batches.
+    bytes: u64,
     /// There are batches, and none of them reaches the offset that was asked for.
     stale: bool,
 }
@@ -64,6 +68,7 @@ impl Reader {
             name: cx.another(),
             positions: BTreeMap::new(),
             session: Session::default(),
+            bytes: 0,
         }
     }
 
@@ -204,6 +209,7 @@ impl Reader {
             self.cx.note(Event::Garbled { reader: self.name, partition, offset, what });
         }
         let count = parsed.records.len();
+        self.bytes += parsed.bytes;
         self.positions.insert(index, parsed.next);
         self.cx.count("records read", count as u64);
         self.cx.note(Event::Read(Read {
@@ -242,7 +248,7 @@ fn next_epoch(epoch: i32) -> i32 {
 
 /// The records in whole batches from `from` on; a torn batch at the end is none.
 fn parse(cx: &Cx, bytes: &Bytes, from: i64) -> Parsed {
-    let mut parsed = Parsed { records: Vec::new(), next: from, garbled: None, stale: false };
+    let mut parsed = Parsed { records: Vec::new(), next: from, garbled: None, bytes: 0, stale: false };
     let mut at = 0;
     while at < bytes.len() {
         let batch = match Batch::verify(&bytes.slice(at..)) {
@@ -260,6 +266,7 @@ fn parse(cx: &Cx, bytes: &Bytes, from: i64) -> Parsed {
         }
         parsed.next = parsed.next.max(batch.header().last_offset() + 1);
     }
+    parsed.bytes = at as u64;
     parsed.stale = at > 0 && parsed.next == from && parsed.garbled.is_none();
     parsed
 }
@@ -301,6 +308,10 @@ pub async fn watch(cx: Cx, topic: Rc<Topic>) {
             cx.draw(|rng| rng.pick(&[Begin::Earliest, Begin::Latest, Begin::Middle, Begin::Time]).copied());
         if fresh && start(&mut reader, &kafka, begin.unwrap_or(Begin::Earliest)).await.is_err() {
             continue;
+        }
+        if cx.one_in(10) {
+            // Slow to read: the answer lies in the broker's files meanwhile.
+            kafka.stall_ms(cx.between(100, 20_000));
         }
         for _ in 0..cx.between(1, 60) {
             if reader.poll(&kafka).await.is_err() || !cx.in_trouble() {

@@ -1,7 +1,9 @@
 //! Workloads: which topics, clients and faults a run has. Each is one file with one function that sets the scene.
 
 mod churn;
+mod expiry;
 mod groups;
+mod offsets;
 mod produce;
 mod retention;
 
@@ -46,6 +48,8 @@ pub const ALL: &[Workload] = &[
     groups::GROUPS_POWER,
     churn::CHURN,
     retention::RETENTION,
+    expiry::EXPIRY,
+    offsets::OFFSETS,
 ];
 
 /// The workload of this name.

@@ -4,7 +4,7 @@ use moldau_check::Delivery;
 
 use super::{Scene, Workload};
 use crate::clients::admin::{self, Wanted};
-use crate::clients::{producer, reader};
+use crate::clients::{deaf, producer, reader};
 use crate::weather::Faults;
 
 /// Kills, resets and clock jumps; nothing may be lost.
@@ -76,5 +76,6 @@ fn start(scene: &Scene) {
             let topic = topic.clone();
             scene.client(|cx| reader::watch(cx, topic));
         }
+        scene.client(|cx| deaf::deaf(cx, topic));
     });
 }

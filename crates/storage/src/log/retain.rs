@@ -58,7 +58,7 @@ impl Log {
 
     /// How many of the oldest segments are older than `retention.ms`. A segment without timestamps counts from its creation.
     fn count_expired(&self, now: Now, high_watermark: i64) -> usize {
-        let keep_ms = self.config.retention_ms;
+        let keep_ms = self.config.retention_ms / if planted(Bug::ExpireEarly) { 2 } else { 1 };
         let expired = |at: usize| {
             let segment = &self.segments[at];
             let newest = if segment.max_timestamp >= 0 { segment.max_timestamp } else { segment.created_ms };

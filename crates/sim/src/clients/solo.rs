@@ -1,0 +1,178 @@
+//! A consumer without a group's protocol: it commits offsets under a group id of its own, asks for them, and deletes them
+//! (KIP-496). Being alone it knows what it must be told.
+
+use std::collections::BTreeSet;
+use std::rc::Rc;
+
+use bytestring::ByteString;
+use moldau_wire::{ErrorCode, offset_commit, offset_delete, offset_fetch};
+
+use super::admin::Topic;
+use super::member;
+use crate::cx::{Cx, Gone};
+use crate::failure;
+use crate::kafka::Kafka;
+
+/// A committed offset; `None` when there is none.
+type Offset = Option<i64>;
+
+/// What one partition's offset may be.
+#[derive(Debug, Default)]
+struct Known {
+    /// What was last acknowledged or told.
+    now: Offset,
+    /// What was asked for and not answered: it may take effect at any later time.
+    open: BTreeSet<Offset>,
+}
+
+struct Solo {
+    cx: Cx,
+    topic: Rc<Topic>,
+    group: ByteString,
+    known: Vec<Known>,
+}
+
+/// Commits, fetches and deletes offsets until the faults are over, and looks a last time then.
+pub async fn solo(cx: Cx, topic: Rc<Topic>) {
+    let group = ByteString::from(format!("solo-{}", cx.client()));
+    let known = (0..topic.partitions).map(|_| Known::default()).collect();
+    let mut solo = Solo { cx: cx.clone(), topic, group, known };
+    let mut looked = false;
+    while !looked {
+        let is_last = !cx.in_trouble();
+        cx.doing("committing and deleting offsets");
+        let kafka = Kafka::connect_at_last(&cx).await;
+        looked = solo.work(&kafka, is_last).await.is_ok() && is_last;
+        cx.pause_ms(20, 300).await;
+    }
+    cx.doing("done");
+}
+
+impl Solo {
+    async fn work(&mut self, kafka: &Kafka, is_last: bool) -> Result<(), Gone> {
+        if !member::find(kafka, &self.group).await?.is_ok() {
+            return Err(Gone);
+        }
+        if is_last {
+            for index in 0..self.topic.partitions {
+                while !self.fetch(kafka, index).await? {
+                    self.cx.pause_ms(50, 200).await;
+                }
+            }
+            return Ok(());
+        }
+        for _ in 0..self.cx.between(1, 40) {
+            let index = self.cx.between(0, self.topic.partitions as u64 - 1) as i32;
+            match self.cx.between(0, 5) {
+                0 => self.delete(kafka, index).await?,
+                1 | 2 => drop(self.fetch(kafka, index).await?),
+                _ => self.commit(kafka, index).await?,
+            }
+            self.cx.pause_ms(0, 200).await;
+        }
+        Ok(())
+    }
+
+    async fn commit(&mut self, kafka: &Kafka, index: i32) -> Result<(), Gone> {
+        let wanted = Some(self.cx.between(0, 1_000_000) as i64);
+        let partition = offset_commit::request::Partition {
+            partition_index: index,
+            committed_offset: wanted.unwrap_or(0),
+            ..Default::default()
+        };
+        let topic = offset_commit::request::Topic {
+            name: self.topic.name.clone(),
+            topic_id: self.topic.id,
+            partitions: vec![partition],
+        };
+        let request = offset_commit::Request {
+            group_id: self.group.clone(),
+            generation_id_or_member_epoch: -1,
+            topics: vec![topic],
+            ..Default::default()
+        };
+        let known = &mut self.known[index as usize];
+        let was_open = !known.open.insert(wanted);
+        let response = kafka.call(request).await?;
+        let answer = response.topics.first().and_then(|topic| topic.partitions.first());
+        let code = answer.map_or(ErrorCode::UNKNOWN_SERVER_ERROR, |answer| answer.error_code);
+        self.settle("OffsetCommit", index, wanted, code, was_open);
+        Ok(())
+    }
+
+    async fn delete(&mut self, kafka: &Kafka, index: i32) -> Result<(), Gone> {
+        let partitions = vec![offset_delete::request::Partition { partition_index: index }];
+        let topics = vec![offset_delete::request::Topic { name: self.topic.name.clone(), partitions }];
+        let was_open = !self.known[index as usize].open.insert(None);
+        let response = kafka.call(offset_delete::Request { group_id: self.group.clone(), topics }).await?;
+        let answer = response.topics.first().and_then(|topic| topic.partitions.first());
+        let code = match answer {
+            Some(answer) if response.error_code.is_ok() => answer.error_code,
+            _ => response.error_code,
+        };
+        if code == ErrorCode::GROUP_ID_NOT_FOUND {
+            // A group of simple consumers without offsets is none.
+            self.told_all(None);
+        }
+        self.settle("OffsetDelete", index, None, code, was_open);
+        self.cx.count("offsets deleted", 1);
+        Ok(())
+    }
+
+    /// Takes in the answer to a commit or a deletion.
+    fn settle(&mut self, what: &str, index: i32, wanted: Offset, code: ErrorCode, was_open: bool) {
+        let known = &mut self.known[index as usize];
+        let is_unknown =
+            [ErrorCode::REQUEST_TIMED_OUT, ErrorCode::COORDINATOR_NOT_AVAILABLE, ErrorCode::NOT_COORDINATOR]
+                .contains(&code);
+        if !is_unknown && !was_open {
+            known.open.remove(&wanted);
+        }
+        match code {
+            ErrorCode::NONE => known.now = wanted,
+            ErrorCode::GROUP_ID_NOT_FOUND if wanted.is_none() => {}
+            code if code.is_retriable() => {}
+            code => self.cx.problem(format!("{what} of {} was refused: {code:?}", self.group)),
+        }
+    }
+
+    /// Asks for the offset of a partition; whether there was an answer.
+    async fn fetch(&mut self, kafka: &Kafka, index: i32) -> Result<bool, Gone> {
+        kafka.use_newest(moldau_wire::ApiKey::OffsetFetch);
+        let topic = offset_fetch::request::GroupTopic {
+            name: self.topic.name.clone(),
+            topic_id: self.topic.id,
+            partition_indexes: vec![index],
+        };
+        let group = offset_fetch::request::Group {
+            group_id: self.group.clone(),
+            topics: Some(vec![topic]),
+            ..Default::default()
+        };
+        let request = offset_fetch::Request { groups: vec![group], ..Default::default() };
+        let response = kafka.call(request).await?;
+        let Some(group) = response.groups.first().filter(|group| group.error_code.is_ok()) else {
+            return Ok(false);
+        };
+        let answer = group.topics.first().and_then(|topic| topic.partitions.first());
+        let Some(answer) = answer.filter(|answer| answer.error_code.is_ok()) else { return Ok(false) };
+        self.told(index, (answer.committed_offset >= 0).then_some(answer.committed_offset));
+        Ok(true)
+    }
+
+    fn told_all(&mut self, offset: Offset) {
+        (0..self.topic.partitions).for_each(|index| self.told(index, offset));
+    }
+
+    fn told(&mut self, index: i32, offset: Offset) {
+        let known = &mut self.known[index as usize];
+        if known.now != offset && !known.open.contains(&offset) {
+            let what = format!(
+                "{} has {offset:?} for partition {index}; it must be {:?}, or one of {:?}",
+                self.group, known.now, known.open
+            );
+            return self.cx.broken(failure::WRONG_OFFSET, what);
+        }
+        known.now = offset;
+    }
+}

@@ -1,0 +1,28 @@
+//! Offsets that are committed and deleted by consumers without a group protocol: a deleted one does not come back.
+
+use super::Workload;
+use crate::clients::admin::{self, Wanted};
+use crate::clients::solo;
+use crate::weather::Faults;
+
+pub(super) const OFFSETS: Workload = Workload {
+    name: "offsets",
+    about: "consumers without a group commit, fetch and delete offsets; the power goes as well",
+    faults: Faults { power_loss: true, ..Faults::ORDINARY },
+    synced: true,
+    trouble_ms: 40_000,
+    settings: |rng, overrides| overrides.set("offsets.topic.num.partitions", 1 + rng.below(4)),
+    start: |scene| {
+        let scene = scene.clone();
+        scene.clone().client(move |cx| async move {
+            let partitions = cx.between(1, 4) as i32;
+            let configs = scene.topic_configs(&cx);
+            let topic =
+                admin::create(&cx, Wanted { name: "read".to_owned(), partitions, configs, life: 1 }).await;
+            for _ in 0..cx.between(1, 4) {
+                let topic = topic.clone();
+                scene.client(|cx| solo::solo(cx, topic));
+            }
+        });
+    },
+};
