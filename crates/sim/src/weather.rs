@@ -106,6 +106,9 @@ pub struct Faults {
 }
 
 impl Faults {
+    /// Nothing goes wrong.
+    pub const NONE: Faults =
+        Faults { kill: false, power_loss: false, bad_disk: false, reset: false, clock: false };
     /// All that a broker must survive without losing what it acknowledged.
     pub const ORDINARY: Faults =
         Faults { kill: true, power_loss: false, bad_disk: false, reset: true, clock: true };

@@ -74,10 +74,11 @@ impl Solo {
     }
 
     async fn commit(&mut self, kafka: &Kafka, index: i32) -> Result<(), Gone> {
-        let wanted = Some(self.cx.between(0, 1_000_000) as i64);
+        let offset = self.cx.between(0, 1_000_000) as i64;
+        let wanted = Some(offset);
         let partition = offset_commit::request::Partition {
             partition_index: index,
-            committed_offset: wanted.unwrap_or(0),
+            committed_offset: offset,
             ..Default::default()
         };
         let topic = offset_commit::request::Topic {

@@ -25,6 +25,14 @@ pub(super) const CHURN: Workload = Workload {
     start,
 };
 
+/// The same on disks that fail and fill up.
+pub(super) const CHURN_BAD_DISK: Workload = Workload {
+    name: "churn-bad-disk",
+    about: "as churn; syncs and writes fail, and the disk is full for a while",
+    faults: Faults::ALL,
+    ..CHURN
+};
+
 fn start(scene: &Scene) {
     for name in ["red", "green", "blue"] {
         let scene_of_name = scene.clone();

@@ -33,6 +33,14 @@ pub(super) const GROUPS_POWER: Workload = Workload {
     ..GROUPS
 };
 
+/// And on disks that fail and fill up.
+pub(super) const GROUPS_BAD_DISK: Workload = Workload {
+    name: "groups-bad-disk",
+    about: "as groups-power; syncs and writes fail, and the disk is full for a while",
+    faults: Faults::ALL,
+    ..GROUPS_POWER
+};
+
 fn start(scene: &Scene) {
     let scene = scene.clone();
     scene.clone().client(move |cx| async move {

@@ -50,6 +50,8 @@ pub const ALL: &[Workload] = &[
     retention::RETENTION,
     expiry::EXPIRY,
     offsets::OFFSETS,
+    groups::GROUPS_BAD_DISK,
+    churn::CHURN_BAD_DISK,
 ];
 
 /// The workload of this name.
