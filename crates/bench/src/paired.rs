@@ -2,7 +2,7 @@
 //!
 //! A leg is measured in short slices that alternate (A B C, C B A, …), so that whatever the machine does meanwhile meets all
 //! sides alike, and the ratio of neighbours is what is kept. Before the first slice each broker is warmed up with the same
-//! load; a JVM needs that. The floor of the machine is one of the sides.
+//! load; a JVM needs that; and all free memory is touched. The floor of the machine is one of the sides.
 
 use std::path::Path;
 use std::time::Duration;
@@ -15,6 +15,7 @@ use crate::legs::{
     BATCHES, FETCH, Fetch, LATENCY, Latency, PRODUCE, Per, Produce, Producing, QUANTILES, part_of_kafka,
 };
 use crate::link::Link;
+use crate::machine::touch_free_memory;
 use crate::paced::{self, Paced};
 use crate::process::measure;
 use crate::pump::Bounds;
@@ -104,7 +105,7 @@ pub fn alternate(pairs: usize, sides: usize, mut work: impl FnMut(usize) -> Resu
 }
 
 fn produce(leg: &Produce, lives: &[Live], dir: &Path, slices: Slices) -> Result<Leg> {
-    crate::say(format_args!("{}: {}", leg.name, leg.what));
+    begin(leg.name, leg.what);
     let topic = leg.name.replace(' ', "-");
     let prepare = |live: &Live| leg.prepare(live.serving.address, live.serving.pid(), &topic);
     let brokers = lives.iter().map(prepare).collect::<Result<Vec<Producing>>>()?;
@@ -129,7 +130,7 @@ fn produce(leg: &Produce, lives: &[Live], dir: &Path, slices: Slices) -> Result<
 }
 
 fn fetch(leg: &Fetch, lives: &[Live], dir: &Path, slices: Slices) -> Result<Leg> {
-    crate::say(format_args!("{}: {}", leg.name, leg.what));
+    begin(leg.name, leg.what);
     for live in lives {
         leg.read(live.serving.address, FETCHED, Bounds { time: slices.warm_up, bytes: u64::MAX })?;
     }
@@ -148,7 +149,7 @@ fn fetch(leg: &Fetch, lives: &[Live], dir: &Path, slices: Slices) -> Result<Leg>
 
 /// Quantiles of produce-to-consume latency; each slice takes its whole time.
 fn latency(leg: &Latency, lives: &[Live], slices: Slices) -> Result<Vec<Leg>> {
-    crate::say(format_args!("{}: {}", leg.name, leg.what));
+    begin(leg.name, leg.what);
     let new = |(name, _, part): &(&str, f64, Option<f64>)| {
         let what = format!("{}: due to consumed, {name}", leg.what);
         Leg::new(&format!("{} {name}", leg.name), &what, "µs", part.and_then(part_of_kafka))
@@ -182,6 +183,12 @@ fn latency(leg: &Latency, lives: &[Live], slices: Slices) -> Result<Vec<Leg>> {
     })?;
     measured.push(late);
     Ok(measured)
+}
+
+/// Says what comes, and makes the machine's memory alike for all of it.
+fn begin(name: &str, what: &str) {
+    crate::say(format_args!("{name}: {what}"));
+    touch_free_memory();
 }
 
 fn parts(floor: Floor) -> (crate::pump::Tally, crate::process::Split) {
