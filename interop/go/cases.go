@@ -15,7 +15,7 @@ const patience = 40 * time.Second
 
 var cases = map[string]func(client, args) (string, error){
 	"create": create, "produce": produce, "consume": consume, "seek": seek, "seektime": seektime,
-	"resume": resume, "topics": topics, "configs": configs, "offsets": offsets, "send": send, "member": join,
+	"resume": resume, "topics": topics, "configs": configs, "offsets": offsets, "send": send, "load": load, "member": join,
 }
 
 func (a args) num(name string) int {

@@ -168,10 +168,38 @@ def send(client, a):
     return f"{count} records"
 
 
-def member(client, a):
-    out = open(a["out"], "ab") if "out" in a else None
+def load(client, a):
+    parts, name, rate, began = a.num("parts"), a["id"], a.num("rate"), time.monotonic()
+    stop = until_told()
+    sent, counts = 0, [0, 0]
+
+    with open(a["acks"], "w") as acks:
+
+        def done(p, number, offset, error):
+            counts[error is not None] += 1
+            acks.write(f"{p} {offset} {number}\n" if error is None else f"! {p} {number} {error}\n")
+
+        with client.writer(a["topic"], done, a.num("timeout", 120)) as writer:
+            while not stop.is_set():
+                while sent < (time.monotonic() - began) * rate:
+                    p, number = sent % parts, sent // parts
+                    writer.send(p, number, name.encode(), rule.numbered(name, p, number))
+                    sent += 1
+                writer.wait(0.01)
+                acks.flush()
+    return f"sent {sent} acknowledged {counts[0]} failed {counts[1]}"
+
+
+def until_told():
+    """An event that is set when standard input ends."""
     stop = threading.Event()
     threading.Thread(target=lambda: (sys.stdin.read(), stop.set()), daemon=True).start()
+    return stop
+
+
+def member(client, a):
+    out = open(a["out"], "ab") if "out" in a else None
+    stop = until_told()
     known = None
     with client.member(a["topic"], a["group"]) as m:
         while not stop.is_set():
@@ -201,7 +229,7 @@ def spans(batch):
     return runs
 
 
-CASES = (create, produce, consume, seek, seektime, resume, topics, configs, offsets, send, member)
+CASES = (create, produce, consume, seek, seektime, resume, topics, configs, offsets, send, load, member)
 CASES = {case.__name__: case for case in CASES}
 
 

@@ -49,6 +49,13 @@ def record(rule, seed, i, t0):
     return Record(key, value, headers, ts)
 
 
+def numbered(name, p, number):
+    """Value of record `number` that the writer `name` of the case `load` sends to partition p."""
+    head = b"%s %d %d " % (name.encode(), p, number)
+    size = max(24 + (number * 7919 + p * 104729) % 600, len(head))
+    return (head * (size // len(head) + 1))[:size]
+
+
 def short(value):
     return repr(value if value is None or len(value) < 40 else value[:40] + b"...")
 

@@ -37,6 +37,39 @@ class Reader:
                 raise
 
 
+class Writer:
+    """Sends with an idempotent producer; `done(p, number, offset, error)` hears of each record."""
+
+    def __init__(self, conf, topic, done, timeout):
+        self.topic, self.done = topic, done
+        self.inner = Producer({**conf, "enable.idempotence": True, "linger.ms": 5, "message.timeout.ms": timeout * 1000,
+                               "retry.backoff.ms": 50, "reconnect.backoff.ms": 20, "reconnect.backoff.max.ms": 200})
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.inner.flush()
+
+    def send(self, p, number, key, value):
+        def report(err, m):
+            self.done(p, number, m.offset() if err is None else -1, err)
+
+        while True:
+            try:
+                return self.inner.produce(self.topic, value=value, key=key, partition=p, on_delivery=report)
+            except BufferError:
+                self.inner.poll(0.1)
+            except KafkaException as e:
+                if not e.args[0].fatal():
+                    raise
+                # Nothing more can be sent with this producer; what became of the rest is told by its reports.
+                return self.done(p, number, -1, e.args[0])
+
+    def wait(self, seconds):
+        self.inner.poll(seconds)
+
+
 # A broker that is away is waited for; a commit that lost a race with a rebalance is repeated by the next owner.
 TOLERATED = {KafkaError._TRANSPORT, KafkaError._ALL_BROKERS_DOWN, KafkaError._MAX_POLL_EXCEEDED,
              KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._RESOLVE}
@@ -78,6 +111,9 @@ class Client:
         if failed or left or done[0] != sent:
             raise Wrong(f"{len(failed)} of {sent} failed, {left} unsent: {failed[:1]}")
         return sent
+
+    def writer(self, topic, done, timeout):
+        return Writer(self.conf, topic, done, timeout)
 
     def reader(self, topic, starts):
         reader = Reader({**self.conf, "group.id": "unused"})

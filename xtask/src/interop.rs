@@ -3,17 +3,17 @@
 //! Owns starting the broker, running every family's cases side by side, each bounded in time, and the verdict. The
 //! client programs are in `interop/`. Every process started here is ended through its handle.
 
-mod broker;
+pub mod broker;
 mod cases;
-mod client;
+pub mod client;
 mod debian;
-mod families;
+pub mod families;
 mod group;
 mod kcat;
 mod probes;
-mod process;
+pub mod process;
 mod report;
-mod rule;
+pub mod rule;
 mod tools;
 
 use anyhow::{Result, bail};

@@ -6,6 +6,7 @@
 mod apt;
 mod arch;
 mod bench;
+mod crash;
 mod deny;
 mod docs;
 mod fuzz;
@@ -66,6 +67,8 @@ enum Task {
     Sim(sim::Args),
     /// Measure the release binary beside the floor of the machine
     Bench(bench::Args),
+    /// Kill, starve and damage the real binary under load, and compare what is read with what was acknowledged
+    Crash(crash::Args),
     /// Drive a broker with real Kafka clients and tools
     Interop(interop::Args),
 }
@@ -104,6 +107,7 @@ fn run(task: Task) -> Result<()> {
         }
         Task::Sim(args) => sim::run(&root(), &args),
         Task::Bench(args) => bench::run(&root(), &args),
+        Task::Crash(args) => crash::run(&root(), &args),
         Task::Interop(args) => interop::run(&args),
     }
 }

@@ -122,9 +122,14 @@ impl Process {
         }
     }
 
+    /// The number of the process.
+    pub fn id(&self) -> Pid {
+        Pid::from_child(&self.child)
+    }
+
     /// Asks it to end, with SIGTERM.
     pub fn terminate(&self) {
-        let _ = kill_process(Pid::from_child(&self.child), Signal::TERM);
+        let _ = kill_process(self.id(), Signal::TERM);
     }
 
     /// Ends it with SIGKILL.

@@ -86,6 +86,12 @@ pub const ALL: [Step; 14] = [
         minutes: 10,
         programs: debian,
     },
+    Step {
+        name: "crash",
+        what: "kills, power losses, failed syncs and damage under load",
+        minutes: 6,
+        programs: crash,
+    },
 ];
 
 fn cargo<const N: usize>(place: &Place, args: [&str; N]) -> Command {
@@ -145,6 +151,10 @@ fn interop(place: &Place) -> Vec<Command> {
 
 fn debian(place: &Place) -> Vec<Command> {
     with_binary(place, own(place, ["interop", "debian"]))
+}
+
+fn crash(place: &Place) -> Vec<Command> {
+    with_binary(place, own(place, ["crash", "--quick"]))
 }
 
 /// Builds the release binary, unless it is there, and tells `command` where it is.

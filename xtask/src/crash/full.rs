@@ -1,0 +1,123 @@
+//! A disk of 64 MiB that fills up under load and is emptied again by what an operator has: DeleteRecords, the deletion of a
+//! topic, retention.
+//!
+//! While it is full, writes are refused and reads go on; a kill and a start may come between. Once there is room again,
+//! the same writers must get on without a restart.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::{Result, bail, ensure};
+
+use super::broker::Broker;
+use super::draw::Draw;
+use super::load::list;
+use super::session::{Plan, Session, TOPIC, rounds as run_rounds};
+use super::{Context, Tally};
+use crate::toolbox;
+
+/// Bytes of the disk.
+const DISK: u64 = 64 << 20;
+/// What the load leaves of it, so that it is full soon.
+const ROOM: u64 = 12 << 20;
+const BALLAST: &str = "ballast";
+
+/// Whether the machine can mount a file as a disk.
+pub fn needs() -> Result<()> {
+    if !rustix::process::geteuid().is_root() {
+        bail!("only root may mount");
+    }
+    toolbox::need(&["mkfs.ext4", "mount", "umount", "fallocate"])?;
+    ensure!(Path::new("/dev/loop-control").exists(), "no loop devices");
+    Ok(())
+}
+
+/// A file that is mounted as a disk; unmounted when dropped.
+struct Loop(PathBuf);
+
+impl Loop {
+    fn mount(folder: &Path) -> Result<Self> {
+        let (image, point) = (folder.join("disk.img"), folder.join("disk"));
+        std::fs::create_dir_all(&point)?;
+        std::fs::File::create(&image)?.set_len(DISK)?;
+        toolbox::install(Command::new("mkfs.ext4").args(["-q", "-F", "-m", "0"]).arg(&image))?;
+        toolbox::install(Command::new("mount").args(["-o", "loop"]).args([&image, &point]))?;
+        Ok(Self(point))
+    }
+}
+
+impl Drop for Loop {
+    fn drop(&mut self) {
+        if let Err(why) = toolbox::install(Command::new("umount").arg("--lazy").arg(&self.0)) {
+            eprintln!("cannot unmount {}: {why:#}", self.0.display());
+        }
+    }
+}
+
+/// Runs the case.
+pub fn run(context: &Context, rounds: u64) -> Result<Tally> {
+    let folder = context.folder("full-disk")?;
+    let disk = Loop::mount(&folder)?;
+    let mut broker =
+        Broker::new(&context.bin, &disk.0.join("data"))?.with("log.retention.check.interval.ms=1000");
+    broker.log_to(&folder.join("broker.log"));
+    let plan = Plan { rate: 3000, families: 2, ..Plan::default() };
+    let session = Session::begin(context, folder, broker, &plan)?;
+    let free = space(&disk.0)?;
+    let file = disk.0.join(BALLAST);
+    let size = free.saturating_sub(ROOM).to_string();
+    toolbox::install(Command::new("fallocate").args(["-l", &size]).arg(&file))?;
+    run_rounds("full-disk", rounds, session, |session, draw| {
+        if !session.falls_silent(Duration::from_secs(3), Duration::from_secs(90))? {
+            bail!("acknowledgements go on although the disk must be full");
+        }
+        ensure!(session.broker.is_running(), "the broker has ended:\n{}", session.broker.said());
+        session.verify()?;
+        if draw.one_in(3) {
+            session.broker.kill();
+            session.broker.start()?;
+            session.verify()?;
+        }
+        make_room(context, session, draw)?;
+        session.progress()
+    })
+}
+
+/// Bytes that are free.
+fn space(path: &Path) -> Result<u64> {
+    let found = rustix::fs::statvfs(path)?;
+    Ok(found.f_bavail * found.f_frsize)
+}
+
+/// Deletes most of what is there, in one of two ways.
+fn make_room(context: &Context, session: &mut Session<'_>, draw: &mut Draw) -> Result<()> {
+    let (programs, address) = (&context.programs, session.broker.address.clone());
+    let topic = format!("topic={TOPIC}");
+    if draw.one_in(2) {
+        let to = list(&session.ledger.ends());
+        let starts = programs.ask(&address, "trim", &[topic, format!("to={to}")])?;
+        let starts: Vec<u64> = starts.split(',').map(str::parse).collect::<Result<_, _>>()?;
+        session.ledger.trim(&starts);
+        return Ok(());
+    }
+    let alter = |value: &str| {
+        let words = [topic.clone(), format!("set=retention.bytes={value}")];
+        programs.ask(&address, "alter", &words).map(drop)
+    };
+    alter("100000")?;
+    let disk = session.folder.join("disk");
+    for _ in 0..100 {
+        std::thread::sleep(Duration::from_millis(200));
+        let (starts, _) = programs.bounds(&address, TOPIC)?;
+        if starts.iter().all(|start| *start > 0) && space(&disk)? > ROOM / 4 {
+            alter("-1")?;
+            // It may go on until the change is heard of.
+            std::thread::sleep(Duration::from_millis(1500));
+            let (starts, _) = programs.bounds(&address, TOPIC)?;
+            session.ledger.trim(&starts);
+            return session.verify();
+        }
+    }
+    bail!("retention.bytes does not make room within 20 s")
+}
