@@ -19,6 +19,23 @@ use crate::interop::process::{self, Line, Process};
 /// How long anything may take that clients do.
 pub const PATIENCE: Duration = Duration::from_secs(150);
 
+/// Waiting in counted steps: a machine that stands still meanwhile does not use the patience up.
+pub struct Waiting(Duration);
+
+impl Waiting {
+    /// For at most so long.
+    pub fn at_most(patience: Duration) -> Self {
+        Self(patience)
+    }
+
+    /// Sleeps a step; false once the patience is used up.
+    pub fn step(&mut self, step: Duration) -> bool {
+        std::thread::sleep(step);
+        self.0 = self.0.saturating_sub(step);
+        !self.0.is_zero()
+    }
+}
+
 /// The client programs.
 pub struct Programs {
     own: PathBuf,
@@ -321,7 +338,7 @@ pub fn writers(
 
 /// Waits until each writer has got an acknowledgement from now on; these are added to `acks`.
 pub fn progress(writers: &mut [Writer], acks: &mut Acks) -> Result<()> {
-    let deadline = Instant::now() + PATIENCE;
+    let mut patience = Waiting::at_most(PATIENCE);
     let mut waiting: Vec<u16> = writers.iter().map(Writer::id).collect();
     while !waiting.is_empty() {
         for writer in writers.iter_mut() {
@@ -332,12 +349,11 @@ pub fn progress(writers: &mut [Writer], acks: &mut Acks) -> Result<()> {
                 acks.entry(writer.id).or_default().extend(new);
             }
         }
-        if Instant::now() > deadline {
+        if !waiting.is_empty() && !patience.step(Duration::from_millis(20)) {
             let names = writers.iter().filter(|w| waiting.contains(&w.id));
             let names: Vec<String> = names.map(|w| format!("{} ({})", w.name, w.failed.1)).collect();
             bail!("no acknowledgement within {} s: {}", PATIENCE.as_secs(), names.join(", "));
         }
-        std::thread::sleep(Duration::from_millis(20));
     }
     Ok(())
 }

@@ -7,14 +7,14 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 
 use super::broker::{Broker, Started};
 use super::draw::Draw;
 use super::ledger::Ledger;
-use super::load::{self, Acks, Order, Writer};
+use super::load::{self, Acks, Order, Waiting, Writer};
 use super::powerfs::PowerFs;
 use super::{Context, Tally};
 
@@ -114,10 +114,8 @@ impl<'a> Case<'a> {
         let topics = self.churn(round)?;
         std::thread::sleep(draw.millis(0, 1200));
         self.power.freeze_after(draw.below(200));
-        let deadline = Instant::now() + LONGEST;
-        while !self.power.is_frozen() && Instant::now() < deadline {
-            std::thread::sleep(Duration::from_millis(5));
-        }
+        let mut patience = Waiting::at_most(LONGEST);
+        while !self.power.is_frozen() && patience.step(Duration::from_millis(5)) {}
         self.broker.kill();
         let mut certain = self.certain();
         self.power.power_loss(draw)?;

@@ -1,13 +1,13 @@
 //! A broker under load and the ledger that watches it: what every case begins and ends with.
 
 use std::path::PathBuf;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Result, bail, ensure};
 
 use super::broker::Broker;
 use super::ledger::{Ledger, Seen};
-use super::load::{self, Acks, Order, PATIENCE, Reader, Writer};
+use super::load::{self, Acks, Order, PATIENCE, Reader, Waiting, Writer};
 use super::{Context, Tally};
 
 /// The topic of a session.
@@ -110,18 +110,17 @@ impl<'a> Session<'a> {
 
     /// Whether acknowledgements stop coming within the patience of a case.
     pub fn falls_silent(&mut self, quiet: Duration, patience: Duration) -> Result<bool> {
-        let (began, mut last) = (Instant::now(), (self.collect()?, Instant::now()));
-        while began.elapsed() < patience {
-            std::thread::sleep(Duration::from_millis(50));
+        let (mut patience, mut calm) = (Waiting::at_most(patience), Duration::ZERO);
+        let (mut last, step) = (self.collect()?, Duration::from_millis(50));
+        while calm < quiet {
+            if !patience.step(step) {
+                return Ok(false);
+            }
             let count = self.collect()?;
-            if count > last.0 {
-                last = (count, Instant::now());
-            }
-            if last.1.elapsed() > quiet {
-                return Ok(true);
-            }
+            calm = if count > last { Duration::ZERO } else { calm + step };
+            last = count;
         }
-        Ok(false)
+        Ok(true)
     }
 
     /// Lets the writers send what they have, the group read to the end, and everything be read once more.
@@ -163,18 +162,17 @@ impl<'a> Session<'a> {
 
     fn read_to_the_end(&mut self) -> Result<()> {
         let mut seen = Seen::default();
-        let mut last = (0, Instant::now());
+        let (mut last, mut patience) = (0, Waiting::at_most(PATIENCE));
         while seen.count() < self.ledger.read() {
             for reader in &mut self.readers {
                 reader.take_in(&mut self.ledger, &mut seen)?;
             }
-            if seen.count() > last.0 {
-                last = (seen.count(), Instant::now());
+            if seen.count() > last {
+                (last, patience) = (seen.count(), Waiting::at_most(PATIENCE));
             }
-            if last.1.elapsed() > PATIENCE {
+            if !patience.step(Duration::from_millis(200)) {
                 bail!("the group read {} of {} records, and no more comes", seen.count(), self.ledger.read());
             }
-            std::thread::sleep(Duration::from_millis(200));
         }
         for reader in &mut self.readers {
             reader.leave()?;
