@@ -124,6 +124,8 @@ impl Broker {
         let mut command = Command::new(&*bin);
         command.arg("start").current_dir(&self.dir).env("RUST_BACKTRACE", "0");
         command.arg("--set").arg(format!("listeners=PLAINTEXT://{}", self.bootstrap));
+        // More than one, also on a machine where that is not the default: requests go from shard to shard.
+        command.args(["--set", "moldau.shards=2"]);
         command.arg("--set").arg(format!("log.dirs={}", self.dir.join("data").display()));
         for setting in SETTINGS {
             command.arg("--set").arg(setting);

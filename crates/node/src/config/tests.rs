@@ -86,7 +86,7 @@ fn nothing_at_all_is_a_safe_single_node() {
     assert_eq!(config.listeners[0].to_string(), "PLAINTEXT://127.0.0.1:9092");
     assert_eq!(config.log_dirs, [std::path::PathBuf::from("moldau-data")]);
     assert_eq!(config.groups.offsets_replication_factor, 1);
-    assert_eq!(config.shards, 4);
+    assert_eq!(config.shards, 3);
     assert_eq!(config.limits.request_memory_bytes, 1 << 30);
     assert_eq!(config.http.map(|e| e.port), Some(9644));
     assert!(config.warnings.is_empty());

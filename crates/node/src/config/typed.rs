@@ -389,7 +389,7 @@ impl Read {
     fn shards(&mut self, machine: &Machine) -> usize {
         let shards = match usize::try_from(self.number("moldau.shards")) {
             Ok(shards) => shards.max(1),
-            Err(_) => machine.cores.max(1),
+            Err(_) => machine.cores.saturating_sub(1).max(1),
         };
         self.derived.insert("moldau.shards".to_owned(), shards.to_string());
         shards
