@@ -10,7 +10,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::task::Waker;
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::{Buf, BufMut, Bytes, BytesMut};
 use moldau_broker::ConnId;
 use moldau_wire::frame::{FrameError, LENGTH_PREFIX};
 use rustix::net::{SendAncillaryBuffer, SendFlags};
@@ -24,6 +24,8 @@ const IN_WORK: usize = 64;
 const FIRST_CAPACITY: std::ops::RangeInclusive<usize> = 4 * 1024..=256 * 1024;
 /// Of a frame that misses so much the rest is read into the frame itself.
 const LARGE: usize = 16 * 1024;
+/// Frames from this length on are not copied out of the buffer that they were read into.
+const SHARED: usize = 8 * 1024;
 /// Most slices handed to one `sendmsg`.
 const SLICES_PER_SEND: usize = 64;
 
@@ -116,38 +118,48 @@ impl Reader {
         self.partial.as_ref().map_or(0, |(buffer, _)| buffer.capacity())
     }
 
-    /// Takes in bytes; adds the frames that are complete to `frames`.
-    pub fn push(&mut self, mut bytes: &[u8], frames: &mut VecDeque<Bytes>) -> Result<(), FrameError> {
+    /// Takes in everything that was read, and adds the frames that are complete to `frames`. Long frames that came whole are not
+    /// copied: they are slices of the buffer. Returns how much memory they keep beside their own bytes.
+    pub fn push(&mut self, bytes: &mut BytesMut, frames: &mut VecDeque<Bytes>) -> Result<usize, FrameError> {
+        let (room, mut shared) = (bytes.capacity(), 0);
         while !bytes.is_empty() {
             match &mut self.partial {
                 Some((buffer, len)) => {
                     let take = bytes.len().min(*len - buffer.len());
                     grow(buffer, *len, take);
                     buffer.put_slice(&bytes[..take]);
-                    bytes = &bytes[take..];
+                    bytes.advance(take);
                     self.finish(frames);
                 }
                 None => {
-                    let take = bytes.len().min(LENGTH_PREFIX - self.prefix_len);
-                    self.prefix[self.prefix_len..self.prefix_len + take].copy_from_slice(&bytes[..take]);
-                    self.prefix_len += take;
-                    bytes = &bytes[take..];
-                    if self.prefix_len == LENGTH_PREFIX {
-                        let len = moldau_wire::frame::body_length(self.prefix, self.limit)?;
-                        self.prefix_len = 0;
-                        if bytes.len() >= len {
-                            frames.push_back(Bytes::copy_from_slice(&bytes[..len]));
-                            bytes = &bytes[len..];
-                        } else {
-                            let first =
-                                (bytes.len() * 8).clamp(*FIRST_CAPACITY.start(), *FIRST_CAPACITY.end());
-                            self.partial = Some((BytesMut::with_capacity(len.min(first)), len));
-                        }
+                    let Some(len) = self.length(bytes)? else { break };
+                    if bytes.len() < len {
+                        let first = (bytes.len() * 8).clamp(*FIRST_CAPACITY.start(), *FIRST_CAPACITY.end());
+                        self.partial = Some((BytesMut::with_capacity(len.min(first)), len));
+                    } else if len < SHARED {
+                        frames.push_back(Bytes::copy_from_slice(&bytes[..len]));
+                        bytes.advance(len);
+                    } else {
+                        frames.push_back(bytes.split_to(len).freeze());
+                        shared += len;
                     }
                 }
             }
         }
-        Ok(())
+        Ok(if shared == 0 { 0 } else { room - shared })
+    }
+
+    /// Takes the length that stands before a frame; `None` while a part of it is missing.
+    fn length(&mut self, bytes: &mut BytesMut) -> Result<Option<usize>, FrameError> {
+        let take = bytes.len().min(LENGTH_PREFIX - self.prefix_len);
+        self.prefix[self.prefix_len..self.prefix_len + take].copy_from_slice(&bytes[..take]);
+        self.prefix_len += take;
+        bytes.advance(take);
+        if self.prefix_len < LENGTH_PREFIX {
+            return Ok(None);
+        }
+        self.prefix_len = 0;
+        moldau_wire::frame::body_length(self.prefix, self.limit).map(Some)
     }
 
     /// Whether a frame is arriving of which so much is missing that it is read without a scratch buffer.
@@ -313,10 +325,10 @@ mod tests {
     use super::*;
 
     fn cut(chunks: &[&[u8]]) -> Result<Vec<Vec<u8>>, FrameError> {
-        let mut reader = Reader::new(1_000);
+        let mut reader = Reader::new(100_000);
         let mut frames = VecDeque::new();
         for chunk in chunks {
-            reader.push(chunk, &mut frames)?;
+            reader.push(&mut BytesMut::from(*chunk), &mut frames)?;
         }
         Ok(frames.into_iter().map(|frame| frame.to_vec()).collect())
     }
@@ -324,15 +336,37 @@ mod tests {
     #[test]
     fn frames_are_cut_wherever_the_chunks_end() {
         let mut stream = Vec::new();
-        let bodies: Vec<Vec<u8>> = (8..40u8).map(|n| vec![n; usize::from(n)]).collect();
+        let mut bodies: Vec<Vec<u8>> = (8..40u8).map(|n| vec![n; usize::from(n)]).collect();
+        bodies.insert(20, vec![7; 3 * SHARED]);
         for body in &bodies {
             stream.extend((body.len() as u32).to_be_bytes());
             stream.extend(body);
         }
-        for size in 1..50 {
+        for size in (1..50).chain([SHARED, 3 * SHARED + 1, 1 << 20]) {
             let chunks: Vec<&[u8]> = stream.chunks(size).collect();
             assert_eq!(cut(&chunks), Ok(bodies.clone()));
         }
+    }
+
+    #[test]
+    fn long_frames_are_not_copied_and_what_they_keep_is_told() {
+        let mut buffer = BytesMut::with_capacity(100_000);
+        for (len, byte) in [(10, 1), (SHARED, 2), (SHARED + 1, 3), (40, 4)] {
+            buffer.put_u32(len as u32);
+            buffer.put_bytes(byte, len);
+        }
+        buffer.put_u32(500);
+        buffer.put_bytes(5, 100);
+        let room = buffer.capacity();
+        let (begin, end) = (buffer.as_ptr(), buffer[room.min(buffer.len())..].as_ptr());
+        let mut frames = VecDeque::new();
+        let mut reader = Reader::new(100_000);
+        assert_eq!(reader.push(&mut buffer, &mut frames), Ok(room - 2 * SHARED - 1));
+        assert!(buffer.is_empty() && reader.in_frame());
+        let shared: Vec<bool> = frames.iter().map(|frame| (begin..end).contains(&frame.as_ptr())).collect();
+        assert_eq!(shared, [false, true, true, false]);
+        assert!(frames.iter().zip(1..).all(|(frame, byte)| frame.iter().all(|have| *have == byte)));
+        assert_eq!(frames.iter().map(Bytes::len).collect::<Vec<_>>(), [10, SHARED, SHARED + 1, 40]);
     }
 
     #[test]

@@ -2,7 +2,7 @@
 //! broker carried out on them. Writes and warm reads happen at once; syncs, cold reads, replacements and removals go
 //! to threads of their own and come back through the mailbox.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{HashMap, VecDeque};
 use std::fs::File;
 use std::io::{self, ErrorKind, IoSlice};
 use std::path::PathBuf;
@@ -33,8 +33,9 @@ struct Binding {
 pub struct Files {
     dirs: Vec<PathBuf>,
     bindings: HashMap<FileId, Binding>,
-    /// Open descriptors by when they were used last.
-    by_use: BTreeMap<u64, FileId>,
+    /// Open descriptors, with a time before which they were not used, from the oldest on. One that was used since goes to the
+    /// end when it comes to the front, so that using a file costs nothing here.
+    by_use: VecDeque<(u64, FileId)>,
     clock: u64,
     most_open: usize,
     background: Background,
@@ -43,7 +44,7 @@ pub struct Files {
 impl Files {
     /// No files yet; at most `most_open` descriptors are kept.
     pub fn new(dirs: Vec<PathBuf>, most_open: usize, background: Background) -> Files {
-        Files { dirs, bindings: HashMap::new(), by_use: BTreeMap::new(), clock: 0, most_open, background }
+        Files { dirs, bindings: HashMap::new(), by_use: VecDeque::new(), clock: 0, most_open, background }
     }
 
     /// Carries out one operation. `None`: its end will come through the mailbox.
@@ -67,8 +68,8 @@ impl Files {
             Op::Rename { from, to } => self.rename(id, &from, &to),
             Op::Remove { path } => self.later(&path, |path| Job::Remove { id, path }),
             Op::Close { file } => {
-                if let Some(binding) = self.bindings.remove(&file) {
-                    self.by_use.remove(&binding.used);
+                if self.bindings.remove(&file).is_some_and(|binding| binding.open.is_some()) {
+                    self.by_use.retain(|(_, other)| *other != file);
                 }
                 Some(Done::Ok)
             }
@@ -88,28 +89,27 @@ impl Files {
         let Some(binding) = self.bindings.get_mut(&file) else {
             return Err(io::Error::new(ErrorKind::NotFound, format!("file {} is not open", file.0)));
         };
-        self.by_use.remove(&binding.used);
-        let open = match &binding.open {
-            Some(open) => open.clone(),
-            None => {
-                let known = binding.path.exists();
-                let open = Arc::new(fs::open_file(&binding.path, binding.create)?);
-                binding.fresh |= !known;
-                binding.open = Some(open.clone());
-                open
-            }
-        };
         binding.used = self.clock;
-        self.by_use.insert(self.clock, file);
-        self.close_the_oldest();
+        if let Some(open) = &binding.open {
+            return Ok(open.clone());
+        }
+        let known = binding.path.exists();
+        let open = Arc::new(fs::open_file(&binding.path, binding.create)?);
+        binding.fresh |= !known;
+        binding.open = Some(open.clone());
+        self.make_room();
+        self.by_use.push_back((self.clock, file));
         Ok(open)
     }
 
-    fn close_the_oldest(&mut self) {
-        while self.by_use.len() > self.most_open {
-            let Some((_, file)) = self.by_use.pop_first() else { return };
-            if let Some(binding) = self.bindings.get_mut(&file) {
-                binding.open = None;
+    /// Closes descriptors that were not used for long, until one more may be open.
+    fn make_room(&mut self) {
+        while self.by_use.len() >= self.most_open.max(1) {
+            let Some((since, file)) = self.by_use.pop_front() else { return };
+            match self.bindings.get_mut(&file) {
+                Some(binding) if binding.used > since => self.by_use.push_back((binding.used, file)),
+                Some(binding) => binding.open = None,
+                None => {}
             }
         }
     }
@@ -219,4 +219,33 @@ fn finish(result: io::Result<()>) -> Done {
 /// An operation's failure as the broker is told.
 pub fn failed(error: &io::Error) -> Done {
     Done::Failed(Fault::from(error))
+}
+
+#[cfg(test)]
+mod tests {
+    use moldau_base::disk::DirId;
+
+    use super::*;
+    use crate::background::Threads;
+
+    #[test]
+    fn the_descriptor_that_was_not_used_for_longest_is_closed() {
+        let dir = std::env::temp_dir().join(format!("moldau-files-{}", std::process::id()));
+        std::fs::create_dir_all(&dir).unwrap();
+        let background = Threads::start(1).unwrap().of(Arc::default());
+        let mut files = Files::new(vec![dir.clone()], 2, background);
+        for (id, name) in [(1, "a"), (2, "b"), (3, "c")] {
+            files.bind(FileId(id), &Path::new(DirId(0), name), true).unwrap();
+        }
+        let mut opened_after = |uses: &[u64]| {
+            uses.iter().for_each(|id| drop(files.open(FileId(*id)).unwrap()));
+            let open = |id: &u64| files.bindings[&FileId(*id)].open.is_some();
+            assert_eq!(files.open_count(), 2);
+            [1, 2, 3].into_iter().filter(open).collect::<Vec<u64>>()
+        };
+        assert_eq!(opened_after(&[1, 2]), [1, 2]);
+        assert_eq!(opened_after(&[1, 3]), [1, 3], "b was not used since it was opened");
+        assert_eq!(opened_after(&[3, 1, 3, 2]), [2, 3], "a was used before c");
+        std::fs::remove_dir_all(&dir).unwrap();
+    }
 }

@@ -10,8 +10,8 @@ use std::sync::Arc;
 use std::task::Waker;
 
 use bytes::Bytes;
-use moldau_base::Mono;
 use moldau_base::disk::FileId;
+use moldau_base::{Mono, Now};
 use moldau_broker::{ConnId, Effect, Input, Shard, ShardId, ToPeer, Trace};
 use moldau_wire::{Frame, Segment};
 use tokio::net::TcpStream;
@@ -52,6 +52,8 @@ pub struct Host {
     conns: HashMap<ConnId, Rc<RefCell<Conn>>>,
     next_conn: u64,
     clock: Clock,
+    /// When this round began.
+    now: Now,
     shared: Arc<Shared>,
     propose: Option<Propose>,
     limits: Limits,
@@ -94,6 +96,7 @@ impl Host {
             foreign: HashMap::new(),
             conns: HashMap::new(),
             next_conn: 0,
+            now: clock.now(),
             clock,
             shared,
             propose,
@@ -112,12 +115,17 @@ impl Host {
         }
     }
 
+    /// Something has happened: what it brings, and what follows, is one round and happens at one time.
+    fn begin_round(&mut self) {
+        self.now = self.clock.now();
+    }
+
     /// Gives the shard an input, and what follows from it.
     fn input(&mut self, input: Input) {
         self.inbox.push_back(input);
         while let Some(input) = self.inbox.pop_front() {
             let mut effects = std::mem::take(&mut self.effects);
-            self.shard.step(self.clock.now(), input, &mut effects);
+            self.shard.step(self.now, input, &mut effects);
             for effect in effects.drain(..) {
                 self.carry_out(effect);
             }
@@ -261,13 +269,17 @@ impl Host {
         admitted
     }
 
-    /// Counts what a connection has brought: whole frames, and its part of one.
-    fn count(&mut self, conn: &mut Conn, frames: &VecDeque<Bytes>) {
+    /// Counts what a connection has brought: whole frames, what they keep beside their own bytes until the last of them is
+    /// answered, and its part of one.
+    fn count(&mut self, conn: &mut Conn, frames: &VecDeque<Bytes>, kept: usize) {
         let arrived: usize = frames.iter().map(Bytes::len).sum();
         let held = conn.reader.held_bytes();
-        self.queued_bytes += arrived + held;
+        self.queued_bytes += arrived + kept + held;
         self.queued_bytes -= std::mem::replace(&mut conn.counted, held).min(self.queued_bytes);
         conn.unanswered.extend(frames.iter().map(Bytes::len));
+        if let Some(last) = conn.unanswered.back_mut() {
+            *last += kept;
+        }
         if !conn.reader.in_frame() {
             self.disfavour(conn.id);
         }
@@ -281,7 +293,7 @@ impl Host {
     }
 
     fn now_ms(&self) -> u64 {
-        self.clock.now().mono.0 / 1_000_000
+        self.now.mono.0 / 1_000_000
     }
 
     fn trace(&mut self, trace: Trace) {
@@ -376,7 +388,7 @@ impl Host {
                 self.stopping = true;
                 self.conns.values().for_each(|conn| conn.borrow().wake());
                 let mut effects = std::mem::take(&mut self.effects);
-                self.shard.stop(self.clock.now(), &mut effects);
+                self.shard.stop(self.now, &mut effects);
                 for effect in effects.drain(..) {
                     self.carry_out(effect);
                 }

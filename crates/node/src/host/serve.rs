@@ -8,18 +8,18 @@ use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::future::{Future, poll_fn};
 use std::io::{self, ErrorKind};
-use std::pin::{Pin, pin};
+use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use moldau_broker::Input;
-use tokio::io::{AsyncRead, ReadBuf};
+use tokio::io::AsyncReadExt;
 
 use super::Host;
-use crate::conn::{Conn, Reader};
+use crate::conn::Conn;
 use crate::mailbox::Mailbox;
 
 /// Bytes read from a socket at a time into a buffer that all connections of the thread share.
@@ -38,11 +38,7 @@ pub fn run(host: Host) -> io::Result<()> {
         .on_thread_park(move || falls_asleep.before_sleep())
         .on_thread_unpark(move || awakes.after_sleep())
         .build()?;
-    let thread = Thread {
-        host: Rc::new(RefCell::new(host)),
-        scratch: Rc::new(RefCell::new(vec![0; SCRATCH])),
-        mailbox,
-    };
+    let thread = Thread { host: Rc::new(RefCell::new(host)), scratch: Rc::default(), mailbox };
     tokio::task::LocalSet::new().block_on(&runtime, thread.run());
     Ok(())
 }
@@ -51,7 +47,7 @@ pub fn run(host: Host) -> io::Result<()> {
 #[derive(Clone)]
 struct Thread {
     host: Rc<RefCell<Host>>,
-    scratch: Rc<RefCell<Vec<u8>>>,
+    scratch: Rc<RefCell<BytesMut>>,
     mailbox: Arc<Mailbox>,
 }
 
@@ -72,10 +68,16 @@ impl Thread {
                     None => std::future::pending().await,
                 }
             };
-            tokio::select! {
-                () = self.mailbox.ready() => {}
-                () = timer => self.host.borrow_mut().input(Input::Tick),
-                _ = sweep.tick() => self.host.borrow_mut().sweep(),
+            let woken = tokio::select! {
+                () = self.mailbox.ready() => Woken::ForMail,
+                () = timer => Woken::ForTimer,
+                _ = sweep.tick() => Woken::ForSweep,
+            };
+            self.host.borrow_mut().begin_round();
+            match woken {
+                Woken::ForMail => {}
+                Woken::ForTimer => self.host.borrow_mut().input(Input::Tick),
+                Woken::ForSweep => self.host.borrow_mut().sweep(),
             }
             self.empty_mailbox();
             if self.host.borrow().shared.is_stopped() {
@@ -88,6 +90,9 @@ impl Thread {
     fn empty_mailbox(&self) {
         let mut items = std::mem::take(&mut self.host.borrow_mut().taken);
         self.mailbox.take(&mut items);
+        if !items.is_empty() {
+            self.host.borrow_mut().begin_round();
+        }
         for item in items.drain(..) {
             let accepted = self.host.borrow_mut().item(item);
             if let Some(conn) = accepted {
@@ -108,8 +113,10 @@ impl Thread {
             ended
         })
         .await;
-        self.host.borrow_mut().forget(&conn.borrow());
-        self.host.borrow_mut().end_round();
+        let mut host = self.host.borrow_mut();
+        host.begin_round();
+        host.forget(&conn.borrow());
+        host.end_round();
     }
 
     /// One turn of a connection: send what the socket takes, read what has come. Ready when the connection has ended.
@@ -151,26 +158,24 @@ impl Thread {
                 return Poll::Pending;
             }
             conn.starved = false;
-            match conn.stream.poll_read_ready(context) {
-                Poll::Pending => return Poll::Pending,
-                Poll::Ready(Err(_)) => return Poll::Ready(Received::Ended),
-                Poll::Ready(Ok(())) => {}
+            if ready!(conn.stream.poll_read_ready(context)).is_err() {
+                return Poll::Ready(Received::Ended);
             }
             if !host.admits(&mut conn, context.waker()) {
                 return Poll::Pending;
             }
-            match read(&mut conn, &mut self.scratch.borrow_mut(), frames, context) {
-                Poll::Pending => return Poll::Pending,
-                Poll::Ready(Ok(())) => {}
-                Poll::Ready(Err(error)) => {
+            let kept = match ready!(read(&mut conn, &mut self.scratch.borrow_mut(), frames, context)) {
+                Ok(kept) => kept,
+                Err(error) => {
                     if error.kind() == ErrorKind::Other {
                         tracing::warn!(address = %conn.address, %error, "connection closed");
                     }
                     return Poll::Ready(Received::Ended);
                 }
-            }
+            };
+            host.begin_round();
             conn.active_ms = host.now_ms();
-            host.count(&mut conn, frames);
+            host.count(&mut conn, frames, kept);
             conn.id
         };
         let mut host = self.host.borrow_mut();
@@ -180,6 +185,13 @@ impl Thread {
         host.end_round();
         Poll::Ready(Received::Some)
     }
+}
+
+/// Why the main loop goes on.
+enum Woken {
+    ForMail,
+    ForTimer,
+    ForSweep,
 }
 
 fn send(conn: &mut Conn, context: &mut Context<'_>) -> io::Result<()> {
@@ -198,25 +210,22 @@ enum Received {
 }
 
 /// Reads once, and cuts frames. A read that does not fill its buffer has emptied the socket: tokio then waits for the next
-/// readiness without another call.
+/// readiness without another call. Returns how much memory the frames keep beside their own bytes.
 fn read(
     conn: &mut Conn,
-    scratch: &mut [u8],
+    scratch: &mut BytesMut,
     frames: &mut VecDeque<Bytes>,
     context: &mut Context<'_>,
-) -> Poll<io::Result<()>> {
+) -> Poll<io::Result<usize>> {
     let Conn { reader, stream, .. } = conn;
     if reader.is_in_large_frame() {
-        return pin!(reader.read_large(stream, frames)).poll(context);
+        return pin!(reader.read_large(stream, frames)).poll(context).map_ok(|()| 0);
     }
-    let mut buffer = ReadBuf::new(scratch);
-    std::task::ready!(Pin::new(stream).poll_read(context, &mut buffer))?;
-    Poll::Ready(cut(reader, buffer.filled(), frames))
-}
-
-fn cut(reader: &mut Reader, bytes: &[u8], frames: &mut VecDeque<Bytes>) -> io::Result<()> {
-    match bytes {
-        [] => Err(ErrorKind::UnexpectedEof.into()),
-        bytes => reader.push(bytes, frames).map_err(io::Error::other),
-    }
+    // The same memory as before, unless a frame that was read into it is still needed.
+    scratch.clear();
+    scratch.reserve(SCRATCH);
+    Poll::Ready(match ready!(pin!(stream.read_buf(scratch)).poll(context))? {
+        0 => Err(ErrorKind::UnexpectedEof.into()),
+        _ => reader.push(scratch, frames).map_err(io::Error::other),
+    })
 }
