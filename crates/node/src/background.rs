@@ -12,7 +12,7 @@ use std::thread;
 
 use bytes::Bytes;
 use moldau_base::disk::{Done, OpId};
-use moldau_broker::Input;
+use moldau_broker::{ConnId, Input};
 
 use crate::files::failed;
 use crate::fs;
@@ -55,6 +55,17 @@ pub enum Job {
         id: OpId,
         /// The file or directory.
         path: PathBuf,
+    },
+    /// Bring a part of a file into memory, so that sending it waits for no disk.
+    Warm {
+        /// Who waits for it.
+        conn: ConnId,
+        /// The file.
+        file: Arc<File>,
+        /// Byte position.
+        position: u64,
+        /// This many bytes; reading on behind them is begun.
+        len: u64,
     },
     /// Remove.
     Remove {
@@ -115,25 +126,36 @@ impl Background {
         let order = Order { job, back: self.mailbox.clone() };
         let thread = threads.get(usize::from(dir)).or(threads.first());
         if let Some(Err(lost)) = thread.map(|thread| thread.send(order)) {
-            let id = id_of(&lost.0.job);
             let error = io::Error::other("the disk thread has ended");
-            report(&self.mailbox, id, failed(&error));
+            report(&self.mailbox, waits_for(&lost.0.job), failed(&error));
         }
     }
 }
 
-fn id_of(job: &Job) -> OpId {
+/// Who is told of the end of a job.
+#[derive(Clone, Copy)]
+enum Waits {
+    Shard(OpId),
+    Conn(ConnId),
+}
+
+fn waits_for(job: &Job) -> Waits {
     match job {
         Job::Sync { id, .. }
         | Job::Read { id, .. }
         | Job::Replace { id, .. }
         | Job::SyncDirectory { id, .. }
-        | Job::Remove { id, .. } => *id,
+        | Job::Remove { id, .. } => Waits::Shard(*id),
+        Job::Warm { conn, .. } => Waits::Conn(*conn),
     }
 }
 
-fn report(mailbox: &Mailbox, op: OpId, done: Done) {
-    mailbox.send(Item::Input(Input::DiskDone { op, done }));
+fn report(mailbox: &Mailbox, who: Waits, done: Done) {
+    mailbox.send(match who {
+        Waits::Shard(op) => Item::Input(Input::DiskDone { op, done }),
+        // What cannot be read is met again when it is sent.
+        Waits::Conn(conn) => Item::Warmed(conn),
+    });
 }
 
 /// The syncs that wait for one file.
@@ -164,7 +186,7 @@ fn sync_loop(orders: &Receiver<Order>) {
                 .iter()
                 .fold(synced, |before, path| before.and_then(|()| fs::sync_directory_of(path)));
             for (id, back) in waiting.ids {
-                report(&back, id, done(&synced));
+                report(&back, Waits::Shard(id), done(&synced));
             }
         }
     }
@@ -179,15 +201,16 @@ fn done(result: &io::Result<()>) -> Done {
 
 fn other_loop(orders: &Receiver<Order>) {
     while let Ok(Order { job, back }) = orders.recv() {
-        let id = id_of(&job);
+        let who = waits_for(&job);
         let end = match job {
             Job::Sync { file, .. } => done(&file.sync_data()),
             Job::Read { file, position, len, .. } => read(&file, position, len),
             Job::Replace { replacement, data, .. } => done(&replacement.finish(&data)),
             Job::SyncDirectory { path, .. } => done(&fs::sync_directory_of(&path)),
             Job::Remove { path, .. } => done(&fs::remove_all(&path)),
+            Job::Warm { file, position, len, .. } => done(&fs::warm(&file, position, len)),
         };
-        report(&back, id, end);
+        report(&back, who, end);
     }
 }
 

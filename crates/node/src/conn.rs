@@ -7,7 +7,6 @@ use std::collections::VecDeque;
 use std::fs::File;
 use std::io::{self, ErrorKind, IoSlice};
 use std::net::IpAddr;
-use std::sync::Arc;
 use std::task::Waker;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
@@ -16,6 +15,9 @@ use moldau_wire::frame::{FrameError, LENGTH_PREFIX};
 use rustix::net::{SendAncillaryBuffer, SendFlags};
 use tokio::io::{AsyncReadExt, Interest};
 use tokio::net::TcpStream;
+
+use crate::files::Opened;
+use crate::fs;
 
 /// Requests of one connection that may be unanswered, or answered and unsent.
 const IN_WORK: usize = 64;
@@ -26,6 +28,8 @@ const FIRST_CAPACITY: std::ops::RangeInclusive<usize> = 4 * 1024..=256 * 1024;
 const LARGE: usize = 16 * 1024;
 /// Frames from this length on are not copied out of the buffer that they were read into.
 const SHARED: usize = 8 * 1024;
+/// Of a file this much is looked for in memory, or brought there, at a time.
+const WINDOW: u64 = 1024 * 1024;
 /// Most slices handed to one `sendmsg`.
 const SLICES_PER_SEND: usize = 64;
 
@@ -205,14 +209,36 @@ pub enum Piece {
     /// Bytes of a file, which stays readable as long as this piece holds it.
     File {
         /// The file.
-        file: Arc<File>,
+        opened: Opened,
         /// First byte.
         position: u64,
         /// How many bytes.
         len: u64,
+        /// How many of them, from the first on, are known to be in memory.
+        warm: u64,
     },
     /// The end of a response.
     End,
+}
+
+/// How far sending came.
+pub enum Sent {
+    /// Everything is sent.
+    All,
+    /// The socket is full.
+    Full,
+    /// This is to be sent next and has to be read from a disk, for which the shard's thread does not wait.
+    Cold(Cold),
+}
+
+/// A part of a file that is not in memory.
+pub struct Cold {
+    /// The file.
+    pub opened: Opened,
+    /// First byte.
+    pub position: u64,
+    /// How many bytes.
+    pub len: u64,
 }
 
 /// What is to be sent on a connection.
@@ -221,6 +247,8 @@ pub struct Outgoing {
     pieces: VecDeque<Piece>,
     /// Responses not wholly sent.
     pub frames: usize,
+    /// The first piece is being read from a disk.
+    cold: bool,
 }
 
 impl Outgoing {
@@ -237,8 +265,11 @@ impl Outgoing {
         self.pieces.is_empty()
     }
 
-    /// Sends what the socket takes. True when everything is sent, false when the socket is full.
-    pub fn flush(&mut self, stream: &TcpStream) -> io::Result<bool> {
+    /// Sends what the socket takes and memory holds.
+    pub fn flush(&mut self, stream: &TcpStream) -> io::Result<Sent> {
+        if self.cold {
+            return Ok(Sent::Full);
+        }
         while let Some(piece) = self.pieces.front_mut() {
             let sent = match piece {
                 Piece::End => {
@@ -246,19 +277,42 @@ impl Outgoing {
                     self.pieces.pop_front();
                     continue;
                 }
-                Piece::File { file, position, len } => {
-                    stream.try_io(Interest::WRITABLE, || send_file(stream, file, *position, *len))
+                Piece::File { opened, position, len, warm } => {
+                    if *warm == 0 {
+                        let window = (*len).min(WINDOW);
+                        if !fs::is_in_memory(&opened.file, *position, window) {
+                            self.cold = true;
+                            let (opened, position) = (opened.clone(), *position);
+                            return Ok(Sent::Cold(Cold { opened, position, len: window }));
+                        }
+                        *warm = window;
+                    }
+                    let (file, position, warm) = (&opened.file, *position, *warm);
+                    stream.try_io(Interest::WRITABLE, || send_file(stream, file, position, warm))
                 }
                 Piece::Bytes(_) => stream.try_io(Interest::WRITABLE, || send_bytes(stream, &self.pieces)),
             };
             match sent {
                 Ok(sent) => self.advance(sent),
-                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(false),
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(Sent::Full),
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error) => return Err(error),
             }
         }
-        Ok(true)
+        Ok(Sent::All)
+    }
+
+    /// What was [`Sent::Cold`] is in memory now, or cannot be read, which sending it will show.
+    pub fn warmed(&mut self) {
+        self.cold = false;
+        if let Some(Piece::File { len, warm, .. }) = self.pieces.front_mut() {
+            *warm = (*len).min(WINDOW);
+        }
+    }
+
+    /// Waits for a disk; there is no use in trying to send.
+    pub fn is_cold(&self) -> bool {
+        self.cold
     }
 
     fn advance(&mut self, mut sent: u64) {
@@ -273,11 +327,12 @@ impl Outgoing {
                         *bytes = bytes.slice(take as usize..);
                     }
                 }
-                Some(Piece::File { position, len, .. }) => {
+                Some(Piece::File { position, len, warm, .. }) => {
                     let take = sent.min(*len);
                     sent -= take;
                     *position += take;
                     *len -= take;
+                    *warm = warm.saturating_sub(take);
                     if *len == 0 {
                         self.pieces.pop_front();
                     }

@@ -10,9 +10,11 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use moldau_base::disk::{Done, Fault, FileId, Op, OpId, Path};
+use moldau_broker::ConnId;
 use rustix::io::ReadWriteFlags;
 
 use crate::background::{Background, Job};
+use crate::conn::Cold;
 use crate::fs;
 
 /// Most parts that one `pwritev` takes (IOV_MAX is 1024).
@@ -27,6 +29,15 @@ struct Binding {
     fresh: bool,
     open: Option<Arc<File>>,
     used: u64,
+}
+
+/// An open file, and the log directory whose thread may wait for it.
+#[derive(Clone)]
+pub struct Opened {
+    /// The file.
+    pub file: Arc<File>,
+    /// The log directory.
+    pub dir: u16,
 }
 
 /// The files of a shard.
@@ -100,6 +111,18 @@ impl Files {
         self.make_room();
         self.by_use.push_back((self.clock, file));
         Ok(open)
+    }
+
+    /// The same, to be sent from.
+    pub fn opened(&mut self, file: FileId) -> io::Result<Opened> {
+        let open = self.open(file)?;
+        Ok(Opened { file: open, dir: self.bindings.get(&file).map_or(0, |binding| binding.dir) })
+    }
+
+    /// Has a part of a file brought into memory; the mailbox tells the connection.
+    pub fn warm(&self, conn: ConnId, cold: Cold) {
+        let Cold { opened: Opened { file, dir }, position, len } = cold;
+        self.background.send(dir, Job::Warm { conn, file, position, len });
     }
 
     /// Closes descriptors that were not used for long, until one more may be open.

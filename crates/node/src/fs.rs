@@ -4,13 +4,15 @@ use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, ErrorKind};
+use std::num::NonZeroU64;
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 use moldau_base::disk::{Disk, Entry, Path};
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::{Advice, Mode, OFlags};
+use rustix::io::ReadWriteFlags;
 
 /// Descriptors that the blocking interface keeps open.
 const KEPT_OPEN: usize = 32;
@@ -145,6 +147,47 @@ pub fn remove_all(path: &std::path::Path) -> io::Result<()> {
     }
 }
 
+/// Bytes between two places that are looked at to find out whether a part of a file is in memory.
+const PROBE_STEP: u64 = 256 * 1024;
+
+/// Bytes behind what is wanted from a disk that the kernel is told to read too: who catches up will want them next.
+const READ_AHEAD: u64 = 4 * 1024 * 1024;
+
+/// Whether a part of a file is in memory, as far as a few bytes of it tell: its first, its last and some between. The kernel reads
+/// ahead and forgets in longer pieces.
+pub fn is_in_memory(file: &File, position: u64, len: u64) -> bool {
+    let last = position + len.saturating_sub(1);
+    let places = (position..last).step_by(PROBE_STEP as usize).chain(std::iter::once(last));
+    places.into_iter().all(|place| {
+        let mut byte = [0];
+        let mut slices = [io::IoSliceMut::new(&mut byte)];
+        match rustix::io::preadv2(file, &mut slices, place, ReadWriteFlags::NOWAIT) {
+            // A file system that cannot tell is taken to be fast; an error is met again when the file is sent.
+            Err(error) => error != rustix::io::Errno::AGAIN,
+            Ok(_) => true,
+        }
+    })
+}
+
+/// Reads a part of a file so that it is in memory, and has the kernel begin with what comes behind it.
+pub fn warm(file: &File, position: u64, len: u64) -> io::Result<()> {
+    let both = NonZeroU64::new(len.saturating_add(READ_AHEAD));
+    let _ = rustix::fs::fadvise(file, position, both, Advice::WillNeed);
+    let mut buffer = vec![0; 64 * 1024];
+    let end = position + len;
+    let mut at = position;
+    while at < end {
+        let most = buffer.len().min(usize::try_from(end - at).unwrap_or(usize::MAX));
+        match file.read_at(&mut buffer[..most], at) {
+            Ok(0) => return Ok(()),
+            Ok(n) => at += n as u64,
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
 /// More syncs than this are one pass over the file system: each single one commits its journal.
 const SINGLE_SYNCS: usize = 16;
 
@@ -236,5 +279,23 @@ impl Disk for FsDisk {
     fn remove(&self, path: &Path) -> io::Result<()> {
         self.forget(path);
         remove_all(&self.locate(path)?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_read_is_in_memory_and_the_end_of_a_file_is_no_error() {
+        let path = std::env::temp_dir().join(format!("moldau-warm-{}", std::process::id()));
+        let file = open_file(&path, true).unwrap();
+        let len = 3 * PROBE_STEP + 5;
+        file.write_all_at(&vec![1; len as usize], 0).unwrap();
+        warm(&file, 0, len).unwrap();
+        assert!(is_in_memory(&file, 0, len) && is_in_memory(&file, 7, 1));
+        warm(&file, len - 1, 100).unwrap();
+        assert!(is_in_memory(&file, len - 1, 100), "nothing to wait for behind the end");
+        std::fs::remove_file(&path).unwrap();
     }
 }

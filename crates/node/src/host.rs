@@ -19,8 +19,8 @@ use tokio::net::TcpStream;
 pub use serve::run;
 
 use crate::clock::Clock;
-use crate::conn::{Conn, Piece};
-use crate::files::Files;
+use crate::conn::{Conn, Piece, Sent};
+use crate::files::{Files, Opened};
 use crate::mailbox::Item;
 use crate::metrics::{HostGauges, Published};
 use crate::shared::Shared;
@@ -48,7 +48,7 @@ pub struct Host {
     shard: Shard,
     files: Files,
     /// Open files of other shards that answers of theirs have named, with the time of their last use.
-    foreign: HashMap<FileId, (Arc<std::fs::File>, u64)>,
+    foreign: HashMap<FileId, (Opened, u64)>,
     conns: HashMap<ConnId, Rc<RefCell<Conn>>>,
     next_conn: u64,
     clock: Clock,
@@ -210,12 +210,14 @@ impl Host {
         }
         for conn in self.unsent.drain(..) {
             let mut conn = conn.borrow_mut();
-            let Conn { out, stream, .. } = &mut *conn;
-            let all_sent = out.flush(stream);
-            conn.closing |= all_sent.is_err();
-            if !matches!(all_sent, Ok(true)) || std::mem::take(&mut conn.held) {
-                conn.wake();
+            let Conn { id, out, stream, held, .. } = &mut *conn;
+            match out.flush(stream) {
+                Ok(Sent::All) if !std::mem::take(held) => continue,
+                Ok(Sent::All | Sent::Full) => {}
+                Ok(Sent::Cold(cold)) => self.files.warm(*id, cold),
+                Err(_) => conn.closing = true,
             }
+            conn.wake();
         }
     }
 
@@ -223,22 +225,23 @@ impl Host {
         Ok(match segment {
             Segment::Bytes(bytes) => Piece::Bytes(bytes),
             Segment::File(range) => Piece::File {
-                file: self.shared_file(FileId(range.file))?,
+                opened: self.shared_file(FileId(range.file))?,
                 position: range.position,
                 len: u64::from(range.len),
+                warm: 0,
             },
         })
     }
 
     /// A descriptor of a file of this shard, or one that came with an answer of another shard.
-    fn shared_file(&mut self, file: FileId) -> std::io::Result<Arc<std::fs::File>> {
+    fn shared_file(&mut self, file: FileId) -> std::io::Result<Opened> {
         let now_ms = self.now_ms();
         match self.foreign.get_mut(&file) {
             Some((open, used_ms)) => {
                 *used_ms = now_ms;
                 Ok(open.clone())
             }
-            None => self.files.open(file),
+            None => self.files.opened(file),
         }
     }
 
@@ -384,6 +387,13 @@ impl Host {
                 Ok(stream) => return Some(self.accept(stream, address, listener)),
                 Err(error) => tracing::warn!(%error, "a connection was lost"),
             },
+            Item::Warmed(id) => {
+                if let Some(conn) = self.conns.get(&id) {
+                    let mut conn = conn.borrow_mut();
+                    conn.out.warmed();
+                    conn.wake();
+                }
+            }
             Item::Stop => {
                 self.stopping = true;
                 self.conns.values().for_each(|conn| conn.borrow().wake());

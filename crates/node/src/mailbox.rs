@@ -5,14 +5,15 @@
 //! event loop), and looks into the mailbox once more. While it is awake it empties the mailbox after each turn of a connection.
 
 use std::collections::VecDeque;
-use std::fs::File;
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use moldau_base::disk::FileId;
-use moldau_broker::{Input, Message, ShardId};
+use moldau_broker::{ConnId, Input, Message, ShardId};
 use tokio::sync::Notify;
+
+use crate::files::Opened;
 
 /// What a shard's thread is given.
 pub enum Item {
@@ -25,7 +26,7 @@ pub enum Item {
         /// What it says.
         message: Box<Message>,
         /// Open files.
-        files: Vec<(FileId, Arc<File>)>,
+        files: Vec<(FileId, Opened)>,
     },
     /// A connection that was accepted for this shard.
     Connection {
@@ -36,6 +37,8 @@ pub enum Item {
         /// The listener it came through, by place.
         listener: u16,
     },
+    /// What a connection has to send next is in memory now.
+    Warmed(ConnId),
     /// Take no more requests, finish those in work, flush, and end.
     Stop,
 }

@@ -19,7 +19,7 @@ use moldau_broker::Input;
 use tokio::io::AsyncReadExt;
 
 use super::Host;
-use crate::conn::Conn;
+use crate::conn::{Conn, Sent};
 use crate::mailbox::Mailbox;
 
 /// Bytes read from a socket at a time into a buffer that all connections of the thread share.
@@ -69,15 +69,15 @@ impl Thread {
                 }
             };
             let woken = tokio::select! {
-                () = self.mailbox.ready() => Woken::ForMail,
-                () = timer => Woken::ForTimer,
-                _ = sweep.tick() => Woken::ForSweep,
+                () = self.mailbox.ready() => Woken::Mail,
+                () = timer => Woken::Timer,
+                _ = sweep.tick() => Woken::Sweep,
             };
             self.host.borrow_mut().begin_round();
             match woken {
-                Woken::ForMail => {}
-                Woken::ForTimer => self.host.borrow_mut().input(Input::Tick),
-                Woken::ForSweep => self.host.borrow_mut().sweep(),
+                Woken::Mail => {}
+                Woken::Timer => self.host.borrow_mut().input(Input::Tick),
+                Woken::Sweep => self.host.borrow_mut().sweep(),
             }
             self.empty_mailbox();
             if self.host.borrow().shared.is_stopped() {
@@ -129,7 +129,10 @@ impl Thread {
         {
             let mut conn = conn.borrow_mut();
             conn.waker = Some(context.waker().clone());
-            if conn.abandoned || send(&mut conn, context).is_err() || (conn.closing && conn.out.is_empty()) {
+            if conn.abandoned
+                || self.send(&mut conn, context).is_err()
+                || (conn.closing && conn.out.is_empty())
+            {
                 return Poll::Ready(());
             }
         }
@@ -142,6 +145,19 @@ impl Thread {
         }
         context.waker().wake_by_ref();
         Poll::Pending
+    }
+
+    fn send(&self, conn: &mut Conn, context: &mut Context<'_>) -> io::Result<()> {
+        while !conn.out.is_empty() && !conn.out.is_cold() {
+            let Conn { id, out, stream, .. } = conn;
+            match out.flush(stream)? {
+                Sent::All => {}
+                Sent::Cold(cold) => self.host.borrow().files.warm(*id, cold),
+                Sent::Full if stream.poll_write_ready(context)?.is_pending() => return Ok(()),
+                Sent::Full => {}
+            }
+        }
+        Ok(())
     }
 
     fn receive(
@@ -189,19 +205,9 @@ impl Thread {
 
 /// Why the main loop goes on.
 enum Woken {
-    ForMail,
-    ForTimer,
-    ForSweep,
-}
-
-fn send(conn: &mut Conn, context: &mut Context<'_>) -> io::Result<()> {
-    while !conn.out.is_empty() {
-        let Conn { out, stream, .. } = conn;
-        if !out.flush(stream)? && stream.poll_write_ready(context)?.is_pending() {
-            return Ok(());
-        }
-    }
-    Ok(())
+    Mail,
+    Timer,
+    Sweep,
 }
 
 enum Received {
