@@ -125,6 +125,7 @@ mod tests {
             method: Vec::new(),
             legs,
             calls: Vec::new(),
+            failures: Vec::new(),
             doubts: Vec::new(),
             seconds: 0.0,
         }

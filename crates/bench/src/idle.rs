@@ -1,5 +1,6 @@
 //! What a broker costs that does nothing: memory and processor time, alone, with connections, with partitions.
 
+use std::net::SocketAddr;
 use std::path::Path;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
@@ -11,11 +12,15 @@ use crate::contender::Contender;
 use crate::link::Link;
 use crate::paired::{Live, start_all};
 use crate::process::{cpu_seconds, resident};
+use crate::pump::in_threads;
 use crate::results::{Leg, Sample, Target};
 
 /// How long brokers are left alone before their memory is read.
 const SETTLE: Duration = Duration::from_secs(5);
-const TOPIC: &str = "idle";
+/// Partitions of a topic, of which there are as many as it takes: Kafka makes fewer than 10,000 in one request.
+const TOPIC_OF: usize = 1000;
+/// Threads that open connections.
+const OPENERS: usize = 4;
 
 /// How much is looked at.
 #[derive(Clone, Copy, Debug)]
@@ -68,7 +73,7 @@ pub fn connections(contenders: &[Contender], dir: &Path, idle: Idle) -> Result<V
     for live in &lives {
         sleep(SETTLE);
         let (before, _) = resident(live.serving.pid())?;
-        let links = (0..count).map(|_| Link::open(live.serving.address)).collect::<Result<Vec<_>>>()?;
+        let links = open(live.serving.address, count)?;
         sleep(SETTLE);
         let (with, _) = resident(live.serving.pid())?;
         drop(links);
@@ -85,8 +90,8 @@ pub fn partitions(contenders: &[Contender], dir: &Path, idle: Idle) -> Result<Ve
     let count = idle.partitions;
     crate::say(format_args!("idle: {count} partitions"));
     raise_descriptors(count + 256)?;
-    let mut created =
-        Leg::new("partitions created", &format!("one topic of {count}, until all have leaders"), "s", None);
+    let what = format!("{count} in topics of up to {TOPIC_OF}, until all have leaders");
+    let mut created = Leg::new("partitions created", &what, "s", None);
     let mut each = Leg::new("partitions each", "more resident for each, idle", "KiB", at_most(2.0));
     let dir = dir.join("partitions");
     let lives = start_all(contenders, &dir)?;
@@ -94,9 +99,12 @@ pub fn partitions(contenders: &[Contender], dir: &Path, idle: Idle) -> Result<Ve
         sleep(SETTLE);
         let (before, _) = resident(live.serving.pid())?;
         let began = Instant::now();
-        Link::open(live.serving.address)?
-            .topic(TOPIC, i32::try_from(count)?)
-            .with_context(|| format!("{count} partitions of {}", live.name))?;
+        let mut link = Link::open(live.serving.address)?;
+        for (number, from) in (0..count).step_by(TOPIC_OF).enumerate() {
+            let partitions = i32::try_from(TOPIC_OF.min(count - from))?;
+            link.topic(&format!("idle-{number}"), partitions)
+                .with_context(|| format!("partitions of {}", live.name))?;
+        }
         created.add(live.name, Sample::of(began.elapsed().as_secs_f64()));
         sleep(SETTLE);
         let (with, _) = resident(live.serving.pid())?;
@@ -119,6 +127,15 @@ fn watch(lives: &[Live], mut leg: Leg, time: Duration) -> Result<Leg> {
         leg.add(live.name, Sample::of((after - before) / time.as_secs_f64() * 100.0));
     }
     Ok(leg)
+}
+
+/// Opens connections that have asked for the versions and nothing else.
+pub fn open(address: SocketAddr, count: usize) -> Result<Vec<Link>> {
+    let links = in_threads(vec![(); OPENERS], |place, ()| {
+        let share = count * (place + 1) / OPENERS - count * place / OPENERS;
+        (0..share).map(|_| Link::open(address)).collect::<Result<Vec<_>>>()
+    })?;
+    Ok(links.into_iter().flatten().collect())
 }
 
 /// Lets this process and its children have as many descriptors as are needed.

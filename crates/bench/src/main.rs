@@ -98,10 +98,10 @@ struct Run {
     #[arg(long, default_value_t = 5)]
     seconds: u64,
     /// Rounds of slices of each leg
-    #[arg(long, default_value_t = 6)]
+    #[arg(long, default_value_t = 5)]
     pairs: usize,
     /// Seconds of warm-up before each leg
-    #[arg(long, default_value_t = 8)]
+    #[arg(long, default_value_t = 6)]
     warm_up: u64,
     /// Starts of each kind
     #[arg(long, default_value_t = 5)]
@@ -258,10 +258,12 @@ fn measure(run: Run) -> Result<()> {
         },
         recovery: Recovery { bytes: bytes(run.recovery), rounds: run.starts.min(2) },
         alone: run.alone.then_some(alone),
+        out: run.out,
     };
     let results = moldau_bench::run::run(&plan)?;
     print!("{}", page::page(&results));
-    run.out.map_or(Ok(()), |out| results.write(&out))
+    ensure!(results.failures.is_empty(), "not everything was measured: {}", results.failures.join("; "));
+    Ok(())
 }
 
 fn load(blast: Blast) -> Result<()> {

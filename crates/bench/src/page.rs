@@ -40,10 +40,13 @@ pub fn page(results: &Results) -> String {
     if !results.calls.is_empty() {
         let _ = writeln!(page, "## Where the time goes\n\n{}", calls(&results.calls));
     }
-    if !results.doubts.is_empty() {
-        let _ = writeln!(page, "## Doubts\n");
-        for doubt in &results.doubts {
-            let _ = writeln!(page, "- {doubt}");
+    for (head, list) in [("Not measured", &results.failures), ("Doubts", &results.doubts)] {
+        if !list.is_empty() {
+            let _ = writeln!(page, "## {head}\n");
+            for line in list {
+                let _ = writeln!(page, "- {line}");
+            }
+            page.push('\n');
         }
     }
     page

@@ -11,13 +11,11 @@ use anyhow::{Context, Result};
 
 use crate::contender::Contender;
 use crate::floor::Floor;
-use crate::legs::{
-    BATCHES, FETCH, Fetch, LATENCY, Latency, PRODUCE, Per, Produce, Producing, QUANTILES, part_of_kafka,
-};
+use crate::legs::{BATCHES, Fetch, Latency, Per, Produce, Producing, QUANTILES, part_of_kafka};
 use crate::link::Link;
 use crate::machine::touch_free_memory;
 use crate::paced::{self, Paced};
-use crate::process::measure;
+use crate::process::{measure, resident};
 use crate::pump::Bounds;
 use crate::results::{FLOOR, Leg, Sample};
 use crate::serving::Serving;
@@ -30,6 +28,10 @@ const FETCH_VOLUME: u64 = 4;
 const LATENCY_TIME: u32 = 2;
 /// The first leg is warmed up this many times as long as the others.
 const FIRST: u32 = 3;
+/// A warm-up takes at most the bytes of this many slices.
+const WARM_UP_VOLUME: u64 = 3;
+/// Requests of one record are many in little time.
+const SINGLE: Duration = Duration::from_secs(3);
 
 /// How much is measured.
 #[derive(Clone, Copy, Debug)]
@@ -60,38 +62,63 @@ pub fn start_all(contenders: &[Contender], dir: &Path) -> Result<Vec<Live>> {
     contenders.iter().map(start).collect()
 }
 
-/// Measures the legs that `wanted` names.
-pub fn run(
-    lives: &[Live],
-    dir: &Path,
+/// The brokers of a run under load, and what of them is warm already.
+pub struct Brokers<'a> {
+    /// All of them.
+    pub lives: Vec<Live>,
+    dir: &'a Path,
     slices: Slices,
-    wanted: &dyn Fn(&str) -> bool,
-    legs: &mut Vec<Leg>,
-) -> Result<()> {
-    let mut slices = Slices { warm_up: slices.warm_up * FIRST, ..slices };
-    let usual = slices.warm_up / FIRST;
-    for leg in PRODUCE.iter().filter(|leg| wanted(leg.name)) {
-        legs.push(produce(leg, lives, dir, slices).with_context(|| format!("leg {}", leg.name))?);
-        slices.warm_up = usual;
+    warm: bool,
+    filled: bool,
+}
+
+impl Brokers<'_> {
+    /// Starts all.
+    pub fn start<'a>(contenders: &[Contender], dir: &'a Path, slices: Slices) -> Result<Brokers<'a>> {
+        Ok(Brokers { lives: start_all(contenders, dir)?, dir, slices, warm: false, filled: false })
     }
-    for leg in LATENCY.iter().filter(|leg| wanted(leg.name)) {
-        legs.extend(latency(leg, lives, slices).with_context(|| format!("leg {}", leg.name))?);
-        slices.warm_up = usual;
+
+    /// A produce leg.
+    pub fn produce(&mut self, leg: &Produce) -> Result<Vec<Leg>> {
+        let warm_up = self.warm_up();
+        Ok(vec![produce(leg, &self.lives, self.dir, self.slices, warm_up)?])
     }
-    let fetches: Vec<&Fetch> = FETCH.iter().filter(|leg| wanted(leg.name)).collect();
-    if fetches.is_empty() {
-        return Ok(());
+
+    /// A latency leg.
+    pub fn latency(&mut self, leg: &Latency) -> Result<Vec<Leg>> {
+        let warm_up = self.warm_up();
+        latency(leg, &self.lives, self.slices, warm_up)
     }
-    for live in lives {
-        let topic = BATCHES.prepare(live.serving.address, live.serving.pid(), FETCHED)?;
-        topic.send(Bounds { time: Duration::from_secs(60), ..slices.bounds })?;
+
+    /// A fetch leg, of a topic that is there from the first of them on.
+    pub fn fetch(&mut self, leg: &Fetch) -> Result<Vec<Leg>> {
+        let warm_up = self.warm_up();
+        if !self.filled {
+            for live in &self.lives {
+                let topic = BATCHES.prepare(live.serving.address, live.serving.pid(), FETCHED)?;
+                topic.send(Bounds { time: Duration::from_secs(60), ..self.slices.bounds })?;
+            }
+            rustix::fs::sync();
+            self.filled = true;
+        }
+        Ok(vec![fetch(leg, &self.lives, self.dir, self.slices, warm_up)?])
     }
-    rustix::fs::sync();
-    for leg in fetches {
-        legs.push(fetch(leg, lives, dir, slices).with_context(|| format!("leg {}", leg.name))?);
-        slices.warm_up = usual;
+
+    /// The most memory that each had.
+    pub fn peak_memory(&self) -> Result<Leg> {
+        let mut memory = Leg::new("peak memory", "most resident under the loads above", "MB", None);
+        for live in &self.lives {
+            memory.add(live.name, Sample::of(resident(live.serving.pid())?.1 as f64 / 1e6));
+        }
+        Ok(memory)
     }
-    delete(lives, FETCHED)
+
+    /// What a leg begins with. Its bytes are bounded too, lest a fast broker fills the disk.
+    fn warm_up(&mut self) -> Bounds {
+        let times = if std::mem::replace(&mut self.warm, true) { 1 } else { FIRST };
+        let bytes = self.slices.bounds.bytes * WARM_UP_VOLUME * u64::from(times);
+        Bounds { time: self.slices.warm_up * times, bytes }
+    }
 }
 
 /// Calls `work` for each side in turn, there and back again, `pairs` times.
@@ -104,23 +131,27 @@ pub fn alternate(pairs: usize, sides: usize, mut work: impl FnMut(usize) -> Resu
     Ok(())
 }
 
-fn produce(leg: &Produce, lives: &[Live], dir: &Path, slices: Slices) -> Result<Leg> {
+fn produce(leg: &Produce, lives: &[Live], dir: &Path, slices: Slices, warm_up: Bounds) -> Result<Leg> {
     begin(leg.name, leg.what);
     let topic = leg.name.replace(' ', "-");
     let prepare = |live: &Live| leg.prepare(live.serving.address, live.serving.pid(), &topic);
     let brokers = lives.iter().map(prepare).collect::<Result<Vec<Producing>>>()?;
     for broker in &brokers {
-        broker.send(Bounds { time: slices.warm_up, bytes: u64::MAX })?;
+        broker.send(warm_up)?;
         rustix::fs::sync();
     }
+    let bounds = match leg.per {
+        Per::Gigabyte => slices.bounds,
+        Per::Request => Bounds { time: slices.bounds.time.min(SINGLE), ..slices.bounds },
+    };
     let mut measured = Leg::new(leg.name, leg.what, leg.per.unit(), part_of_kafka(leg.of_kafka));
     alternate(slices.pairs, lives.len() + 1, |place| {
         let (side, (tally, cpu)) = match brokers.get(place) {
             Some(broker) => {
                 let name = lives[place].name;
-                (name, broker.run(slices.bounds).context(name)?)
+                (name, broker.run(bounds).context(name)?)
             }
-            None => (FLOOR, parts(leg.floor(dir, slices.bounds)?)),
+            None => (FLOOR, parts(leg.floor(dir, bounds)?)),
         };
         measured.add(side, Sample::loaded(leg.per.figure(&tally, cpu.serving), &tally, cpu));
         Ok(())
@@ -129,10 +160,10 @@ fn produce(leg: &Produce, lives: &[Live], dir: &Path, slices: Slices) -> Result<
     Ok(measured)
 }
 
-fn fetch(leg: &Fetch, lives: &[Live], dir: &Path, slices: Slices) -> Result<Leg> {
+fn fetch(leg: &Fetch, lives: &[Live], dir: &Path, slices: Slices, warm_up: Bounds) -> Result<Leg> {
     begin(leg.name, leg.what);
     for live in lives {
-        leg.read(live.serving.address, FETCHED, Bounds { time: slices.warm_up, bytes: u64::MAX })?;
+        leg.read(live.serving.address, FETCHED, Bounds { bytes: u64::MAX, ..warm_up })?;
     }
     let bounds = Bounds { bytes: slices.bounds.bytes * FETCH_VOLUME, ..slices.bounds };
     let mut measured = Leg::new(leg.name, leg.what, Per::Gigabyte.unit(), part_of_kafka(leg.of_kafka));
@@ -148,7 +179,7 @@ fn fetch(leg: &Fetch, lives: &[Live], dir: &Path, slices: Slices) -> Result<Leg>
 }
 
 /// Quantiles of produce-to-consume latency; each slice takes its whole time.
-fn latency(leg: &Latency, lives: &[Live], slices: Slices) -> Result<Vec<Leg>> {
+fn latency(leg: &Latency, lives: &[Live], slices: Slices, warm_up: Bounds) -> Result<Vec<Leg>> {
     begin(leg.name, leg.what);
     let new = |(name, _, part): &(&str, f64, Option<f64>)| {
         let what = format!("{}: due to consumed, {name}", leg.what);
@@ -168,7 +199,7 @@ fn latency(leg: &Latency, lives: &[Live], slices: Slices) -> Result<Vec<Leg>> {
         anyhow::Ok((done, cpu))
     };
     for live in lives {
-        slice(live, slices.warm_up)?;
+        slice(live, warm_up.time)?;
     }
     alternate(slices.pairs, lives.len(), |place| {
         let live = &lives[place];

@@ -39,6 +39,9 @@ pub struct Results {
     pub legs: Vec<Leg>,
     /// Counted system calls.
     pub calls: Vec<Calls>,
+    /// What could not be measured, and why.
+    #[serde(default)]
+    pub failures: Vec<String>,
     /// What speaks against the figures.
     pub doubts: Vec<String>,
     /// How long the run took, in seconds.

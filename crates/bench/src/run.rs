@@ -12,10 +12,9 @@ use crate::floors;
 use crate::idle::{self, Idle};
 use crate::legs::{FETCH, LATENCY, PRODUCE};
 use crate::machine::Machine;
-use crate::paired::{self, Slices};
-use crate::process::resident;
+use crate::paired::{Brokers, Slices};
 use crate::recovery::{self, Recovery};
-use crate::results::{Leg, Results, Sample};
+use crate::results::{Leg, Results};
 use crate::startup;
 
 /// Others may use this part of the processors; beyond it a leg is named among the doubts.
@@ -47,6 +46,8 @@ pub struct Plan {
     pub recovery: Recovery,
     /// What is asked of the first broker alone; nothing else is measured then.
     pub alone: Option<Alone>,
+    /// Folder for the page and its JSON.
+    pub out: Option<PathBuf>,
 }
 
 /// A folder of this run alone, removed with everything in it when dropped.
@@ -124,79 +125,114 @@ fn known() -> Vec<&'static str> {
     names
 }
 
-/// Runs everything that is wanted; progress goes to standard error.
+/// Runs everything that is wanted; progress goes to standard error. What fails is left out and named in the results, which
+/// are written after each section: an hour on a quiet machine is not lost to its last minute.
 pub fn run(plan: &Plan) -> Result<Results> {
     plan.check_names()?;
-    let began = Instant::now();
     let scratch = Scratch::below(&plan.dir)?;
-    let dir = scratch.0.as_path();
-    let mut results = Results {
+    let results = Results {
         name: plan.name.clone(),
         command: plan.command.clone(),
-        machine: Machine::look(dir),
+        machine: Machine::look(&scratch.0),
         programs: plan.contenders.iter().map(Contender::program).collect(),
         method: plan.method(),
         legs: Vec::new(),
         calls: Vec::new(),
+        failures: Vec::new(),
         doubts: Vec::new(),
         seconds: 0.0,
     };
+    let mut session = Session { plan, dir: &scratch.0, began: Instant::now(), results };
     match (plan.alone, plan.contenders.first()) {
-        (Some(alone), Some(broker)) => {
-            results.legs = alone::run(broker, dir, plan.slices, alone, &|name| plan.wants(name))?;
-        }
-        _ => {
-            at_rest(plan, dir, &mut results.legs)?;
-            under_load(plan, dir, &mut results)?;
-        }
+        (Some(alone), Some(broker)) => session.alone(broker, alone)?,
+        _ => session.beside()?,
     }
-    if plan.alone.is_none() && plan.wants("floor") {
-        results.legs.extend(floors::run(dir, plan.slices)?);
-    }
-    results.doubts.extend(doubts(&results));
-    results.seconds = began.elapsed().as_secs_f64();
-    Ok(results)
+    session.keep()?;
+    Ok(session.results)
 }
 
-fn at_rest(plan: &Plan, dir: &Path, legs: &mut Vec<Leg>) -> Result<()> {
-    if plan.wants("start") {
-        legs.extend(startup::run(&plan.contenders, dir, plan.starts)?);
-    }
-    if plan.wants("idle") {
-        legs.extend(idle::fresh(&plan.contenders, dir, plan.idle)?);
-    }
-    if plan.wants("connections") {
-        legs.extend(idle::connections(&plan.contenders, dir, plan.idle)?);
-    }
-    if plan.wants("recovery") {
-        legs.extend(recovery::run(&plan.contenders, dir, plan.recovery)?);
-    }
-    if plan.wants("partitions") {
-        legs.extend(idle::partitions(&plan.contenders, dir, plan.idle)?);
-    }
-    Ok(())
+/// A run that is under way.
+struct Session<'a> {
+    plan: &'a Plan,
+    dir: &'a Path,
+    began: Instant,
+    results: Results,
 }
 
-fn under_load(plan: &Plan, dir: &Path, results: &mut Results) -> Result<()> {
-    let (any, counted) = (loaded().any(|name| plan.wants(name)), plan.wants("calls"));
-    if !any && !counted {
-        return Ok(());
-    }
-    let lives = paired::start_all(&plan.contenders, dir)?;
-    if any {
-        paired::run(&lives, dir, plan.slices, &|name| plan.wants(name), &mut results.legs)?;
-        let mut memory = Leg::new("peak memory", "most resident under the loads above", "MB", None);
-        for live in &lives {
-            memory.add(live.name, Sample::of(resident(live.serving.pid())?.1 as f64 / 1e6));
+impl Session<'_> {
+    /// Does a part of the run, if it is wanted.
+    fn section(&mut self, name: &str, work: impl FnOnce(&mut Results) -> Result<()>) -> Result<()> {
+        if !self.plan.wants(name) {
+            return Ok(());
         }
-        results.legs.push(memory);
+        if let Err(why) = work(&mut self.results) {
+            let failure = format!("{name}: {why:#}");
+            crate::say(format_args!("FAILED {failure}"));
+            self.results.failures.push(failure);
+        }
+        self.keep()
     }
-    if counted && calls::possible() {
-        results.calls = calls::count(&lives, dir)?;
-    } else if counted {
-        results.doubts.push("System calls were not counted: SKIPPED, there is no strace.".to_owned());
+
+    /// Writes what there is so far.
+    fn keep(&mut self) -> Result<()> {
+        self.results.doubts = doubts(&self.results);
+        self.results.seconds = self.began.elapsed().as_secs_f64();
+        self.plan.out.as_ref().map_or(Ok(()), |out| self.results.write(out))
     }
-    Ok(())
+
+    fn legs(&mut self, name: &str, work: impl FnOnce() -> Result<Vec<Leg>>) -> Result<()> {
+        self.section(name, |results| {
+            results.legs.extend(work()?);
+            Ok(())
+        })
+    }
+
+    fn alone(&mut self, broker: &Contender, alone: Alone) -> Result<()> {
+        for name in alone::NAMES {
+            let (dir, slices) = (self.dir, self.plan.slices);
+            self.legs(name, || alone::run(name, broker, dir, slices, alone))?;
+        }
+        Ok(())
+    }
+
+    /// What matters most comes first.
+    fn beside(&mut self) -> Result<()> {
+        self.under_load()?;
+        let (plan, dir) = (self.plan, self.dir);
+        let contenders = &plan.contenders;
+        self.legs("start", || startup::run(contenders, dir, plan.starts))?;
+        self.legs("idle", || idle::fresh(contenders, dir, plan.idle))?;
+        self.legs("connections", || idle::connections(contenders, dir, plan.idle))?;
+        self.legs("recovery", || recovery::run(contenders, dir, plan.recovery))?;
+        self.legs("partitions", || idle::partitions(contenders, dir, plan.idle))?;
+        self.legs("floor", || floors::run(dir, plan.slices))
+    }
+
+    fn under_load(&mut self) -> Result<()> {
+        let (plan, dir) = (self.plan, self.dir);
+        let loaded = loaded().any(|name| plan.wants(name));
+        if !loaded && !plan.wants("calls") {
+            return Ok(());
+        }
+        let mut brokers = Brokers::start(&plan.contenders, dir, plan.slices)?;
+        for leg in &PRODUCE {
+            self.legs(leg.name, || brokers.produce(leg))?;
+        }
+        for leg in &LATENCY {
+            self.legs(leg.name, || brokers.latency(leg))?;
+        }
+        for leg in &FETCH {
+            self.legs(leg.name, || brokers.fetch(leg))?;
+        }
+        if loaded {
+            self.results.legs.push(brokers.peak_memory()?);
+        }
+        self.section("calls", |results| {
+            ensure!(calls::possible(), "SKIPPED, there is no strace");
+            results.calls = calls::count(&brokers.lives, dir)?;
+            Ok(())
+        })
+    }
 }
 
 /// What speaks against the figures.

@@ -31,10 +31,7 @@ pub fn run(contender: &Contender, dir: &Path, alone: Alone) -> Result<Vec<Leg>> 
     let (address, pid) = (broker.address, broker.pid());
     let old = PRODUCE[1].prepare(address, pid, COLD)?;
     old.send(Bounds { bytes: alone.cold, time: LONGEST })?;
-    if !drop_caches() {
-        crate::say(format_args!("W9: SKIPPED, the log cannot be made cold: dropping caches takes root"));
-        return Ok(Vec::new());
-    }
+    ensure!(drop_caches(), "SKIPPED, the log cannot be made cold: dropping caches takes root");
     let own = paced::run(address, "tail-1", TAIL, alone.phase, &mut |_, _| {})?;
     // What was produced meanwhile goes to the disk before, not beside.
     drop_caches();

@@ -1,7 +1,6 @@
 //! Many connections, many at once, and more requests than may be in memory.
 
 use std::path::Path;
-use std::sync::Mutex;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -9,17 +8,15 @@ use anyhow::{Result, bail};
 
 use super::{Alone, at_most};
 use crate::contender::Contender;
-use crate::idle::raise_descriptors;
+use crate::idle::{open, raise_descriptors};
 use crate::legs::{LATENCY, PRODUCE, Per, Produce};
 use crate::link::Link;
 use crate::paced;
 use crate::paired::Slices;
 use crate::process::{cpu_seconds, resident};
-use crate::pump::{Load, in_threads};
+use crate::pump::Load;
 use crate::results::{Leg, MOLDAU, Sample};
 
-/// Threads that open connections.
-const OPENERS: usize = 4;
 /// When the storm begins, after the load beside it.
 const CALM: Duration = Duration::from_secs(2);
 /// Bytes of requests that may be in memory at one time.
@@ -49,25 +46,18 @@ pub fn connections(contender: &Contender, dir: &Path, alone: Alone) -> Result<Ve
         Ok(paced::run(address, topic, LATENCY[0].pace, alone.phase, &mut |_, _| {})?.consumed.micros(0.99))
     };
     let calm = p99("calm")?;
-    let links = Mutex::new(Vec::new());
-    let open = || -> Result<(Duration, f64)> {
+    let storm_of = || -> Result<(Vec<Link>, Duration, f64)> {
         thread::sleep(CALM);
         let (began, before) = (Instant::now(), cpu_seconds(pid)?);
-        in_threads(vec![(); OPENERS], |place, ()| {
-            let share = count * (place + 1) / OPENERS - count * place / OPENERS;
-            let opened = (0..share).map(|_| Link::open(address)).collect::<Result<Vec<_>>>()?;
-            let Ok(mut links) = links.lock() else { bail!("another thread panicked") };
-            links.extend(opened);
-            Ok(())
-        })?;
-        Ok((began.elapsed(), cpu_seconds(pid)? - before))
+        let links = open(address, count)?;
+        Ok((links, began.elapsed(), cpu_seconds(pid)? - before))
     };
     let (storm, opened) = thread::scope(|scope| {
-        let opened = scope.spawn(open);
+        let opened = scope.spawn(storm_of);
         (p99("storm"), opened.join())
     });
     let Ok(opened) = opened else { bail!("a thread of the storm panicked") };
-    let (storm, (took, cpu)) = (storm?, opened?);
+    let (storm, (links, took, cpu)) = (storm?, opened?);
     let (with, memory) = (p99("with")?, resident(pid)?.0);
     drop((links, broker));
     std::fs::remove_dir_all(&dir)?;

@@ -16,7 +16,7 @@ mod soak;
 use std::path::Path;
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 
 use crate::contender::Contender;
 use crate::paired::Slices;
@@ -40,31 +40,16 @@ pub struct Alone {
     pub soak: Duration,
 }
 
-/// Runs the legs that are wanted.
-pub fn run(
-    contender: &Contender,
-    dir: &Path,
-    slices: Slices,
-    alone: Alone,
-    wanted: &dyn Fn(&str) -> bool,
-) -> Result<Vec<Leg>> {
-    let mut legs = Vec::new();
-    if wanted("scale") {
-        legs.extend(scale::run(contender, dir, slices, alone)?);
+/// Runs one of the legs of [`NAMES`].
+pub fn run(name: &str, contender: &Contender, dir: &Path, slices: Slices, alone: Alone) -> Result<Vec<Leg>> {
+    match name {
+        "scale" => scale::run(contender, dir, slices, alone),
+        "W9" => catch_up::run(contender, dir, alone),
+        "W13" => crowd::connections(contender, dir, alone),
+        "W22" => crowd::overload(contender, dir, slices),
+        "W26" => soak::run(contender, dir, alone.soak),
+        other => bail!("no leg {other}"),
     }
-    if wanted("W9") {
-        legs.extend(catch_up::run(contender, dir, alone)?);
-    }
-    if wanted("W13") {
-        legs.extend(crowd::connections(contender, dir, alone)?);
-    }
-    if wanted("W22") {
-        legs.extend(crowd::overload(contender, dir, slices)?);
-    }
-    if wanted("W26") {
-        legs.extend(soak::run(contender, dir, alone.soak)?);
-    }
-    Ok(legs)
 }
 
 fn at_most(most: f64) -> Option<Target> {
