@@ -87,7 +87,8 @@ pub(crate) enum Token {
 /// All partitions of a shard.
 pub(crate) struct Partitions {
     dirs: u16,
-    slots: BTreeMap<u32, Slot>,
+    /// In boxes: half of a map's places are empty, and a slot is large.
+    slots: BTreeMap<u32, Box<Slot>>,
     by_id: BTreeMap<TopicPartition, u32>,
     next_slot: u32,
     files: FileIds,
@@ -128,15 +129,15 @@ impl Partitions {
     }
 
     pub(crate) fn slot(&self, slot: u32) -> Option<&Slot> {
-        self.slots.get(&slot)
+        self.slots.get(&slot).map(Box::as_ref)
     }
 
     pub(crate) fn slots(&self) -> impl Iterator<Item = &Slot> {
-        self.slots.values()
+        self.slots.values().map(Box::as_ref)
     }
 
     pub(crate) fn by_id(&self, id: TopicPartition) -> Option<&Slot> {
-        self.slots.get(self.by_id.get(&id)?)
+        self.slots.get(self.by_id.get(&id)?).map(Box::as_ref)
     }
 
     /// A log that was found on disk.
@@ -320,16 +321,8 @@ fn happened(shard: &mut Shard, number: u32, events: moldau_storage::Events) {
             read::read_done(shard, number, waiting, read);
         }
     }
-    let name = shard.partitions.slots.get(&number).map(|slot| (slot.log.dir(), slot.log.name().to_owned()));
-    let Some((dir, name)) = name else { return };
-    for damage in events.damage {
-        shard.trace(Trace::Warning(format!("{name}: damaged: {damage}")));
-    }
-    for fault in events.leftovers {
-        shard.trace(Trace::Warning(format!("{name}: a file could not be removed: {fault}")));
-    }
-    if let Some(fault) = events.offline {
-        take_offline(shard, dir, &name, &fault);
+    if !events.damage.is_empty() || !events.leftovers.is_empty() || events.offline.is_some() {
+        report(shard, number, events.damage, events.leftovers, events.offline);
     }
     if events.deleted {
         shard.timers.set(Timer::Log(number), None);
@@ -337,6 +330,27 @@ fn happened(shard: &mut Shard, number: u32, events: moldau_storage::Events) {
         crate::stop::flushed(shard, number);
     } else {
         drain(shard, number);
+    }
+}
+
+/// Tells an operator what is wrong with a log.
+fn report(
+    shard: &mut Shard,
+    number: u32,
+    damage: Vec<moldau_storage::Damage>,
+    leftovers: Vec<moldau_base::disk::Fault>,
+    offline: Option<moldau_base::disk::Fault>,
+) {
+    let name = shard.partitions.slots.get(&number).map(|slot| (slot.log.dir(), slot.log.name().to_owned()));
+    let Some((dir, name)) = name else { return };
+    for damage in damage {
+        shard.trace(Trace::Warning(format!("{name}: damaged: {damage}")));
+    }
+    for fault in leftovers {
+        shard.trace(Trace::Warning(format!("{name}: a file could not be removed: {fault}")));
+    }
+    if let Some(fault) = offline {
+        take_offline(shard, dir, &name, &fault);
     }
 }
 
@@ -389,7 +403,7 @@ pub(crate) fn shard_op(shard: &mut Shard, what: Op) -> u32 {
 pub(crate) fn tick_log(shard: &mut Shard, number: u32) {
     let now = shard.now;
     let Some(slot) = shard.partitions.slots.get_mut(&number) else { return };
-    let Slot { log, replica, .. } = slot;
+    let Slot { log, replica, .. } = &mut **slot;
     log.tick(now, &mut || replica.producers().snapshot().collect());
     drain(shard, number);
 }
@@ -403,7 +417,7 @@ pub(crate) fn retention_pass(shard: &mut Shard) {
     for number in all {
         let now = shard.now;
         let Some(slot) = shard.partitions.slots.get_mut(&number) else { continue };
-        let Slot { log, replica, .. } = slot;
+        let Slot { log, replica, .. } = &mut **slot;
         if !replica.producers().is_empty() {
             replica.step(now, Input::Expire { after_ms }, &mut Vec::new());
         }

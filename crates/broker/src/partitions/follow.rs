@@ -139,7 +139,7 @@ fn open(shard: &mut Shard, id: TopicPartition, topic: &str) -> u32 {
     let replica = Partition::new(me, state, producers);
     let slot =
         Slot { slot: number, id, log, replica, config, reading: BTreeMap::new(), waits: BTreeMap::new() };
-    partitions.slots.insert(number, slot);
+    partitions.slots.insert(number, Box::new(slot));
     partitions.by_id.insert(id, number);
     number
 }
@@ -203,7 +203,7 @@ pub(crate) fn registered(shard: &mut Shard) {
         let replica = Partition::new(shard.settings.node_id, state, Producers::default());
         let slot =
             Slot { slot: number, id, log, replica, config, reading: BTreeMap::new(), waits: BTreeMap::new() };
-        partitions.slots.insert(number, slot);
+        partitions.slots.insert(number, Box::new(slot));
         shard.trace(Trace::Info(format!("removing {name}: its topic was deleted")));
         crate::checkpoints::changed(shard, number);
         drain(shard, number);

@@ -118,7 +118,7 @@ fn append(
     if let Some(Effect::Append { epoch, append_time, .. }) =
         effects.pop_if(|last| matches!(last, Effect::Append { .. }))
     {
-        let Slot { log, replica, .. } = slot;
+        let Slot { log, replica, .. } = &mut **slot;
         let mut producers = || replica.producers().snapshot().collect();
         let taken = log.append(now, epoch, append_time, batches, &mut producers);
         let result = match taken {
