@@ -16,11 +16,15 @@ use crate::paired::{Brokers, Slices};
 use crate::recovery::{self, Recovery};
 use crate::results::{Leg, Results};
 use crate::startup;
+use crate::stats;
 
 /// Others may use this part of the processors; beyond it a leg is named among the doubts.
 const OTHERS: f64 = 0.10;
 /// The load of a machine that is at rest.
 const AT_REST: f64 = 0.5;
+/// How the legs end that say how late the load generator itself was, and how late it may be.
+const LATE: &str = " late";
+const LATE_US: f64 = 1000.0;
 /// Sections beside the legs under load; the first word of their legs' names.
 const SECTIONS: [&str; 7] = ["floor", "start", "idle", "connections", "partitions", "recovery", "calls"];
 
@@ -249,6 +253,15 @@ fn doubts(results: &Results) -> Vec<String> {
     }
     if !disturbed.is_empty() {
         doubts.push(format!("Others used the processors during {}.", disturbed.join(", ")));
+    }
+    for leg in results.legs.iter().filter(|leg| leg.name.ends_with(LATE)) {
+        let late = leg.samples.keys().map(|side| stats::median(&leg.values(side))).fold(0.0, f64::max);
+        if late > LATE_US {
+            doubts.push(format!(
+                "{}: the load generator itself was {late:.0} µs late; these latencies are its own.",
+                leg.name
+            ));
+        }
     }
     if results.machine.load_before > AT_REST {
         doubts.push(format!(
