@@ -153,12 +153,12 @@ const PROBE_STEP: u64 = 256 * 1024;
 /// Bytes behind what is wanted from a disk that the kernel is told to read too: who catches up will want them next.
 const READ_AHEAD: u64 = 4 * 1024 * 1024;
 
-/// Whether a part of a file is in memory, as far as a few bytes of it tell: its first, its last and some between. The kernel reads
-/// ahead and forgets in longer pieces.
+/// Whether a part of a file is in memory, as far as its last byte and one byte of each [`PROBE_STEP`] before it tell: the kernel reads
+/// ahead and forgets in pieces of about that length.
 pub fn is_in_memory(file: &File, position: u64, len: u64) -> bool {
     let last = position + len.saturating_sub(1);
-    let places = (position..last).step_by(PROBE_STEP as usize).chain(std::iter::once(last));
-    places.into_iter().all(|place| {
+    let between = (position + PROBE_STEP - 1..last).step_by(PROBE_STEP as usize);
+    between.chain(std::iter::once(last)).all(|place| {
         let mut byte = [0];
         let mut slices = [io::IoSliceMut::new(&mut byte)];
         match rustix::io::preadv2(file, &mut slices, place, ReadWriteFlags::NOWAIT) {
