@@ -1,10 +1,15 @@
-//! `cargo xtask fuzz`: the targets of `fuzz/` under libFuzzer, which needs a nightly toolchain.
+//! `cargo xtask fuzz`: the targets of `fuzz/` under libFuzzer, several at a time.
 //!
-//! The corpus that grows and what breaks stay below `fuzz/`, outside of git. A broken input is made a test of the crate
-//! that it broke before it is mended.
+//! What a target asserts is in crates/hostile. Here is what is needed to run it: a nightly toolchain (the machine's, or one in
+//! `.tools/nightly`), cargo-fuzz, the corpus that grows in `fuzz/corpus` outside of git, and the account of minutes in docs/fuzzing.md.
+//! Minutes are of the processor, so that a busy machine does not count as work.
+
+mod account;
+mod keep;
+mod runner;
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result, bail};
@@ -18,39 +23,55 @@ const CARGO_FUZZ: CargoTool = CargoTool {
     sha256: "612108f626b6ee0e5d63b1a0e257c89c13abffbd8fff539ccbffb7205b33093f",
 };
 
-/// Longest input that is tried. The limits of the parsers' rules lie far below.
-const MAX_LEN: u32 = 64 * 1024;
-/// An input that needs more memory than this, in MiB, is a finding.
-const MEMORY_MIB: u32 = 1024;
+/// Where programs are that cargo-fuzz built.
+const BUILT: &str = "fuzz/target/x86_64-unknown-linux-gnu/release";
 
 /// Options of `cargo xtask fuzz`.
 #[derive(clap::Args)]
 pub struct Args {
-    /// Only this target; without it all of them, one after the other
-    target: Option<String>,
-    /// Minutes for each target
+    /// Only these targets; without any all of them
+    targets: Vec<String>,
+    /// Minutes of processor time for each target
     #[arg(long, default_value_t = 5.0)]
     minutes: f64,
+    /// Targets that run at the same time
+    #[arg(long, default_value_t = 1)]
+    jobs: usize,
+    /// Run the one target on this input and do nothing else
+    #[arg(long)]
+    input: Option<PathBuf>,
+    /// Do not fuzz: keep the smallest inputs of the corpora that reach everything they reach in fuzz/seeds
+    #[arg(long)]
+    keep: bool,
+    /// Show the targets
+    #[arg(long)]
+    list: bool,
 }
 
 /// Runs the targets; an error when one finds something.
 pub fn run(root: &Path, args: &Args) -> Result<()> {
     let all = targets(root)?;
-    let wanted = match &args.target {
-        None => all,
-        Some(target) if all.contains(target) => vec![target.clone()],
-        Some(target) => bail!("no target `{target}`; there are {}", all.join(", ")),
-    };
-    if !nightly(root) {
-        println!("fuzz: SKIPPED, there is no nightly toolchain (rustup toolchain install nightly)");
+    if args.list {
+        all.iter().for_each(|target| println!("{target}"));
         return Ok(());
     }
-    let program = toolbox::cargo_tool(&CARGO_FUZZ)?;
-    let folder = program.parent().context("a program is in a folder")?;
-    for target in wanted {
-        one(root, folder, &target, args.minutes)?;
+    if let Some(unknown) = args.targets.iter().find(|target| !all.contains(target)) {
+        bail!("no target `{unknown}`; there are {}", all.join(", "));
     }
-    Ok(())
+    let wanted = if args.targets.is_empty() { all } else { args.targets.clone() };
+    let tools = Tools::obtain()?;
+    tools.build(root, &wanted)?;
+    if let Some(input) = &args.input {
+        return one_input(root, &wanted, input);
+    }
+    if args.keep {
+        return wanted.iter().try_for_each(|target| keep::smallest(root, target));
+    }
+    let ended = runner::run(root, &wanted, args.minutes * 60.0, args.jobs.max(1))?;
+    account::write(root, &ended)?;
+    let broken: Vec<&str> =
+        ended.iter().filter(|end| end.found.is_some()).map(|end| end.target.as_str()).collect();
+    if broken.is_empty() { Ok(()) } else { bail!("something was found by {}", broken.join(", ")) }
 }
 
 /// The names in `fuzz/fuzz_targets`.
@@ -67,26 +88,84 @@ fn targets(root: &Path) -> Result<Vec<String>> {
     Ok(names)
 }
 
-/// Whether `cargo +nightly` is there; asking for it must not install it.
-fn nightly(root: &Path) -> bool {
-    let listed = Command::new("rustup").args(["toolchain", "list"]).current_dir(root).output();
-    listed
-        .is_ok_and(|out| String::from_utf8_lossy(&out.stdout).lines().any(|line| line.starts_with("nightly")))
+/// The program of a target.
+fn program(root: &Path, target: &str) -> PathBuf {
+    root.join(BUILT).join(target)
 }
 
-fn one(root: &Path, folder: &Path, target: &str, minutes: f64) -> Result<()> {
-    println!("fuzz: {target} for {minutes} minutes");
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let paths = [folder.to_owned()].into_iter().chain(std::env::split_paths(&path));
-    let mut command = Command::new("cargo");
-    command.args(["+nightly", "fuzz", "run", target, "--"]).current_dir(root.join("fuzz"));
-    command.arg(format!("-max_total_time={:.0}", minutes * 60.0));
-    command.arg(format!("-max_len={MAX_LEN}")).arg(format!("-rss_limit_mb={MEMORY_MIB}"));
-    // cargo gives its children the toolchain that built this program; `+nightly` has to choose anew.
-    command.env_remove("RUSTUP_TOOLCHAIN").env_remove("CARGO").env("PATH", std::env::join_paths(paths)?);
-    let status = command.status().context("cannot start cargo")?;
+fn one_input(root: &Path, wanted: &[String], input: &Path) -> Result<()> {
+    let [target] = wanted else { bail!("--input needs the one target that is to read it") };
+    let status =
+        Command::new(program(root, target)).arg(input).status().context("cannot start the target")?;
     if !status.success() {
-        bail!("{target} found something; the input is in fuzz/artifacts/{target}");
+        bail!("{target} ended with {status} on {}", input.display());
     }
     Ok(())
+}
+
+/// What builds the targets.
+struct Tools {
+    /// The folder of cargo-fuzz.
+    cargo_fuzz: PathBuf,
+    /// Where rustup has the nightly toolchain, if it is not the user's own.
+    rustup_home: Option<PathBuf>,
+}
+
+impl Tools {
+    /// Finds or installs them.
+    fn obtain() -> Result<Tools> {
+        toolbox::need(&["rustup"])?;
+        let rustup_home = if has_nightly()? { None } else { Some(install_nightly()?) };
+        let program = toolbox::cargo_tool(&CARGO_FUZZ)?;
+        let cargo_fuzz = program.parent().context("a program is in a folder")?.to_owned();
+        Ok(Tools { cargo_fuzz, rustup_home })
+    }
+
+    /// Builds the targets, without a sanitizer: `unsafe` is denied in the workspace, and what is lost in speed is lost in inputs.
+    fn build(&self, root: &Path, wanted: &[String]) -> Result<()> {
+        let path = std::env::var_os("PATH").unwrap_or_default();
+        let path =
+            std::env::join_paths([self.cargo_fuzz.clone()].into_iter().chain(std::env::split_paths(&path)))?;
+        for target in wanted {
+            println!("fuzz: building {target}");
+            let mut command = Command::new("cargo");
+            command.args([
+                "+nightly",
+                "fuzz",
+                "build",
+                "--sanitizer",
+                "none",
+                "--target-dir",
+                "fuzz/target",
+                target,
+            ]);
+            command.current_dir(root).env("PATH", &path);
+            // cargo gives its children the toolchain that built this program; `+nightly` has to choose anew.
+            command.env_remove("RUSTUP_TOOLCHAIN").env_remove("CARGO");
+            command.envs(self.rustup_home.iter().map(|home| ("RUSTUP_HOME", home)));
+            if !command.status().context("cannot start cargo")?.success() {
+                bail!("{target} does not build");
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Whether `cargo +nightly` is there; asking for it must not install it.
+fn has_nightly() -> Result<bool> {
+    let listed =
+        Command::new("rustup").args(["toolchain", "list"]).output().context("cannot start rustup")?;
+    Ok(String::from_utf8_lossy(&listed.stdout).lines().any(|line| line.starts_with("nightly")))
+}
+
+/// A nightly toolchain in a folder of the checkout.
+fn install_nightly() -> Result<PathBuf> {
+    let home = toolbox::dir("nightly")?;
+    toolbox::once(&home, "nightly", || {
+        println!("fuzz: installing a nightly toolchain into {}", home.display());
+        let mut rustup = Command::new("rustup");
+        rustup.args(["toolchain", "install", "nightly", "--profile", "minimal", "--no-self-update"]);
+        toolbox::install(rustup.env("RUSTUP_HOME", &home)).map(drop)
+    })?;
+    Ok(home)
 }

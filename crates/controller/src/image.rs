@@ -142,6 +142,7 @@ impl Partition {
         if let Some(directories) = &change.directories {
             next.directories.clone_from(directories);
         }
+        next.directories.resize(next.replicas.len(), Uuid::ZERO);
         if let Some(leader) = change.leader {
             next.leader = leader;
             next.leader_epoch.0 = next.leader_epoch.0.saturating_add(1);
@@ -213,6 +214,9 @@ pub enum Misfit {
     /// A topic whose name another topic has.
     #[error("there is a topic '{0}' already")]
     NameTaken(Arc<str>),
+    /// A topic whose id another topic has.
+    #[error("there is a topic with id {0} already")]
+    IdTaken(Uuid),
     /// The next producer id would go back.
     #[error("next producer id {says} is below {has}")]
     ProducerIdBack {
@@ -413,6 +417,9 @@ impl Image {
         if self.names.contains_key(name) {
             return Err(Misfit::NameTaken(name.clone()));
         }
+        if self.topics.contains_key(&id) {
+            return Err(Misfit::IdTaken(id));
+        }
         self.names.insert(name.clone(), id);
         if names::has_collision_chars(name) {
             self.folded.entry(Arc::from(names::fold(name))).or_default().insert(name.clone());
@@ -466,3 +473,39 @@ impl Image {
 
 /// The feature that says which records the log may hold.
 pub const METADATA_VERSION: &str = "metadata.version";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_topic_id_is_taken_once() {
+        let mut image = Image::new("c");
+        let id = Uuid([1; 16]);
+        image.apply(0, &Record::Topic { id, name: "a".into() }).expect("a new topic");
+        let before = image.clone();
+        let again = image.apply(1, &Record::Topic { id, name: "b".into() });
+        assert_eq!(again, Err(Misfit::IdTaken(id)));
+        assert_eq!(image, before);
+    }
+
+    #[test]
+    fn each_replica_has_a_directory_after_a_change() {
+        let ids = vec![NodeId(1), NodeId(2)];
+        let partition = Partition {
+            replicas: vec![NodeId(1)],
+            directories: vec![Uuid([5; 16])],
+            isr: vec![],
+            removing: vec![],
+            adding: vec![],
+            eligible: vec![],
+            last_known_eligible: vec![],
+            leader: NO_LEADER,
+            leader_epoch: LeaderEpoch(0),
+            partition_epoch: PartitionEpoch(0),
+            recovering: false,
+        };
+        let change = PartitionChange { replicas: Some(ids), ..PartitionChange::default() };
+        assert_eq!(partition.changed(&change).directories, [Uuid([5; 16]), Uuid::ZERO]);
+    }
+}

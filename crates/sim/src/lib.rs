@@ -22,6 +22,7 @@ mod replay;
 pub mod run;
 pub mod schedule;
 pub mod shrink;
+pub mod siege;
 mod trace;
 pub mod weather;
 pub mod workload;

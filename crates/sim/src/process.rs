@@ -68,6 +68,8 @@ pub(crate) struct Process {
     pub(crate) stopping: Option<(u16, u64)>,
     /// Operations that were asked for in this step, for the trace.
     pub(crate) asked: Vec<(OpId, String)>,
+    /// There are clients that send what they like, whose connections may be refused.
+    pub(crate) strangers: bool,
     tell: bool,
 }
 
@@ -87,6 +89,7 @@ impl Process {
             offline: BTreeSet::new(),
             stopping: None,
             asked: Vec::new(),
+            strangers: false,
             tell,
         }
     }
@@ -130,7 +133,7 @@ impl Process {
                     self.offline.insert(path.dir);
                     Want::Say(format!("shard {shard}: {path} is offline: {why}"))
                 }
-                Trace::BadClient { conn, what } if !what.starts_with(UNANSWERED) => {
+                Trace::BadClient { conn, what } if !self.strangers && !what.starts_with(UNANSWERED) => {
                     Want::Broken(format!("a good client's connection {} was refused: {what}", conn.0))
                 }
                 other => Want::Say(format!("shard {shard}: {other:?}")),
@@ -239,12 +242,12 @@ impl Process {
         self.conns.get(&link).map(|served| served.shard)
     }
 
-    /// Bytes have arrived; the frames that are whole now.
-    pub(crate) fn take(&mut self, link: Link, piece: &[u8]) -> Vec<Bytes> {
-        let Some(served) = self.conns.get_mut(&link) else { return Vec::new() };
-        let frames = served.assembler.take(piece).unwrap_or_default();
+    /// Bytes have arrived; the frames that are whole now. On an error no frame can be found on this connection any more.
+    pub(crate) fn take(&mut self, link: Link, piece: &[u8]) -> Result<Vec<Bytes>, moldau_wire::FrameError> {
+        let Some(served) = self.conns.get_mut(&link) else { return Ok(Vec::new()) };
+        let frames = served.assembler.take(piece)?;
         served.unanswered += frames.len() as u64;
-        frames
+        Ok(frames)
     }
 
     /// A connection is gone.

@@ -98,7 +98,13 @@ pub fn run(plan: &Plan) -> Outcome {
         overrides.set("log.flush.interval.messages", 1);
     }
     (workload.settings)(&mut rng.fork(), &mut overrides);
-    let setup = Setup { weather: weather.clone(), overrides, synced: workload.synced, text: plan.text };
+    let setup = Setup {
+        weather: weather.clone(),
+        overrides,
+        synced: workload.synced,
+        text: plan.text,
+        strangers: false,
+    };
     let mut world = World::new(rng.fork(), setup);
     let scene = Scene::new(world.shared.clone(), rng.fork(), workload.synced, plan.schedule.without.clone());
     (workload.start)(&scene);

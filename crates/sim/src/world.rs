@@ -88,6 +88,8 @@ pub(crate) struct Setup {
     /// Everything acknowledged is synced before that: a power loss may take nothing.
     pub(crate) synced: bool,
     pub(crate) text: Text,
+    /// There are clients that send what they like.
+    pub(crate) strangers: bool,
 }
 
 /// One run.
@@ -321,7 +323,8 @@ impl World {
             Arrival::Bytes(piece) => {
                 let Some(process) = self.process.as_mut() else { return };
                 let Some(shard) = process.shard_of(link) else { return };
-                for bytes in process.take(link, &piece) {
+                let Ok(frames) = process.take(link, &piece) else { return self.cut_off(link) };
+                for bytes in frames {
                     self.step(shard, Input::Frame { conn: ConnId(link.0), bytes });
                 }
             }
@@ -352,6 +355,17 @@ impl World {
             process.forget(link);
             self.step(shard, Input::Closed { conn: ConnId(link.0) });
         }
+    }
+
+    /// What arrives is no frame: the node closes the connection.
+    fn cut_off(&mut self, link: Link) {
+        if !self.setup.strangers {
+            let what = format!("a good client sent a bad frame on connection {}", link.0);
+            return self.fail(failure::BAD_ANSWER, what);
+        }
+        self.hung_up(link);
+        let due = self.net.close(self.clock.now(), link, Side::Broker);
+        self.arrives(link, Side::Client, due);
     }
 
     // ---- shards

@@ -129,8 +129,11 @@ impl<'a> Scanner<'a> {
             let have = usize::try_from(left).unwrap_or(usize::MAX);
             return Ok(Err(BatchError::Truncated { need: header.size(), have }.into()));
         }
-        if header.base_offset < self.next || header.last_offset_delta < 0 || header.next_offset() == i64::MAX
-        {
+        // No segment spans more offsets than that; without the limit, a payload that looks like headers in a damaged file would have its
+        // checksum computed again and again.
+        let far = header.base_offset.saturating_sub(self.next) > i64::from(i32::MAX);
+        let backwards = header.base_offset < self.next || header.last_offset_delta < 0;
+        if far || backwards || header.next_offset() == i64::MAX {
             let (base, last) = (header.base_offset, header.last_offset());
             return Ok(Err(Flaw::Offsets { base, last, next: self.next }));
         }

@@ -8,7 +8,8 @@ use moldau_base::{LeaderEpoch, Mono, Now, ProducerEntry, Uuid};
 use moldau_batch::Header;
 use moldau_storage::names::{LOG_START_CHECKPOINT, RECOVERY_POINT_CHECKPOINT};
 use moldau_storage::{
-    Depth, FileIds, Log, LogConfig, Read, ReadRequest, RecoveryPolicy, dump, encode_offsets, recover,
+    Depth, FileIds, Flaw, Log, LogConfig, Read, ReadRequest, RecoveryPolicy, Scanned, Scanner, dump,
+    encode_offsets, recover,
 };
 use proptest::prelude::*;
 
@@ -143,6 +144,19 @@ proptest! {
             host.restart();
         }
     }
+}
+
+/// Bytes of a payload that look like a header of offsets which no segment can hold are no batch, before any checksum is computed.
+#[test]
+fn headers_far_away_are_none() {
+    let disk = model::ModelDisk::default();
+    let path = Path::new(DIR, "orders-3/00000000000000000000.log");
+    let bytes = vec![2; 1 << 26];
+    let len = bytes.len() as u64;
+    disk.write(&path, 0, &[bytes.into()]).expect("a write");
+    let mut scanner = Scanner::new(&disk, path, len, 0, 0);
+    let found = scanner.next(Depth::Checksums).expect("the disk works");
+    assert!(matches!(found, Scanned::Flaw(Flaw::Offsets { .. })), "{found:?}");
 }
 
 /// A reader that follows its ranges looks at no file while the entries are in memory, also behind flushes and in sealed segments.

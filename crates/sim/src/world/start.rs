@@ -48,7 +48,9 @@ impl World {
         }
         self.trace.line(born, || format!("life {life} begins with {} shards", shards.len()));
         let tell = self.setup.text != Text::None;
-        self.process = Some(Process::new(life, born, shards, Queue::new(self.disk.clone()), tell));
+        let mut process = Process::new(life, born, shards, Queue::new(self.disk.clone()), tell);
+        process.strangers = self.setup.strangers;
+        self.process = Some(process);
         self.quorum = Some(quorum);
         for _ in 0..self.quorum.as_ref().map_or(0, |quorum| quorum.news.len()) {
             self.clock.after(0, Happening::News { life });

@@ -1,0 +1,185 @@
+//! Runs programs of libFuzzer side by side, shows how far they are, and ends each when it has had its share of the processor.
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use rustix::process::{Pid, Signal, kill_process};
+
+use super::program;
+
+/// Longest input that is tried. The limits of the parsers' rules lie far below.
+const MAX_LEN: u32 = 16 * 1024;
+/// An input that needs more memory than this, in MiB, is a finding.
+const MEMORY_MIB: u32 = 2048;
+/// Seconds for one input; far more than any takes, since the machine may be asleep meanwhile.
+const SLOW_SECONDS: u32 = 300;
+/// How often the programs are looked at, and how often that is shown.
+const GLANCE: Duration = Duration::from_secs(1);
+const SHOWN_EVERY: Duration = Duration::from_secs(20);
+
+/// How a target's run ended.
+pub struct Ended {
+    pub target: String,
+    /// Seconds of the processor.
+    pub seconds: f64,
+    /// Inputs that were tried.
+    pub inputs: u64,
+    /// Edges of the program that were reached.
+    pub edges: u64,
+    /// The input that breaks something.
+    pub found: Option<PathBuf>,
+}
+
+struct Running {
+    target: String,
+    child: Child,
+    log: PathBuf,
+    seconds: f64,
+    told_to_end: bool,
+}
+
+/// Runs the targets, `jobs` at a time, `seconds` of the processor each.
+pub fn run(root: &Path, targets: &[String], seconds: f64, jobs: usize) -> Result<Vec<Ended>> {
+    let mut waiting = targets.iter();
+    let (mut running, mut ended): (Vec<Running>, Vec<Ended>) = (Vec::new(), Vec::new());
+    let mut shown = Instant::now();
+    loop {
+        while running.len() < jobs
+            && let Some(target) = waiting.next()
+        {
+            running.push(start(root, target)?);
+        }
+        if running.is_empty() {
+            return Ok(ended);
+        }
+        std::thread::sleep(GLANCE);
+        let mut still = Vec::new();
+        for mut one in running {
+            one.seconds = processor_seconds(one.child.id()).unwrap_or(one.seconds);
+            match one.child.try_wait()? {
+                Some(_) => {
+                    let end = conclude(root, &one);
+                    tell(&end);
+                    ended.push(end);
+                }
+                None => {
+                    if one.seconds >= seconds && !one.told_to_end {
+                        one.told_to_end = true;
+                        stop(&one.child);
+                    }
+                    still.push(one);
+                }
+            }
+        }
+        running = still;
+        if shown.elapsed() >= SHOWN_EVERY {
+            shown = Instant::now();
+            running.iter().for_each(|one| progress(one, seconds));
+        }
+    }
+}
+
+fn start(root: &Path, target: &str) -> Result<Running> {
+    let folder = |name: &str| -> Result<PathBuf> {
+        let path = root.join("fuzz").join(name).join(target);
+        fs::create_dir_all(&path).with_context(|| format!("cannot create {}", path.display()))?;
+        Ok(path)
+    };
+    let (corpus, seeds, artifacts) = (folder("corpus")?, folder("seeds")?, folder("artifacts")?);
+    let log = artifacts.join("log");
+    let file = File::create(&log).with_context(|| format!("cannot create {}", log.display()))?;
+    let mut command = Command::new(program(root, target));
+    command.arg(&corpus).arg(&seeds);
+    command.arg(format!("-max_len={MAX_LEN}")).arg(format!("-rss_limit_mb={MEMORY_MIB}"));
+    command.arg(format!("-timeout={SLOW_SECONDS}")).arg(format!("-artifact_prefix={}/", artifacts.display()));
+    command.arg("-print_final_stats=1").current_dir(root);
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(file);
+    let child = command.spawn().with_context(|| format!("cannot start {target}"))?;
+    Ok(Running { target: target.to_owned(), child, log, seconds: 0.0, told_to_end: false })
+}
+
+/// Asks libFuzzer to end: it says its figures first.
+fn stop(child: &Child) {
+    if let Some(pid) = i32::try_from(child.id()).ok().and_then(Pid::from_raw) {
+        // Already gone is as good.
+        let _ = kill_process(pid, Signal::INT);
+    }
+}
+
+/// Seconds of the processor that a process has had.
+fn processor_seconds(id: u32) -> Option<f64> {
+    let text = fs::read_to_string(format!("/proc/{id}/stat")).ok()?;
+    // Behind the name, which may hold anything: state and ten numbers, then the ticks in user and in system mode.
+    let mut words = text.rsplit_once(')')?.1.split_whitespace().skip(11);
+    let ticks = words.next()?.parse::<u64>().ok()? + words.next()?.parse::<u64>().ok()?;
+    Some(ticks as f64 / rustix::param::clock_ticks_per_second() as f64)
+}
+
+/// The number behind `word` in the last line of a log that has both.
+fn last_number(log: &str, word: &str) -> u64 {
+    let number = |line: &str| line.split_once(word)?.1.split_whitespace().next()?.parse().ok();
+    log.lines().rev().find_map(number).unwrap_or(0)
+}
+
+fn conclude(root: &Path, one: &Running) -> Ended {
+    let log =
+        fs::read(&one.log).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default();
+    let written = log.lines().rev().find_map(|line| line.split_once("Test unit written to "));
+    Ended {
+        target: one.target.clone(),
+        seconds: one.seconds,
+        inputs: last_number(&log, "stat::number_of_executed_units:"),
+        edges: last_number(&log, "cov: "),
+        found: written.map(|(_, path)| root.join(path.trim())),
+    }
+}
+
+fn progress(one: &Running, seconds: f64) {
+    let log =
+        fs::read(&one.log).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default();
+    let of = |word| last_number(&log, word);
+    println!(
+        "fuzz: {:<14} {:>5.1} of {:.1} min  {:>6} edges  {:>6}/s",
+        one.target,
+        one.seconds / 60.0,
+        seconds / 60.0,
+        of("cov: "),
+        of("exec/s: ")
+    );
+}
+
+fn tell(end: &Ended) {
+    let Ended { target, seconds, inputs, edges, found } = end;
+    println!("fuzz: {target:<14} ended: {:.1} min, {inputs} inputs, {edges} edges", seconds / 60.0);
+    if let Some(path) = found {
+        println!(
+            "fuzz: {target} FOUND {}; again: cargo xtask fuzz {target} --input {}",
+            path.display(),
+            path.display()
+        );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn figures_are_read_from_the_log() {
+        let log = "#1 INITED cov: 12 ft: 13\n#9 NEW    cov: 40 ft: 77 corp: 3/9b exec/s: 5 rss: 40Mb\nstat::number_of_executed_units: 99\n";
+        assert_eq!(last_number(log, "cov: "), 40);
+        assert_eq!(last_number(log, "exec/s: "), 5);
+        assert_eq!(last_number(log, "stat::number_of_executed_units:"), 99);
+        assert_eq!(last_number(log, "none"), 0);
+    }
+
+    #[test]
+    fn this_process_has_had_some_time() {
+        let had = processor_seconds(std::process::id());
+        assert!(had.is_some_and(|seconds| (0.0..1e6).contains(&seconds)), "{had:?}");
+        assert_eq!(processor_seconds(u32::MAX), None);
+    }
+}
