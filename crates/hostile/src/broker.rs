@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use moldau_base::disk::Path;
 use moldau_sim::disk::SimDisk;
-use moldau_sim::siege::{Move, Siege};
+use moldau_sim::siege::{End, Move, Siege};
 use moldau_wire::{ApiKey, Request, decode_request};
 
 use crate::directory::fill;
@@ -35,16 +35,18 @@ const CONNECTIONS: u8 = 4;
 
 fn broker(input: &[u8]) {
     if let Some(moves) = moves(input) {
-        Siege { disk: SimDisk::default(), moves, may_refuse: false }
-            .run()
-            .unwrap_or_else(|why| panic!("{why}"));
+        besiege(SimDisk::default(), moves, false);
     }
 }
 
 fn start(input: &[u8]) {
     let disk = SimDisk::default();
     fill(&disk, &mut Input(input));
-    Siege { disk, moves: Vec::new(), may_refuse: true }.run().unwrap_or_else(|why| panic!("{why}"));
+    besiege(disk, Vec::new(), true);
+}
+
+fn besiege(disk: SimDisk, moves: Vec<Move>, may_refuse: bool) -> End {
+    Siege { disk, moves, may_refuse }.run().unwrap_or_else(|why| panic!("{why}"))
 }
 
 /// What strangers do; nothing if they ask for more partitions than this test wants to pay for.
@@ -125,9 +127,36 @@ pub(crate) fn describe(requests: &[(u8, ApiKey, i16, Bytes)]) -> Vec<u8> {
 /// The files of a node that was stopped: what [`START`] begins with.
 pub(crate) fn stopped_node() -> Vec<(String, Bytes)> {
     let disk = SimDisk::default();
-    let siege = Siege { disk: disk.clone(), moves: Vec::new(), may_refuse: false };
-    siege.run().unwrap_or_else(|why| panic!("{why}"));
+    besiege(disk.clone(), Vec::new(), false);
     let mut files = Vec::new();
     disk.files(|path: &Path, content| files.push((path.name.clone(), Bytes::copy_from_slice(content))));
     files
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::directory::describe as describe_files;
+    use crate::seeds;
+
+    #[test]
+    fn strangers_are_answered() {
+        let everything = seeds::of("broker").pop().expect("a stranger who asks everything");
+        let end = besiege(SimDisk::default(), moves(&everything).expect("few partitions"), false);
+        assert!(matches!(end, End::Served(answers) if answers > 20), "{end:?}");
+    }
+
+    #[test]
+    fn a_node_starts_on_its_files_and_not_on_others() {
+        let start = |files: &[(String, Bytes)]| {
+            let disk = SimDisk::default();
+            fill(&disk, &mut Input(&describe_files(files)));
+            besiege(disk, Vec::new(), true)
+        };
+        let mut files = stopped_node();
+        assert_eq!(start(&files), End::Served(0));
+        let quorum = files.iter_mut().find(|(name, _)| name.ends_with("quorum-state")).expect("its vote");
+        quorum.1 = Bytes::from_static(b"{}");
+        assert_eq!(start(&files), End::Refused);
+    }
 }

@@ -86,6 +86,16 @@ fn every_target_is_everywhere() {
     assert_eq!(bins.map(str::to_owned).collect::<BTreeSet<String>>(), all);
 }
 
+/// docs/fuzzing.md says of every target what it proves.
+#[test]
+fn every_target_is_explained() {
+    let page = fs::read_to_string(fuzz().join("../docs/fuzzing.md")).expect("the page about fuzzing");
+    for target in TARGETS {
+        let row = format!("| {} | {} |", target.name, target.proves);
+        assert!(page.contains(&row), "docs/fuzzing.md lacks the row\n{row}");
+    }
+}
+
 /// What is committed stays small.
 #[test]
 fn kept_inputs_are_small() {

@@ -30,6 +30,9 @@ const AFTERMATH_MS: i64 = 400_000;
 /// Rounds of the client that behaves.
 const ROUNDS: usize = 3;
 
+/// What strangers' answers are counted as.
+const ANSWERS: &str = "answers to strangers";
+
 /// What a stranger does on one of its connections, which is made when it is first named.
 #[derive(Clone, Debug)]
 pub enum Move {
@@ -54,9 +57,18 @@ pub struct Siege {
     pub may_refuse: bool,
 }
 
+/// How it ended, if nothing went wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// The broker refused to start.
+    Refused,
+    /// It served; strangers got so many answers.
+    Served(u64),
+}
+
 impl Siege {
     /// Lets everything happen; what went wrong, if something did.
-    pub fn run(self) -> Result<(), String> {
+    pub fn run(self) -> Result<End, String> {
         let mut rng = Rng::seeded(1);
         let setup = Setup {
             weather: weather(),
@@ -69,7 +81,7 @@ impl Siege {
         world.disk = self.disk;
         world.run(Mono(0), |_| false);
         if self.may_refuse && world.process.is_none() {
-            return Ok(());
+            return Ok(End::Refused);
         }
         let scene = Scene::new(world.shared.clone(), rng.fork(), false);
         let (moves, company) = (self.moves, scene.clone());
@@ -99,7 +111,8 @@ impl Siege {
         world.run(end, |_| scene.running() == 0);
         let problem = world.shared.borrow().problem.clone();
         world.executor.clear();
-        problem.map_or(Ok(()), Err)
+        let answers = world.shared.borrow().counts.get(ANSWERS).copied().unwrap_or(0);
+        problem.map_or(Ok(End::Served(answers)), Err)
     }
 }
 
@@ -143,8 +156,12 @@ async fn connection(cx: &Cx, conns: &mut Vec<Option<Rc<Conn>>>, at: usize) -> Op
         return Some(conn.clone());
     }
     let conn = Rc::new(cx.connect().await.ok()?);
-    let reading = conn.clone();
-    cx.spawn(async move { while reading.receive().await.is_ok() {} });
+    let (reading, counting) = (conn.clone(), cx.clone());
+    cx.spawn(async move {
+        while reading.receive().await.is_ok() {
+            counting.count(ANSWERS, 1);
+        }
+    });
     conns[at] = Some(conn.clone());
     Some(conn)
 }
