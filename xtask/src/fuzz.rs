@@ -126,26 +126,19 @@ impl Tools {
         let path = std::env::var_os("PATH").unwrap_or_default();
         let path =
             std::env::join_paths([self.cargo_fuzz.clone()].into_iter().chain(std::env::split_paths(&path)))?;
-        for target in wanted {
-            println!("fuzz: building {target}");
-            let mut command = Command::new("cargo");
-            command.args([
-                "+nightly",
-                "fuzz",
-                "build",
-                "--sanitizer",
-                "none",
-                "--target-dir",
-                "fuzz/target",
-                target,
-            ]);
-            command.current_dir(root).env("PATH", &path);
-            // cargo gives its children the toolchain that built this program; `+nightly` has to choose anew.
-            command.env_remove("RUSTUP_TOOLCHAIN").env_remove("CARGO");
-            command.envs(self.rustup_home.iter().map(|home| ("RUSTUP_HOME", home)));
-            if !command.status().context("cannot start cargo")?.success() {
-                bail!("{target} does not build");
-            }
+        println!("fuzz: building {}", wanted.join(", "));
+        let mut command = Command::new("cargo");
+        command.args(["+nightly", "fuzz", "build", "--sanitizer", "none", "--target-dir", "fuzz/target"]);
+        // One at a time or all of them: that is what cargo-fuzz can do.
+        if let [target] = wanted {
+            command.arg(target);
+        }
+        command.current_dir(root).env("PATH", &path);
+        // cargo gives its children the toolchain that built this program; `+nightly` has to choose anew.
+        command.env_remove("RUSTUP_TOOLCHAIN").env_remove("CARGO");
+        command.envs(self.rustup_home.iter().map(|home| ("RUSTUP_HOME", home)));
+        if !command.status().context("cannot start cargo")?.success() {
+            bail!("the targets do not build");
         }
         Ok(())
     }
