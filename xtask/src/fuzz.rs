@@ -67,6 +67,7 @@ pub fn run(root: &Path, args: &Args) -> Result<()> {
     if args.keep {
         return wanted.iter().try_for_each(|target| keep::smallest(root, target));
     }
+    made_inputs(root)?;
     let ended = runner::run(root, &wanted, args.minutes * 60.0, args.jobs.max(1))?;
     account::write(root, &ended)?;
     let broken: Vec<&str> =
@@ -91,6 +92,16 @@ fn targets(root: &Path) -> Result<Vec<String>> {
 /// The program of a target.
 fn program(root: &Path, target: &str) -> PathBuf {
     root.join(BUILT).join(target)
+}
+
+/// Puts the inputs that the code makes into the corpora.
+fn made_inputs(root: &Path) -> Result<()> {
+    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    command.args(["run", "--quiet", "-p", "moldau-hostile", "--example", "seeds", "--", "fuzz/corpus"]);
+    if !command.current_dir(root).status().context("cannot start cargo")?.success() {
+        bail!("the inputs to begin with could not be made");
+    }
+    Ok(())
 }
 
 fn one_input(root: &Path, wanted: &[String], input: &Path) -> Result<()> {

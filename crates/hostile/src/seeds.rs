@@ -1,15 +1,15 @@
 //! Inputs to begin with that need not be kept as files: what Apache Kafka wrote (the golden bytes that other crates test with), and what the
 //! code itself can say of each API and file. What real clients sent is in `fuzz/seeds`.
 
-use bytes::Bytes;
+use bytes::{Buf, Bytes};
 use moldau_base::config::broker_keys;
 use moldau_base::disk::{Disk, Path};
-use moldau_batch::{HEADER_BYTES, split};
+use moldau_batch::{Batch, HEADER_BYTES};
 use moldau_sim::disk::SimDisk;
 use moldau_storage::{
     RecoveryPolicy, encode_epochs, encode_metadata, encode_offsets, encode_snapshot, recover,
 };
-use moldau_wire::{ApiKey, Request, decode_response};
+use moldau_wire::{ApiKey, DecodeError, Request, decode_response};
 
 use crate::directory::DIR;
 use crate::input::put_piece;
@@ -81,11 +81,19 @@ pub fn conversation(key: ApiKey, version: i16, body: &Bytes) -> Vec<u8> {
 
 /// For every API and version a body that is accepted: API and version as targets number them, and the body.
 fn requests() -> Vec<(u8, u8, Vec<u8>)> {
+    every_version(|key, version, body| Request::decode(key, version, body).err())
+}
+
+fn responses() -> Vec<Vec<u8>> {
+    let bodies = every_version(|key, version, frame| decode_response(key, version, frame).err());
+    bodies.iter().map(|(api, version, body)| [&[*api, *version][..], body].concat()).collect()
+}
+
+fn every_version(error: impl Fn(ApiKey, i16, Bytes) -> Option<DecodeError>) -> Vec<(u8, u8, Vec<u8>)> {
     let mut found = Vec::new();
     for (place, key) in ApiKey::ALL.iter().enumerate() {
         for version in key.versions().iter() {
-            let fits = |body: &Vec<u8>| Request::decode(*key, version, Bytes::from(body.clone())).is_ok();
-            if let Some(body) = plain_bodies().find(fits) {
+            if let Some(body) = plain_body(|body| error(*key, version, body)) {
                 found.push((place as u8, version as u8, body));
             }
         }
@@ -93,22 +101,22 @@ fn requests() -> Vec<(u8, u8, Vec<u8>)> {
     found
 }
 
-fn responses() -> Vec<Vec<u8>> {
-    let mut found = Vec::new();
-    for (place, key) in ApiKey::ALL.iter().enumerate() {
-        for version in key.versions().iter() {
-            let fits = |body: &Vec<u8>| decode_response(*key, version, Bytes::from(body.clone())).is_ok();
-            if let Some(body) = plain_bodies().find(fits) {
-                found.push([&[place as u8, version as u8][..], &body].concat());
+/// A message of zeros and ones that a decoder takes: zeros are lengths of nothing in the old form, ones in the compact form. Whatever is
+/// not only too short is a dead end, so that hardly anything is tried in vain.
+fn plain_body(error: impl Fn(Bytes) -> Option<DecodeError>) -> Option<Vec<u8>> {
+    let mut body: Vec<u8> = Vec::new();
+    for _ in 0..10_000 {
+        match error(Bytes::from(body.clone())) {
+            None => return Some(body),
+            Some(DecodeError::Truncated { .. }) if body.len() < 300 => body.push(0),
+            Some(_) => {
+                // The next of the same length, or of a shorter one when all of these are tried.
+                while body.pop()? == 1 {}
+                body.push(1);
             }
         }
     }
-    found
-}
-
-/// Lengths of nothing in the old form are zeros, in the compact one ones; behind them come no tags.
-fn plain_bodies() -> impl Iterator<Item = Vec<u8>> {
-    (0..60).flat_map(|zeros| (0..8).map(move |ones| [vec![0; zeros], vec![1; ones], vec![0; 8]].concat()))
+    None
 }
 
 fn frame((api, version, body): &(u8, u8, Vec<u8>)) -> Vec<u8> {
@@ -181,7 +189,7 @@ fn images() -> Vec<Vec<u8>> {
     let mut own = Vec::new();
     for (name, content) in broker::stopped_node() {
         if name.starts_with("__cluster_metadata-0/") && name.ends_with(".log") {
-            for batch in split(&content).unwrap_or_default() {
+            for batch in batches(content) {
                 let values =
                     batch.records(1 << 20).into_iter().flatten().filter_map(|record| record.ok()?.value);
                 own.extend(values.map(|value| value.to_vec()));
@@ -189,6 +197,16 @@ fn images() -> Vec<Vec<u8>> {
         }
     }
     vec![pieces(&golden().records), pieces(&own)]
+}
+
+/// The batches of a log file.
+fn batches(mut log: Bytes) -> Vec<Batch> {
+    let mut found = Vec::new();
+    while let Ok(batch) = Batch::verify(&log) {
+        log.advance(batch.bytes().len());
+        found.push(batch);
+    }
+    found
 }
 
 fn group_records() -> Vec<(Bytes, Option<Bytes>)> {

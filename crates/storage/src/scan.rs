@@ -103,6 +103,17 @@ impl<'a> Scanner<'a> {
         }
     }
 
+    /// Whether the checksum of a batch that was passed is right.
+    pub fn holds(&mut self, position: u64, header: &Header) -> io::Result<bool> {
+        Ok(self.checksum(position + CHECKED_AT, position + header.size() as u64)? == header.crc)
+    }
+
+    /// Goes back to a place that was passed, with the smallest offset that was possible there.
+    pub fn go_back(&mut self, position: u64, next: i64) {
+        self.position = position;
+        self.next = next;
+    }
+
     /// Looks for the next undamaged batch behind a flaw and goes there; false when there is none.
     pub fn resync(&mut self) -> io::Result<bool> {
         let mut at = self.position + 1;

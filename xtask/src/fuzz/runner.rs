@@ -105,7 +105,7 @@ fn start(root: &Path, target: &str) -> Result<Running> {
 fn stop(child: &Child) {
     if let Some(pid) = i32::try_from(child.id()).ok().and_then(Pid::from_raw) {
         // Already gone is as good.
-        let _ = kill_process(pid, Signal::INT);
+        let _ = kill_process(pid, Signal::TERM);
     }
 }
 

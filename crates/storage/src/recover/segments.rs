@@ -4,6 +4,7 @@
 use std::io;
 
 use moldau_base::disk::{FileId, Path};
+use moldau_batch::Header;
 
 use super::files::Files;
 use super::{Finding, FindingKind};
@@ -32,6 +33,27 @@ pub(super) struct ScannedSegment {
     pub(super) next: i64,
     /// It ends before its file does, because of this.
     pub(super) flaw: Option<String>,
+}
+
+/// A batch that the scan has passed. It is taken when what follows it is seen: a damaged length leads to a place where no batch begins,
+/// and then the batch itself is what is damaged.
+struct Passed {
+    position: u64,
+    /// The smallest offset that it could have had.
+    before: i64,
+    header: Header,
+    depth: Depth,
+}
+
+impl Passed {
+    /// Why a segment from `base` on cannot hold it behind a batch of this epoch.
+    fn misfit(&self, base: i64, epoch: i32) -> Option<String> {
+        if self.depth == Depth::Checksums && self.header.leader_epoch < epoch {
+            return Some(format!("leader epoch {} behind {epoch}", self.header.leader_epoch));
+        }
+        let far = self.header.last_offset() - base > i64::from(i32::MAX);
+        far.then(|| "offsets too far from the segment's base".to_owned())
+    }
 }
 
 /// Recovers the segments of one partition.
@@ -185,55 +207,66 @@ impl Segments<'_, '_> {
         );
         let path = self.files.segment_path(base, FileKind::Log);
         let mut scanner = Scanner::new(self.files.disk, path, size, beginning.position, beginning.next);
-        let mut flaw = None;
-        let mut epoch = -1;
-        loop {
-            let depth = if scanner.next_offset() < verified { Depth::Headers } else { Depth::Checksums };
+        let mut passed: Option<Passed> = None;
+        let flaw = loop {
+            let before = scanner.next_offset();
+            let depth = if before < verified { Depth::Headers } else { Depth::Checksums };
             match scanner.next(depth)? {
-                Scanned::End => break,
+                Scanned::End => break None,
                 Scanned::Batch { position, header } => {
-                    // Behind damage, positions jump.
-                    segment.size = position;
-                    let placed = PlacedBatch {
-                        base: header.base_offset,
-                        last: header.last_offset(),
-                        max_timestamp: header.max_timestamp,
-                        size: header.size() as u64,
-                    };
-                    if depth == Depth::Checksums && header.leader_epoch < epoch {
-                        flaw = Some(format!("leader epoch {} behind {epoch}", header.leader_epoch));
-                        break;
+                    let epoch = passed.as_ref().map_or(-1, |passed| passed.header.leader_epoch);
+                    self.take(&mut segment, passed.take());
+                    let batch = Passed { position, before, header, depth };
+                    if let Some(why) = batch.misfit(base, epoch) {
+                        scanner.go_back(position, before);
+                        break Some(why);
                     }
-                    epoch = header.leader_epoch;
-                    if header.last_offset() - base > i64::from(i32::MAX) {
-                        flaw = Some("offsets too far from the segment's base".to_owned());
-                        break;
-                    }
-                    segment.push(placed, self.interval);
-                    self.epochs.assign(header.leader_epoch, header.base_offset);
+                    passed = Some(batch);
                 }
                 Scanned::Flaw(found) => {
+                    let led_astray = match &passed {
+                        Some(last) if last.depth == Depth::Headers => {
+                            !scanner.holds(last.position, &last.header)?
+                        }
+                        _ => false,
+                    };
+                    match passed.take() {
+                        Some(last) if led_astray => scanner.go_back(last.position, last.before),
+                        last => self.take(&mut segment, last),
+                    }
                     let (position, offset) = (scanner.position(), scanner.next_offset());
                     // In what was flushed, what is behind the damage stays.
                     if offset < verified && verified < i64::MAX && scanner.resync()? {
                         let why = found.to_string();
-                        self.findings.push(Finding {
-                            log: self.log.to_owned(),
-                            what: FindingKind::Damaged { offset, segment: base, position, why },
-                        });
+                        self.find(FindingKind::Damaged { offset, segment: base, position, why });
                         continue;
                     }
-                    flaw = Some(found.to_string());
-                    break;
+                    break Some(found.to_string());
                 }
             }
-        }
+        };
+        self.take(&mut segment, passed);
         // A sealed segment's last time entry tells its greatest timestamp; it may have been behind the entries that were kept.
         segment.note_time();
         *self.scanned_bytes += scanner.read_bytes;
         let next = if segment.size > 0 { scanner.next_offset() } else { base };
         let meta = self.write_indexes(segment, &beginning)?;
         Ok(ScannedSegment { meta, next, flaw })
+    }
+
+    /// Takes a batch into the segment.
+    fn take(&mut self, segment: &mut Segment, batch: Option<Passed>) {
+        let Some(Passed { position, header, .. }) = batch else { return };
+        // Behind damage, positions jump.
+        segment.size = position;
+        let placed = PlacedBatch {
+            base: header.base_offset,
+            last: header.last_offset(),
+            max_timestamp: header.max_timestamp,
+            size: header.size() as u64,
+        };
+        segment.push(placed, self.interval);
+        self.epochs.assign(header.leader_epoch, header.base_offset);
     }
 
     /// Writes the entries that the scan made behind those that were kept.
