@@ -83,7 +83,7 @@ impl Siege {
         if self.may_refuse && world.process.is_none() {
             return Ok(End::Refused);
         }
-        let scene = Scene::new(world.shared.clone(), rng.fork(), false);
+        let scene = Scene::new(world.shared.clone(), rng.fork(), false, Default::default());
         let (moves, company) = (self.moves, scene.clone());
         scene.client(|cx| async move {
             let Ok(kafka) = Kafka::connect(&cx, 100).await else {
@@ -112,7 +112,7 @@ impl Siege {
         let problem = world.shared.borrow().problem.clone();
         world.executor.clear();
         let answers = world.shared.borrow().counts.get(ANSWERS).copied().unwrap_or(0);
-        problem.map_or(Ok(End::Served(answers)), Err)
+        problem.map_or(Ok(End::Served(answers)), |failure| Err(failure.to_string()))
     }
 }
 
