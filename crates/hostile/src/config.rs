@@ -11,11 +11,11 @@ pub const CONFIG: Target = Target {
     proves: "a server.properties of any bytes is read or refused, so is every value in it, and a value that is accepted reads back",
     run: config,
     memory: Memory { base: 1 << 20, per_byte: 1024 },
-    per_mille: 300,
+    per_mille: 50,
 };
 
 /// Properties of a file that are looked at.
-const LOOKED_AT: usize = 40;
+const LOOKED_AT: usize = 20;
 
 fn config(input: &[u8]) {
     let Ok(read) = properties::parse(input) else { return };
