@@ -61,12 +61,12 @@ impl Counts {
         let mut sum = Self::default();
         for line in log.lines() {
             let words: Vec<&str> = line.split([' ', ';', ',']).filter(|word| !word.is_empty()).collect();
-            for pair in words.windows(2) {
-                match (pair[0].parse::<u64>(), pair[1]) {
-                    (Ok(count), "passed") => sum.passed += count,
-                    (Ok(count), "failed") => sum.failed += count,
-                    _ => {}
-                }
+            let count = |of: &str| {
+                words.windows(2).filter(|pair| pair[1] == of).find_map(|pair| pair[0].parse::<u64>().ok())
+            };
+            if let (Some(passed), Some(failed)) = (count("passed"), count("failed")) {
+                sum.passed += passed;
+                sum.failed += failed;
             }
         }
         if sum == Self::default() {
@@ -162,6 +162,7 @@ mod tests {
 
     #[test]
     fn a_step_without_counts_is_one_test() {
+        assert_eq!(Counts::read("faults: 23 failed sync", Verdict::Ok), Counts { passed: 1, failed: 0 });
         assert_eq!(Counts::read("fine", Verdict::Ok), Counts { passed: 1, failed: 0 });
         assert_eq!(Counts::read("not fine", Verdict::Failed), Counts { passed: 0, failed: 1 });
     }
