@@ -40,7 +40,8 @@ pub(crate) struct Slot {
     pub id: TopicPartition,
     pub log: Log,
     pub replica: Partition,
-    config: TopicConfig,
+    /// Shared with other partitions whose topics are configured alike.
+    config: Arc<TopicConfig>,
     /// Readers that wait for the disk.
     reading: BTreeMap<ReadId, Waiting>,
     /// Fetches that wait for more, by who waits.
@@ -91,6 +92,8 @@ pub(crate) struct Partitions {
     slots: BTreeMap<u32, Box<Slot>>,
     by_id: BTreeMap<TopicPartition, u32>,
     next_slot: u32,
+    /// The configuration that a partition was given last: the next one mostly has the same.
+    last_config: Arc<TopicConfig>,
     files: FileIds,
     cache: IndexCache,
     /// Logs that were found on disk and that metadata has not named yet.
@@ -112,6 +115,7 @@ impl Partitions {
             slots: BTreeMap::new(),
             by_id: BTreeMap::new(),
             next_slot: 0,
+            last_config: Arc::default(),
             files: FileIds::new(shard.0),
             cache: IndexCache::new(INDEX_CACHE_BYTES),
             checkpoints: crate::checkpoints::Checkpoints::found(&found),
@@ -179,6 +183,14 @@ impl Partitions {
         }
         slot.replica.check_epoch(known.map(|epoch| epoch.0)).map_err(|refusal| ErrorCode(refusal.code()))?;
         Ok((slot, &mut self.cache))
+    }
+
+    /// The same configuration, in the memory of the last one if they are equal.
+    fn shared(&mut self, config: &TopicConfig) -> Arc<TopicConfig> {
+        if *self.last_config != *config {
+            self.last_config = Arc::new(config.clone());
+        }
+        self.last_config.clone()
     }
 
     fn token(&mut self, owner: Token) -> CoreToken {

@@ -70,11 +70,12 @@ fn follow_configs(shard: &mut Shard) {
 
 fn set_config(shard: &mut Shard, id: TopicPartition, config: &TopicConfig) {
     let now = shard.now;
+    let shared = shard.partitions.shared(config);
     let Some(slot) = shard.partitions.by_id.get(&id).and_then(|slot| shard.partitions.slots.get_mut(slot))
     else {
         return;
     };
-    slot.config = config.clone();
+    slot.config = shared;
     slot.log.set_config(log_config(config));
     let min_isr = config.min_insync_replicas as usize;
     let mut effects = Vec::new();
@@ -137,6 +138,7 @@ fn open(shard: &mut Shard, id: TopicPartition, topic: &str) -> u32 {
     };
     let state = LogState { start_offset: log.start_offset(), end_offset: log.end_offset(), high_watermark };
     let replica = Partition::new(me, state, producers);
+    let config = partitions.shared(&config);
     let slot =
         Slot { slot: number, id, log, replica, config, reading: BTreeMap::new(), waits: BTreeMap::new() };
     partitions.slots.insert(number, Box::new(slot));
@@ -201,6 +203,7 @@ pub(crate) fn registered(shard: &mut Shard) {
         let mut log = found.into_log(number, &mut partitions.files, topic, log_config(&config));
         log.delete();
         let replica = Partition::new(shard.settings.node_id, state, Producers::default());
+        let config = partitions.shared(&config);
         let slot =
             Slot { slot: number, id, log, replica, config, reading: BTreeMap::new(), waits: BTreeMap::new() };
         partitions.slots.insert(number, Box::new(slot));

@@ -334,8 +334,8 @@ impl Log {
             (Done::Failed(Fault::Full), Some(at)) => {
                 let Appending { from, before, .. } = self.appends[at];
                 self.state = State::Full { until: now.mono.after_ms(FULL_RETRY_MS) };
-                self.events.rolled_back =
-                    Some(self.events.rolled_back.map_or(from.offset, |b| b.min(from.offset)));
+                let rolled_back = &mut self.events().rolled_back;
+                *rolled_back = Some(rolled_back.map_or(from.offset, |b| b.min(from.offset)));
                 self.roll_back(cache, from, before);
             }
             // A write behind one that was taken back.
@@ -372,7 +372,7 @@ impl Log {
         };
         if reached.offset > self.stored.offset {
             self.stored = reached;
-            self.events.stored = Some(reached.offset);
+            self.events().stored = Some(reached.offset);
         }
     }
 }

@@ -297,7 +297,7 @@ impl Log {
         }
         if job.target > self.flushed {
             self.flushed = job.target;
-            self.events.flushed = Some(job.target);
+            self.events().flushed = Some(job.target);
         }
     }
 

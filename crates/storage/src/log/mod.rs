@@ -159,7 +159,8 @@ pub struct Log {
     /// Syncs of a cut that are on their way.
     cut_steps: u32,
     doomed: VecDeque<Doomed>,
-    events: Events,
+    /// In a box, and only when something happened: most logs of a node are idle.
+    events: Option<Box<Events>>,
 }
 
 /// State of `partition.metadata`.
@@ -259,7 +260,11 @@ impl Log {
 
     /// What happened since the last call.
     pub fn take_events(&mut self) -> Events {
-        std::mem::take(&mut self.events)
+        self.events.take().map_or_else(Events::default, |events| *events)
+    }
+
+    fn events(&mut self) -> &mut Events {
+        self.events.get_or_insert_default()
     }
 
     /// When [`Log::tick`] has something to do for a flush; `None` while nothing is dirty.
@@ -326,7 +331,7 @@ impl Log {
             Pending::May => self.note_leftover(done),
             Pending::Gone => {
                 self.note_leftover(done);
-                self.events.deleted = true;
+                self.events().deleted = true;
             }
         }
     }
@@ -335,14 +340,14 @@ impl Log {
         self.cut_steps -= 1;
         if self.cut_steps == 0 && self.state == State::Truncating {
             self.state = State::Online;
-            self.events.truncated = Some(self.end);
+            self.events().truncated = Some(self.end);
         }
     }
 
     fn note_leftover(&mut self, done: Done) {
         match done {
             Done::Failed(Fault::Missing) | Done::Ok | Done::Read(_) => {}
-            Done::Failed(fault) => self.events.leftovers.push(fault),
+            Done::Failed(fault) => self.events().leftovers.push(fault),
         }
     }
 
@@ -351,7 +356,7 @@ impl Log {
         if self.is_unusable() {
             return;
         }
-        self.events.offline = Some(fault.clone());
+        self.events().offline = Some(fault.clone());
         self.refuse_reads(&Refusal::Offline(fault.clone()));
         self.state = State::Offline(fault);
         self.appends.clear();

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, VecDeque};
 use moldau_base::Uuid;
 use moldau_base::disk::{DirId, Ops};
 
-use super::{Dirty, Events, Log, Metadata, Place, State};
+use super::{Dirty, Log, Metadata, Place, State};
 use crate::config::LogConfig;
 use crate::epochs::EpochHistory;
 use crate::segment::{FileIds, Segment, SegmentMeta};
@@ -112,7 +112,7 @@ impl Log {
             cursors: VecDeque::new(),
             cut_steps: 0,
             doomed: VecDeque::new(),
-            events: Events::default(),
+            events: None,
         }
     }
 }

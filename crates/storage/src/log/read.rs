@@ -228,7 +228,7 @@ impl Log {
             return;
         }
         if to >= self.end {
-            self.events.truncated = Some(self.end);
+            self.events().truncated = Some(self.end);
             return;
         }
         match self.segment_of(to) {
@@ -310,7 +310,7 @@ impl Log {
         };
         match read {
             Read::Pending(_) => {}
-            _ if !is_cut => self.events.reads.push((id, read)),
+            _ if !is_cut => self.events().reads.push((id, read)),
             Read::Refused(Refusal::OutOfRange) => {
                 // The segment went while its place was looked for.
                 self.state = State::Online;
@@ -387,8 +387,9 @@ impl Log {
 
     fn note_damage(&mut self, segment: i64, kind: FileKind, position: u64, what: String) {
         let damage = Damage { segment, kind, position, what };
-        if !self.events.damage.contains(&damage) {
-            self.events.damage.push(damage);
+        let known = &mut self.events().damage;
+        if !known.contains(&damage) {
+            known.push(damage);
         }
     }
 
@@ -407,7 +408,7 @@ impl Log {
     pub(super) fn refuse_reads(&mut self, refusal: &Refusal) {
         for (id, job) in std::mem::take(&mut self.jobs) {
             if !matches!(job.want, Want::Cut { .. }) {
-                self.events.reads.push((id, Read::Refused(refusal.clone())));
+                self.events().reads.push((id, Read::Refused(refusal.clone())));
             }
         }
         self.cursors = VecDeque::new();

@@ -99,7 +99,7 @@ impl Log {
             dropped = true;
         }
         if dropped {
-            self.events.start = Some(self.start);
+            self.events().start = Some(self.start);
             self.epochs_dirty |= self.epochs.truncate_start(self.start);
             let first = self.segments.front().map_or(0, |s| s.base);
             self.cursors.retain(|c| c.segment >= first);
@@ -190,8 +190,8 @@ impl Log {
                 *reached = place;
             }
         }
-        if self.events.stored.is_some_and(|stored| stored > end) {
-            self.events.stored = Some(end);
+        if let Some(stored) = self.events.as_mut().and_then(|events| events.stored.as_mut()) {
+            *stored = end.min(*stored);
         }
         self.appends.retain(|a| a.ends_by(end));
         self.marks.retain(|m| m.offset < end);
@@ -223,7 +223,7 @@ impl Log {
         self.state = State::Truncating;
         if self.cut_steps == 0 {
             self.state = State::Online;
-            self.events.truncated = Some(offset);
+            self.events().truncated = Some(offset);
         }
     }
 
@@ -236,7 +236,7 @@ impl Log {
         self.refuse_reads(&Refusal::Deleting);
         self.state = State::Deleting;
         if planted(Bug::KeepDeleted) {
-            self.events.deleted = true;
+            self.events().deleted = true;
             return;
         }
         self.dirty = super::Dirty::default();
@@ -244,7 +244,7 @@ impl Log {
         self.syncs.clear();
         self.flushes.clear();
         if self.segments.is_empty() && self.metadata == super::Metadata::Missing {
-            self.events.deleted = true;
+            self.events().deleted = true;
             return;
         }
         self.close_all();
