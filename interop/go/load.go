@@ -102,7 +102,7 @@ func load(c client, a args) (string, error) {
 	}
 	began, sent, parts, rate := time.Now(), int64(0), int64(a.num("parts")), float64(a.num("rate"))
 	for running := true; running; {
-		for float64(sent) < time.Since(began).Seconds()*rate {
+		for burst := 0; burst < 1000 && float64(sent) < time.Since(began).Seconds()*rate; burst++ {
 			p, number := int(sent%parts), sent/parts
 			w.send(p, number, []byte(a["id"]), numbered(a["id"], p, number))
 			sent++

@@ -181,7 +181,7 @@ def load(client, a):
 
         with client.writer(a["topic"], done, a.num("timeout", 120)) as writer:
             while not stop.is_set():
-                while sent < (time.monotonic() - began) * rate:
+                while sent < (time.monotonic() - began) * rate and not stop.is_set():
                     p, number = sent % parts, sent // parts
                     writer.send(p, number, name.encode(), rule.numbered(name, p, number))
                     sent += 1

@@ -48,6 +48,9 @@ pub struct Args {
     /// The binary; otherwise the release binary of this checkout is built
     #[arg(long)]
     bin: Option<PathBuf>,
+    /// Our own client (the example `driver` of crates/client); otherwise it is built
+    #[arg(long)]
+    driver: Option<PathBuf>,
     /// Show the cases and run none
     #[arg(long)]
     list: bool,
@@ -261,13 +264,14 @@ fn inside_own_namespace() -> Result<Option<bool>> {
 }
 
 fn prepare(root: &Path, args: &Args) -> Result<Context> {
-    let own = build(root, args.bin.is_none())?;
-    let bin = match &args.bin {
-        Some(bin) => std::path::absolute(bin)?,
-        None => own.join("moldau"),
+    let release = build(root, args)?;
+    let path = |given: &Option<PathBuf>, built: &str| -> Result<PathBuf> {
+        let path = std::path::absolute(given.clone().unwrap_or_else(|| release.join(built)))?;
+        ensure!(path.is_file(), "no {}", path.display());
+        Ok(path)
     };
-    ensure!(bin.is_file(), "no {}", bin.display());
-    let programs = Programs::obtain(own.join("examples/driver"), &load::FAMILIES)?;
+    let bin = path(&args.bin, "moldau")?;
+    let programs = Programs::obtain(path(&args.driver, "examples/driver")?, &load::FAMILIES)?;
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let seed = args.seed.unwrap_or(now.as_secs() % 1_000_000);
     for missing in &programs.missing {
@@ -276,15 +280,20 @@ fn prepare(root: &Path, args: &Args) -> Result<Context> {
     Ok(Context { bin, programs, seed, scratch: scratch("crash")? })
 }
 
-/// Builds our own client, and the broker if asked to; the folder of what was built.
-fn build(root: &Path, broker: bool) -> Result<PathBuf> {
+/// Builds what the arguments do not name; the folder of what was built.
+fn build(root: &Path, args: &Args) -> Result<PathBuf> {
     let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    cargo.args(["build", "--release", "--locked", "-p", "moldau-client", "--example", "driver"]);
-    if broker {
+    cargo.args(["build", "--release", "--locked"]);
+    if args.driver.is_none() {
+        cargo.args(["-p", "moldau-client", "--example", "driver"]);
+    }
+    if args.bin.is_none() {
         cargo.args(["-p", "moldau-cli", "--bin", "moldau"]);
     }
-    let status = cargo.current_dir(root).status().context("cannot run cargo")?;
-    ensure!(status.success(), "the release build failed, {status}");
+    if args.driver.is_none() || args.bin.is_none() {
+        let status = cargo.current_dir(root).status().context("cannot run cargo")?;
+        ensure!(status.success(), "the release build failed, {status}");
+    }
     let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), Into::into);
     Ok(root.join(target).join("release"))
 }

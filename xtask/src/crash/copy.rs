@@ -20,6 +20,7 @@ pub fn run(context: &Context, rounds: u64) -> Result<Tally> {
     let session = Session::begin(context, folder.clone(), broker, &Plan::default())?;
     let mut refusals = Vec::new();
     let tally = run_rounds("copy", rounds, session, |session, draw| {
+        session.progress()?;
         std::thread::sleep(draw.millis(0, 1500));
         let (mut ledger, mut acks) = session.promised()?;
         let copy = folder.join("copied");

@@ -62,12 +62,14 @@ pub fn run(context: &Context, rounds: u64) -> Result<Tally> {
     let mut broker =
         Broker::new(&context.bin, &disk.0.join("data"))?.with("log.retention.check.interval.ms=1000");
     broker.log_to(&folder.join("broker.log"));
-    let plan = Plan { rate: 3000, families: 2, ..Plan::default() };
-    let session = Session::begin(context, folder, broker, &plan)?;
+    let configs = ["file.delete.delay.ms=500"];
+    let plan = Plan { configs: &configs, rate: 3000, families: 2, ..Plan::default() };
+    let mut session = Session::begin(context, folder, broker, &plan)?;
     let free = space(&disk.0)?;
     let file = disk.0.join(BALLAST);
     let size = free.saturating_sub(ROOM).to_string();
     toolbox::install(Command::new("fallocate").args(["-l", &size]).arg(&file))?;
+    session.progress()?;
     run_rounds("full-disk", rounds, session, |session, draw| {
         if !session.falls_silent(Duration::from_secs(3), Duration::from_secs(90))? {
             bail!("acknowledgements go on although the disk must be full");

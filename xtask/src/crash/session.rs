@@ -199,7 +199,6 @@ pub fn rounds(
     for number in 0..rounds {
         let seed = context.seed + number;
         let mut once = || {
-            session.progress()?;
             round(&mut session, &mut super::draw::Draw::new(seed))?;
             session.verify()
         };

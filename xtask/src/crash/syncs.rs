@@ -33,6 +33,7 @@ fn begin<'a>(context: &'a Context, name: &str) -> Result<Session<'a>> {
 /// Syncs fail from some moment on.
 pub fn failing(context: &Context, rounds: u64) -> Result<Tally> {
     run_rounds("bad-sync", rounds, begin(context, "bad-sync")?, |session, draw| {
+        session.progress()?;
         std::thread::sleep(draw.millis(0, 1000));
         // One failure is enough; that later ones succeed must change nothing.
         let (first, count) = (draw.below(40) + 1, if draw.one_in(2) { "" } else { "+" });
@@ -49,6 +50,7 @@ pub fn failing(context: &Context, rounds: u64) -> Result<Tally> {
 /// Every sync takes long, and the process may be killed meanwhile.
 pub fn slow(context: &Context, rounds: u64) -> Result<Tally> {
     run_rounds("slow-sync", rounds, begin(context, "slow-sync")?, |session, draw| {
+        session.progress()?;
         let delay = 50_000 + draw.below(400_000);
         let strace = Strace::attach(&session.broker, &format!("delay_enter={delay}"))?;
         session.progress()?;
