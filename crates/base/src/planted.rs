@@ -67,6 +67,10 @@ bugs! {
     MetadataUnsynced,
     /// A block of producer ids is handed out without writing down where the next one begins.
     ProducerIdsAgain,
+    /// A change of configuration is answered and does nothing.
+    AlterNothing,
+    /// The log does not tell who was assigned what.
+    AssignmentUnwritten,
     /// A rebalance does not begin a new generation.
     SameGeneration,
     /// An offset commit is answered before it is written.

@@ -9,6 +9,7 @@ use std::collections::BTreeSet;
 
 use moldau_base::NodeId;
 use moldau_base::config::{Audience, Change, Invalid, Op, Values, alter_broker, alter_topic};
+use moldau_base::planted::{Bug, planted};
 use moldau_wire::ErrorCode;
 
 use crate::controller::Controller;
@@ -114,6 +115,7 @@ fn each<C>(
     if request.mode == Mode::Validate {
         records.clear();
     }
+    let records = if planted(Bug::AlterNothing) { Vec::new() } else { records };
     Decision { records, reply: Reply::ConfigsAltered(replies) }
 }
 

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use bytestring::ByteString;
+use moldau_base::planted::{Bug, planted};
 use moldau_wire::ErrorCode;
 
 use crate::context::{Context, Then};
@@ -70,7 +71,8 @@ impl Group {
         let given = sync.assignments.iter().filter(is_member);
         let assignments: BTreeMap<ByteString, Bytes> =
             given.map(|(id, assignment)| (own(id), own_bytes(assignment))).collect();
-        let record = self.record(|member| assignments.get(&member.id).cloned().unwrap_or_default());
+        let kept = |id| assignments.get(id).filter(|_| !planted(Bug::AssignmentUnwritten));
+        let record = self.record(|member| kept(&member.id).cloned().unwrap_or_default());
         self.assigning = true;
         self.recorded = true;
         let then = Then::Assign { group: self.id.clone(), generation: self.generation, assignments };

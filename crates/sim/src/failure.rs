@@ -30,6 +30,8 @@ pub const NUMBERING_LOST: &str = "NumberingLost";
 pub const PRODUCER_ID_TWICE: &str = "ProducerIdTwice";
 /// A committed offset is neither what was last committed nor what may have been.
 pub const WRONG_OFFSET: &str = "WrongOffset";
+/// A topic's configuration or partitions are not what was last acknowledged, nor what may have been.
+pub const WRONG_METADATA: &str = "WrongMetadata";
 /// Retention left more than it may, or took more than it must.
 pub const WRONG_SIZE: &str = "WrongSize";
 /// The log ends below an offset that a reader had reached.

@@ -50,6 +50,8 @@ pub fn expectation(bug: Bug) -> Expectation {
         Bug::CommitUnwritten => ("offsets", &[failure::WRONG_OFFSET]),
         Bug::DeleteNothing => ("offsets", &[failure::WRONG_OFFSET]),
         Bug::ExpireEarly => ("expiry", &["ExpiredEarly"]),
+        Bug::AlterNothing => ("alter", &[failure::WRONG_METADATA]),
+        Bug::AssignmentUnwritten => ("groups", &[failure::REPLAY_DIFFERS]),
         Bug::CommitOfFormer => ("groups", &["CommittedOffsetBack"]),
         Bug::SessionStands => ("produce", &[failure::BAD_ANSWER]),
     };

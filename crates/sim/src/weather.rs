@@ -22,6 +22,8 @@ pub enum Fault {
     PowerLoss(u64),
     /// The process is killed while it recovers, after so many changes of the disk; it starts again at once.
     KillInRecovery(u64),
+    /// The machine loses power, and again while it recovers, after so many changes of the disk; it starts again at once.
+    PowerLossInRecovery(u64),
     /// Every connection is reset.
     ResetAll,
     /// One connection in two is reset.
@@ -64,6 +66,7 @@ impl Fault {
             Fault::CleanStop(_) => "clean stop",
             Fault::PowerLoss(_) => "power loss",
             Fault::KillInRecovery(_) => "kill in recovery",
+            Fault::PowerLossInRecovery(_) => "power loss in recovery",
             Fault::ResetAll => "reset of all",
             Fault::ResetSome => "reset of some",
             Fault::SlowSyncs(_) => "slow syncs",
@@ -167,6 +170,7 @@ fn draw_faults(rng: &mut Rng, allowed: Faults, trouble: Mono) -> Vec<Due> {
     if allowed.power_loss {
         kinds.push(|rng| Fault::PowerLoss(rng.below(5_000)));
         kinds.push(|rng| Fault::PowerLoss(rng.below(5_000)));
+        kinds.push(|rng| Fault::PowerLossInRecovery(rng.below(40)));
     }
     if allowed.bad_disk {
         kinds.push(|rng| Fault::SlowSyncs(rng.below(2_000)));

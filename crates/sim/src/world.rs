@@ -110,7 +110,8 @@ pub(crate) struct World {
     lives: u32,
     wall_skew_ms: i64,
     sync_at_least: u64,
-    kill_in_recovery: Option<u64>,
+    /// A death that waits for so many changes of the disk by the next recovery.
+    dies_in_recovery: Option<(u64, Fault)>,
     /// A death that waits for so many disk operations.
     dies_after: Option<(u64, Fault)>,
     /// A death that waits for the next sync, to come before its end.
@@ -134,7 +135,7 @@ impl World {
             lives: 0,
             wall_skew_ms: 0,
             sync_at_least: 0,
-            kill_in_recovery: None,
+            dies_in_recovery: None,
             dies_after: None,
             dies_in_sync: None,
             rng,

@@ -4,7 +4,9 @@
 pub mod admin;
 pub mod deaf;
 pub mod member;
+pub mod operator;
 pub mod producer;
 pub mod reader;
+pub mod register;
 pub mod solo;
 pub mod value;

@@ -1,14 +1,14 @@
 //! A consumer without a group's protocol: it commits offsets under a group id of its own, asks for them, and deletes them
 //! (KIP-496). Being alone it knows what it must be told.
 
-use std::collections::BTreeSet;
 use std::rc::Rc;
 
 use bytestring::ByteString;
-use moldau_wire::{ErrorCode, offset_commit, offset_delete, offset_fetch};
+use moldau_wire::{ErrorCode, delete_groups, offset_commit, offset_delete, offset_fetch};
 
 use super::admin::Topic;
 use super::member;
+use super::register::{Outcome, Register};
 use crate::cx::{Cx, Gone};
 use crate::failure;
 use crate::kafka::Kafka;
@@ -16,26 +16,17 @@ use crate::kafka::Kafka;
 /// A committed offset; `None` when there is none.
 type Offset = Option<i64>;
 
-/// What one partition's offset may be.
-#[derive(Debug, Default)]
-struct Known {
-    /// What was last acknowledged or told.
-    now: Offset,
-    /// What was asked for and not answered: it may take effect at any later time.
-    open: BTreeSet<Offset>,
-}
-
 struct Solo {
     cx: Cx,
     topic: Rc<Topic>,
     group: ByteString,
-    known: Vec<Known>,
+    known: Vec<Register<Offset>>,
 }
 
 /// Commits, fetches and deletes offsets until the faults are over, and looks a last time then.
 pub async fn solo(cx: Cx, topic: Rc<Topic>) {
     let group = ByteString::from(format!("solo-{}", cx.client()));
-    let known = (0..topic.partitions).map(|_| Known::default()).collect();
+    let known = (0..topic.partitions).map(|_| Register::new(None)).collect();
     let mut solo = Solo { cx: cx.clone(), topic, group, known };
     let mut looked = false;
     while !looked {
@@ -63,9 +54,10 @@ impl Solo {
         }
         for _ in 0..self.cx.between(1, 40) {
             let index = self.cx.between(0, self.topic.partitions as u64 - 1) as i32;
-            match self.cx.between(0, 5) {
-                0 => self.delete(kafka, index).await?,
-                1 | 2 => drop(self.fetch(kafka, index).await?),
+            match self.cx.between(0, 20) {
+                0 => self.delete_group(kafka).await?,
+                1..=4 => self.delete(kafka, index).await?,
+                5..=10 => drop(self.fetch(kafka, index).await?),
                 _ => self.commit(kafka, index).await?,
             }
             self.cx.pause_ms(0, 200).await;
@@ -92,49 +84,58 @@ impl Solo {
             topics: vec![topic],
             ..Default::default()
         };
-        let known = &mut self.known[index as usize];
-        let was_open = !known.open.insert(wanted);
+        self.known[index as usize].write(&wanted);
         let response = kafka.call(request).await?;
         let answer = response.topics.first().and_then(|topic| topic.partitions.first());
         let code = answer.map_or(ErrorCode::UNKNOWN_SERVER_ERROR, |answer| answer.error_code);
-        self.settle("OffsetCommit", index, wanted, code, was_open);
+        self.settle("OffsetCommit", index, wanted, code);
         Ok(())
     }
 
     async fn delete(&mut self, kafka: &Kafka, index: i32) -> Result<(), Gone> {
         let partitions = vec![offset_delete::request::Partition { partition_index: index }];
         let topics = vec![offset_delete::request::Topic { name: self.topic.name.clone(), partitions }];
-        let was_open = !self.known[index as usize].open.insert(None);
+        self.known[index as usize].write(&None);
         let response = kafka.call(offset_delete::Request { group_id: self.group.clone(), topics }).await?;
         let answer = response.topics.first().and_then(|topic| topic.partitions.first());
         let code = match answer {
             Some(answer) if response.error_code.is_ok() => answer.error_code,
             _ => response.error_code,
         };
-        if code == ErrorCode::GROUP_ID_NOT_FOUND {
-            // A group of simple consumers without offsets is none.
-            self.told_all(None);
-        }
-        self.settle("OffsetDelete", index, None, code, was_open);
+        self.settle("OffsetDelete", index, None, code);
         self.cx.count("offsets deleted", 1);
         Ok(())
     }
 
+    /// Deletes the group: all its offsets go at once.
+    async fn delete_group(&mut self, kafka: &Kafka) -> Result<(), Gone> {
+        self.known.iter_mut().for_each(|known| known.write(&None));
+        let response = kafka.call(delete_groups::Request { groups_names: vec![self.group.clone()] }).await?;
+        let code = response.results.first().map_or(ErrorCode::UNKNOWN_SERVER_ERROR, |group| group.error_code);
+        (0..self.topic.partitions).for_each(|index| self.settle("DeleteGroups", index, None, code));
+        self.cx.count("groups deleted", 1);
+        Ok(())
+    }
+
     /// Takes in the answer to a commit or a deletion.
-    fn settle(&mut self, what: &str, index: i32, wanted: Offset, code: ErrorCode, was_open: bool) {
-        let known = &mut self.known[index as usize];
-        let is_unknown =
-            [ErrorCode::REQUEST_TIMED_OUT, ErrorCode::COORDINATOR_NOT_AVAILABLE, ErrorCode::NOT_COORDINATOR]
-                .contains(&code);
-        if !is_unknown && !was_open {
-            known.open.remove(&wanted);
-        }
-        match code {
-            ErrorCode::NONE => known.now = wanted,
-            ErrorCode::GROUP_ID_NOT_FOUND if wanted.is_none() => {}
-            code if code.is_retriable() => {}
-            code => self.cx.problem(format!("{what} of {} was refused: {code:?}", self.group)),
-        }
+    fn settle(&mut self, what: &str, index: i32, wanted: Offset, code: ErrorCode) {
+        let outcome = match code {
+            ErrorCode::NONE => Outcome::Done,
+            ErrorCode::REQUEST_TIMED_OUT
+            | ErrorCode::COORDINATOR_NOT_AVAILABLE
+            | ErrorCode::NOT_COORDINATOR => Outcome::Unknown,
+            ErrorCode::GROUP_ID_NOT_FOUND if wanted.is_none() => {
+                // A group of simple consumers without offsets is none: all are gone.
+                (0..self.topic.partitions).for_each(|index| self.told(index, None));
+                Outcome::NotDone
+            }
+            code if code.is_retriable() => Outcome::NotDone,
+            code => {
+                self.cx.problem(format!("{what} of {} was refused: {code:?}", self.group));
+                Outcome::NotDone
+            }
+        };
+        self.known[index as usize].settle(&wanted, outcome);
     }
 
     /// Asks for the offset of a partition; whether there was an answer.
@@ -161,19 +162,10 @@ impl Solo {
         Ok(true)
     }
 
-    fn told_all(&mut self, offset: Offset) {
-        (0..self.topic.partitions).for_each(|index| self.told(index, offset));
-    }
-
     fn told(&mut self, index: i32, offset: Offset) {
-        let known = &mut self.known[index as usize];
-        if known.now != offset && !known.open.contains(&offset) {
-            let what = format!(
-                "{} has {offset:?} for partition {index}; it must be {:?}, or one of {:?}",
-                self.group, known.now, known.open
-            );
-            return self.cx.broken(failure::WRONG_OFFSET, what);
+        if let Err(what) = self.known[index as usize].told(offset) {
+            let what = format!("the offset of {} for partition {index}: {what}", self.group);
+            self.cx.broken(failure::WRONG_OFFSET, what);
         }
-        known.now = offset;
     }
 }

@@ -1,5 +1,6 @@
 //! Workloads: which topics, clients and faults a run has. Each is one file with one function that sets the scene.
 
+mod alter;
 mod churn;
 mod expiry;
 mod groups;
@@ -52,6 +53,7 @@ pub const ALL: &[Workload] = &[
     offsets::OFFSETS,
     groups::GROUPS_BAD_DISK,
     churn::CHURN_BAD_DISK,
+    alter::ALTER,
 ];
 
 /// The workload of this name.

@@ -25,7 +25,11 @@ impl World {
             },
             Fault::KillInRecovery(after) => {
                 self.kill(0);
-                self.kill_in_recovery = Some(after);
+                self.dies_in_recovery = Some((after, fault));
+            }
+            Fault::PowerLossInRecovery(after) => {
+                self.power_loss(0);
+                self.dies_in_recovery = Some((after, fault));
             }
             Fault::CleanStop(down_ms) => self.stop(down_ms),
             Fault::ResetAll | Fault::ResetSome => {
@@ -147,10 +151,15 @@ impl World {
             }
         }
         self.quorum = None;
+        self.cut_power();
+        self.clock.after(down_ms * MILLI, Happening::Boot);
+    }
+
+    /// The disk loses what a power loss takes, and the checkers are told what nobody promised to keep.
+    pub(super) fn cut_power(&mut self) {
         if !self.setup.synced {
             crate::loss::tell(&mut self.shared.borrow_mut(), &self.disk);
         }
         self.disk.power_loss(&mut self.rng);
-        self.clock.after(down_ms * MILLI, Happening::Boot);
     }
 }

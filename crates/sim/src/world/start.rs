@@ -11,6 +11,7 @@ use crate::failure;
 use crate::metadata::Quorum;
 use crate::process::Process;
 use crate::trace::Text;
+use crate::weather::Fault;
 
 impl World {
     pub(super) fn boot(&mut self) {
@@ -21,7 +22,8 @@ impl World {
         let life = self.lives;
         let born = self.clock.now();
         let now = self.now(born);
-        self.disk.set_fuse(self.kill_in_recovery.take());
+        let death = self.dies_in_recovery.take();
+        self.disk.set_fuse(death.map(|(after, _)| after));
         let booted = boot::boot(&self.setup, &self.disk, self.rng.fork(), now);
         let cluster = boot::cluster_id();
         let quorum = Quorum::start(self.disk.clone(), &cluster, NodeId(boot::NODE), &mut self.rng, now);
@@ -29,7 +31,10 @@ impl World {
         let (Booted { shards, findings }, quorum) = match (booted, quorum) {
             (Ok(booted), Ok(quorum)) if !blown => (booted, quorum),
             _ if blown => {
-                self.trace.line(born, || "killed in recovery".to_owned());
+                self.trace.line(born, || "died in recovery".to_owned());
+                if matches!(death, Some((_, Fault::PowerLossInRecovery(_)))) {
+                    self.cut_power();
+                }
                 return self.clock.after(MILLI, Happening::Boot);
             }
             _ if self.disk.is_limited() => {
