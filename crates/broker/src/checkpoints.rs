@@ -63,14 +63,21 @@ pub(crate) fn flushed(shard: &mut Shard, number: u32) {
     crate::stop::flushed(shard, number);
 }
 
-/// A mark of a log has moved.
+/// A mark of a log has moved, or its deletion begins.
 pub(crate) fn changed(shard: &mut Shard, number: u32) {
-    note(shard, number);
-    write_soon(shard);
+    if note(shard, number) {
+        write_soon(shard);
+    } else {
+        // A log of the same name may come at once; it must not be found with these marks.
+        shard.partitions.checkpoints().timer_set = true;
+        let now = shard.now.mono;
+        shard.timers.set(Timer::Checkpoint, Some(now));
+    }
 }
 
-fn note(shard: &mut Shard, number: u32) {
-    let Some((log, replica)) = log_of(&mut shard.partitions, number) else { return };
+/// Notes where a log's marks are; whether it has any, or is being deleted.
+fn note(shard: &mut Shard, number: u32) -> bool {
+    let Some((log, replica)) = log_of(&mut shard.partitions, number) else { return true };
     let marks = Marks {
         recovery_point: log.flushed_offset(),
         start: log.start_offset(),
@@ -80,6 +87,7 @@ fn note(shard: &mut Shard, number: u32) {
     let marks = (*log.state() != State::Deleting).then_some(marks);
     let key = (log.dir(), log.name().to_owned());
     shard.partitions.checkpoints().changed.insert(key, marks);
+    marks.is_some()
 }
 
 /// Something changed that shall be written down.

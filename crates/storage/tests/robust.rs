@@ -206,3 +206,22 @@ fn an_idle_log_is_small() {
     let (_, log, _) = filled();
     assert_eq!(log.deadline().is_some(), log.flushed_offset() < log.end_offset());
 }
+
+/// A topic is deleted and made again at once, and then the process dies: what the checkpoints say is of the log before.
+#[test]
+fn the_marks_of_a_deleted_log_are_not_those_of_the_next() {
+    let mut host = Host::new(Pace::AtOnce);
+    let config = LogConfig::default();
+    let mut log = Log::create(0, &mut FileIds::new(0), DIR, NAME.into(), Uuid([8; 16]), config);
+    let now = Now { wall_ms: 1_000_000, mono: Mono(0) };
+    let batch = producer_batch(Some((1, 0, 0)), 3, 60, now.wall_ms);
+    log.append(now, LeaderEpoch(0), None, &[batch], &mut Vec::new).expect("an append");
+    host.run(&mut log, now);
+    for file in [RECOVERY_POINT_CHECKPOINT, LOG_START_CHECKPOINT] {
+        host.disk.replace(&Path::new(DIR, file), &encode_offsets([(NAME, 50)])).expect("a checkpoint");
+    }
+    let recovered = recover(&host.disk, DIR, &RecoveryPolicy::default()).expect("it recovers");
+    let log = &recovered.logs[0];
+    assert_eq!((log.start_offset(), log.end_offset()), (0, 3));
+    assert_eq!(log.replay.len(), 1, "its producer is known from its batch");
+}

@@ -24,6 +24,16 @@ pub(super) struct Hints {
     pub(super) high_watermark: Option<i64>,
 }
 
+impl Hints {
+    /// What holds of this log: no flush has ever ended if there is no epoch checkpoint, and what the directory's checkpoints say
+    /// under its name is of a log that was deleted before.
+    fn of(self, files: &Files<'_>) -> io::Result<Hints> {
+        let was_flushed = files.disk.len(&files.path(EPOCH_CHECKPOINT))?.is_some();
+        let unflushed = Hints { recovery_point: 0, start: 0, high_watermark: None, ..self };
+        Ok(if self.clean || was_flushed { self } else { unflushed })
+    }
+}
+
 /// The segments that stay, and where the log ends.
 struct Body {
     segments: Vec<SegmentMeta>,
@@ -40,6 +50,7 @@ pub(super) fn recover(
     work: &mut Work,
 ) -> io::Result<RecoveredLog> {
     let mut files = Files::list(disk, dir, name)?;
+    let hints = hints.of(&files)?;
     let Work { recovered, unsynced } = work;
     let findings = &mut recovered.findings;
     let topic_id: Option<Uuid> = read_text(&files, name, PARTITION_METADATA, parse_metadata, findings)?;
