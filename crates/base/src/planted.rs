@@ -55,6 +55,8 @@ bugs! {
     LatestIsLogEnd,
     /// An index lookup answers with the entry behind the one that is meant.
     IndexBeyond,
+    /// A search by time begins up to a second too late.
+    TimeBeyond,
     /// DeleteRecords and retention remove segments that begin less than a thousand offsets behind the start.
     RetainTooLittle,
     /// Retention by time takes records of half the age.

@@ -141,6 +141,17 @@ pub enum Event {
         /// The first offset that there is.
         offset: i64,
     },
+    /// The first record at or after a time was asked for. Producers stamp records with the time at which they are sent.
+    FoundByTime {
+        /// Where.
+        partition: Partition,
+        /// When the question was sent.
+        asked: Mono,
+        /// The time, a whole millisecond.
+        since: Mono,
+        /// The answer; `None` when there is no such record.
+        offset: Option<i64>,
+    },
     /// A fault took away what nobody promised to keep: everything from `from` on may be gone, and other records may follow there.
     MayBeLost {
         /// Where.
@@ -235,6 +246,7 @@ impl Event {
             | Event::Trimmable { partition, .. }
             | Event::Expires { partition, .. }
             | Event::LogStart { partition, .. }
+            | Event::FoundByTime { partition, .. }
             | Event::MayBeLost { partition, .. }
             | Event::CommittedRead { partition, .. } => Some(partition),
             Event::Read(read) => Some(&read.partition),
@@ -280,6 +292,9 @@ impl fmt::Display for Event {
             Event::Trimmable { partition, before } => write!(f, "{partition} may be trimmed before {before}"),
             Event::Expires { partition, keep_ms } => write!(f, "{partition} keeps records for {keep_ms} ms"),
             Event::LogStart { partition, offset } => write!(f, "{partition} begins at {offset}"),
+            Event::FoundByTime { partition, since, offset, .. } => {
+                write!(f, "{partition} has {offset:?} as the first at or after {:.3}s", since.0 as f64 / 1e9)
+            }
             Event::MayBeLost { partition, from } => write!(f, "{partition} may be lost from {from}"),
             Event::Committing(commit) => write!(f, "{commit} asked"),
             Event::Committed(commit) => write!(f, "{commit} done"),

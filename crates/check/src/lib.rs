@@ -10,6 +10,7 @@ pub mod ownership;
 mod ranges;
 pub mod records;
 mod retention;
+mod times;
 pub mod transcript;
 pub mod watch;
 pub mod watermark;

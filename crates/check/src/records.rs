@@ -176,6 +176,18 @@ pub struct UnseenAcknowledged {
     unseen: BTreeMap<Partition, BTreeMap<i64, Record>>,
     seen: BTreeMap<Partition, Ranges>,
     expiring: BTreeSet<Partition>,
+    /// What lies before may be gone, also when it is acknowledged later.
+    kept_from: BTreeMap<Partition, i64>,
+}
+
+impl UnseenAcknowledged {
+    fn may_go(&mut self, partition: &Partition, before: i64) {
+        let kept_from = self.kept_from.entry(partition.clone()).or_default();
+        *kept_from = before.max(*kept_from);
+        if let Some(unseen) = self.unseen.get_mut(partition) {
+            *unseen = unseen.split_off(&before);
+        }
+    }
 }
 
 impl Checker for UnseenAcknowledged {
@@ -186,7 +198,8 @@ impl Checker for UnseenAcknowledged {
     fn observe(&mut self, moment: &Moment) -> Result<(), Broken> {
         match &moment.event {
             Event::Acknowledged { record, partition, offset }
-                if !self.seen.get(partition).is_some_and(|seen| seen.contains(*offset)) =>
+                if !self.seen.get(partition).is_some_and(|seen| seen.contains(*offset))
+                    && self.kept_from.get(partition).is_none_or(|kept_from| offset >= kept_from) =>
             {
                 self.unseen.entry(partition.clone()).or_default().insert(*offset, *record);
             }
@@ -198,16 +211,10 @@ impl Checker for UnseenAcknowledged {
                     seen.insert(*offset, offset + 1);
                 }
             }
-            Event::Trimmable { partition, before } => {
-                if let Some(unseen) = self.unseen.get_mut(partition) {
-                    *unseen = unseen.split_off(before);
-                }
-            }
+            Event::Trimmable { partition, before } => self.may_go(partition, *before),
             Event::Expires { partition, .. } => drop(self.expiring.insert(partition.clone())),
             Event::LogStart { partition, offset } if self.expiring.contains(partition) => {
-                if let Some(unseen) = self.unseen.get_mut(partition) {
-                    *unseen = unseen.split_off(offset);
-                }
+                self.may_go(partition, *offset);
             }
             Event::MayBeLost { partition, from } => {
                 if let Some(unseen) = self.unseen.get_mut(partition) {

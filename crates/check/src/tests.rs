@@ -149,6 +149,14 @@ fn unseen_acknowledged() {
 }
 
 #[test]
+fn what_was_trimmed_need_not_be_seen() {
+    let trimmed = Event::Trimmable { partition: at(0), before: 1 };
+    assert_eq!(verdict(vec![sent(1), acknowledged(1, 0), trimmed.clone()]), None);
+    assert_eq!(verdict(vec![sent(1), trimmed.clone(), acknowledged(1, 0)]), None, "the answer came late");
+    assert_eq!(verdict(vec![sent(1), trimmed, acknowledged(1, 1)]), Some("UnseenAcknowledged"));
+}
+
+#[test]
 fn refused_read() {
     let refused = Event::Refused { record: record(1), partition: at(0) };
     assert_eq!(verdict(vec![sent(1), refused, read(2, 0, &[(0, 1)])]), Some("RefusedRead"));
@@ -245,6 +253,30 @@ fn expired_early() {
     assert_eq!(verdict(there), None);
     let unseen = vec![sent(1), acknowledged(1, 0), begins(1)];
     assert_eq!(verdict(unseen), Some("UnseenAcknowledged"), "nobody said that it may expire");
+}
+
+#[test]
+fn wrong_by_time() {
+    let mut watch = Watch::all(100);
+    let mut at_ms = |ms: u64, event| watch.observe(Mono(ms * 1_000_000), event);
+    let found = |ms: u64, offset| Event::FoundByTime {
+        partition: at(0),
+        asked: Mono(90_000_000),
+        since: Mono(ms * 1_000_000),
+        offset,
+    };
+    for (ms, event) in [(10, sent(1)), (20, sent(2)), (30, acknowledged(1, 0)), (40, acknowledged(2, 1))] {
+        assert!(at_ms(ms, event).is_ok());
+    }
+    for (since, offset) in
+        [(5, Some(0)), (10, Some(0)), (11, Some(1)), (20, Some(1)), (21, None), (21, Some(2))]
+    {
+        assert!(at_ms(100, found(since, offset)).is_ok(), "{since} {offset:?}");
+    }
+    for (since, offset) in [(11, Some(0)), (10, Some(1)), (20, None)] {
+        let wrong = at_ms(100, found(since, offset)).expect_err("it is wrong");
+        assert_eq!(wrong.checker, "WrongByTime", "{since} {offset:?}");
+    }
 }
 
 #[test]

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use moldau_base::Mono;
 
 use crate::history::{Event, Moment, Partition};
-use crate::{commits, order, ownership, records, retention, watermark};
+use crate::{commits, order, ownership, records, retention, times, watermark};
 
 /// One safety property, checked event by event. The doc sentence of the implementing struct is the promise.
 pub trait Checker: fmt::Debug {
@@ -106,6 +106,7 @@ impl Watch {
             Box::new(commits::CommitInvented::default()),
             Box::new(ownership::TwoOwners::default()),
             Box::new(retention::ExpiredEarly::default()),
+            Box::new(times::WrongByTime::default()),
         ];
         Watch::of(checkers, keep)
     }

@@ -71,8 +71,10 @@ impl Group {
         let given = sync.assignments.iter().filter(is_member);
         let assignments: BTreeMap<ByteString, Bytes> =
             given.map(|(id, assignment)| (own(id), own_bytes(assignment))).collect();
-        let kept = |id| assignments.get(id).filter(|_| !planted(Bug::AssignmentUnwritten));
-        let record = self.record(|member| kept(&member.id).cloned().unwrap_or_default());
+        let record = self.record(|member| {
+            let given = assignments.get(&member.id).filter(|_| !planted(Bug::AssignmentUnwritten));
+            given.cloned().unwrap_or_default()
+        });
         self.assigning = true;
         self.recorded = true;
         let then = Then::Assign { group: self.id.clone(), generation: self.generation, assignments };

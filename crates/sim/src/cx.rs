@@ -228,6 +228,12 @@ impl Cx {
         shared.wall_zero_ms + (shared.now.0 / 1_000_000) as i64
     }
 
+    /// The virtual time at which the client's clock shows, or showed, this.
+    pub fn at_wall_ms(&self, wall_ms: i64) -> Mono {
+        let since_zero = wall_ms - self.shared.borrow().wall_zero_ms;
+        Mono(u64::try_from(since_zero).unwrap_or(0) * 1_000_000)
+    }
+
     /// A producer id was handed out; none may be handed out twice.
     pub fn take_producer_id(&self, id: i64) {
         let fresh = self.shared.borrow_mut().producer_ids.insert(id);

@@ -39,6 +39,7 @@ pub fn expectation(bug: Bug) -> Expectation {
         }
         Bug::LatestIsLogEnd => ("power", &["HighWatermarkBack"]),
         Bug::IndexBeyond => ("produce", &["LostWrite", "PollSkip"]),
+        Bug::TimeBeyond => ("produce", &["WrongByTime"]),
         Bug::RetainTooLittle => ("retention", LOST),
         Bug::IgnoreSequences => ("produce", &["Duplicate", "Reordered"]),
         Bug::KeepDeleted => ("churn", &["InventedRecord", "LostWrite", failure::REPLAY_DIFFERS]),

@@ -143,6 +143,11 @@ pub async fn offset(
     let (asked, response) = kafka.call_at(request).await?;
     let found = response.topics.first().and_then(|topic| topic.partitions.first());
     let found = found.filter(|partition| partition.error_code.is_ok()).map(|partition| partition.offset);
+    if let Some(told) = found.filter(|_| timestamp >= 0) {
+        let since = cx.at_wall_ms(timestamp);
+        let (partition, offset) = (topic.partition(index), (told >= 0).then_some(told));
+        cx.note(Event::FoundByTime { partition, asked, since, offset });
+    }
     if let Some(offset) = found.filter(|_| timestamp == EARLIEST) {
         cx.note(Event::LogStart { partition: topic.partition(index), offset });
     }

@@ -30,7 +30,7 @@ pub struct Group {
     pub topic: Rc<Topic>,
     /// `session.timeout.ms`.
     pub session_timeout_ms: i32,
-    /// Offsets whose commits were acknowledged, by partition.
+    /// Offsets whose commits were acknowledged or told, by partition.
     committed: RefCell<BTreeMap<i32, i64>>,
     /// Where the group is done, by partition; empty while nobody knows.
     target: RefCell<Vec<i64>>,
@@ -51,6 +51,13 @@ impl Group {
     /// The group is done once it has committed up to these offsets.
     pub fn aim(&self, ends: Vec<i64>) {
         *self.target.borrow_mut() = ends;
+    }
+
+    /// An offset is committed: somebody was told so.
+    fn reached(&self, index: i32, offset: i64) {
+        let mut committed = self.committed.borrow_mut();
+        let highest = committed.entry(index).or_default();
+        *highest = (*highest).max(offset);
     }
 
     fn is_done(&self) -> bool {
@@ -262,6 +269,8 @@ impl Member {
                 let offset = (offset >= 0).then_some(offset);
                 let (group, partition) = (self.group.id.clone(), self.group.topic.partition(index));
                 self.cx.note(Event::CommittedRead { group, partition, asked, offset });
+                // It may be that of a commit whose answer was lost.
+                self.group.reached(index, offset.unwrap_or(0));
                 positions.insert(index, offset.unwrap_or(0));
             }
         }
@@ -400,9 +409,7 @@ impl Member {
         self.cx.note(Event::Committed(commit));
         self.cx.count("commits", 1);
         self.committed.insert(index, offset);
-        let mut shared = self.group.committed.borrow_mut();
-        let highest = shared.entry(index).or_default();
-        *highest = (*highest).max(offset);
+        self.group.reached(index, offset);
     }
 
     fn commit_request(&self, news: &[(i32, i64)]) -> offset_commit::Request {

@@ -62,8 +62,8 @@ fn start(scene: &Scene) {
             cx.note(Event::Expires { partition: topic.partition(index), keep_ms });
         }
         scene.audit(&topic);
-        let left = Rc::new(Cell::new(cx.between(1, 2)));
-        for _ in 0..left.get() {
+        let left = Rc::new(Cell::new(0));
+        for _ in 0..cx.between(1, 2) {
             let plan = producer::Plan {
                 topic: topic.clone(),
                 delivery: Delivery::Once,
@@ -73,9 +73,12 @@ fn start(scene: &Scene) {
                 least: 10,
             };
             let left = left.clone();
-            scene.client(|cx| async move {
-                producer::produce(cx, plan).await;
-                left.set(left.get() - 1);
+            scene.client(|cx| {
+                left.set(left.get() + 1);
+                async move {
+                    producer::produce(cx, plan).await;
+                    left.set(left.get() - 1);
+                }
             });
         }
         let (read, unread) = (topic.clone(), topic.clone());

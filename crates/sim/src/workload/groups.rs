@@ -50,7 +50,7 @@ fn start(scene: &Scene) {
         let topic = admin::create(&cx, wanted).await;
         scene.audit(&topic);
         let producers = cx.between(1, 2) as usize;
-        let left = Rc::new(RefCell::new(producers));
+        let left = Rc::new(RefCell::new(0));
         for _ in 0..producers {
             let plan = producer::Plan {
                 topic: topic.clone(),
@@ -61,9 +61,12 @@ fn start(scene: &Scene) {
                 least: 5,
             };
             let left = left.clone();
-            scene.client(|cx| async move {
-                producer::produce(cx, plan).await;
-                *left.borrow_mut() -= 1;
+            scene.client(|cx| {
+                *left.borrow_mut() += 1;
+                async move {
+                    producer::produce(cx, plan).await;
+                    *left.borrow_mut() -= 1;
+                }
             });
         }
         let session_timeout_ms = cx.between(6_000, 10_000) as i32;

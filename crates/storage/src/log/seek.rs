@@ -1,6 +1,7 @@
 //! The steps of a read: from an offset or timestamp to a batch boundary, and from there to the end of the range.
 
 use moldau_base::disk::Fault;
+use moldau_base::planted::{Bug, planted};
 use moldau_batch::{HEADER_BYTES, Header};
 
 use super::read::{Cursor, Expects, Job, Range, Read, ReadRequest, Refusal, Want};
@@ -94,9 +95,10 @@ impl Log {
             job.times = Some(Vec::new());
         }
         if let Want::Timestamp { timestamp_ms, from, .. } = job.want {
+            let beyond_ms = if planted(Bug::TimeBeyond) { 1_000 } else { 0 };
             let below = |entries: &[TimeEntry]| {
                 entries
-                    .partition_point(|e| e.timestamp_ms < timestamp_ms)
+                    .partition_point(|e| e.timestamp_ms < timestamp_ms.saturating_add(beyond_ms))
                     .checked_sub(1)
                     .map(|i| entries[i].last)
             };
