@@ -4,12 +4,12 @@
 mod model;
 
 use moldau_base::disk::{DirId, Disk, Path};
-use moldau_base::{LeaderEpoch, Mono, Now, ProducerEntry, Uuid};
+use moldau_base::{LeaderEpoch, Mono, Now, ProducerEntry, Rng, Uuid};
 use moldau_batch::Header;
 use moldau_storage::names::{LOG_START_CHECKPOINT, RECOVERY_POINT_CHECKPOINT};
 use moldau_storage::{
     Depth, FileIds, Flaw, Log, LogConfig, Read, ReadRequest, RecoveryPolicy, Scanned, Scanner, dump,
-    encode_offsets, recover,
+    encode_offsets, mark_clean, recover,
 };
 use proptest::prelude::*;
 
@@ -224,4 +224,17 @@ fn the_marks_of_a_deleted_log_are_not_those_of_the_next() {
     let log = &recovered.logs[0];
     assert_eq!((log.start_offset(), log.end_offset()), (0, 3));
     assert_eq!(log.replay.len(), 1, "its producer is known from its batch");
+}
+
+/// What is not synced may be lost, the removal of a mark included: a node that has started was not stopped cleanly.
+#[test]
+fn the_mark_of_a_clean_stop_does_not_come_back() {
+    for seed in 0..20 {
+        let host = Host::new(Pace::AtOnce);
+        mark_clean(&host.disk, DIR, 0).expect("there is room");
+        let start = || recover(&host.disk, DIR, &RecoveryPolicy::default()).expect("it recovers");
+        assert!(start().clean);
+        host.disk.crash(Crash::Power, &mut Rng::seeded(seed));
+        assert!(!start().clean, "seed {seed}");
+    }
 }

@@ -264,7 +264,12 @@ pub fn recover(disk: &dyn Disk, dir: DirId, policy: &RecoveryPolicy) -> Result<R
     }
     // In one go: a file system does that in a fraction of the time that many single syncs take.
     disk.sync_all(&work.unsynced).map_err(at("the log directory"))?;
-    disk.remove(&marker).map_err(at(CLEAN_SHUTDOWN))?;
+    if clean {
+        // Renamed, which is durable: a power loss may undo a removal, and the next crash would be taken for a clean stop.
+        let gone = Path::new(dir, format!("{CLEAN_SHUTDOWN}.deleted"));
+        disk.rename(&marker, &gone).map_err(at(CLEAN_SHUTDOWN))?;
+        disk.remove(&gone).map_err(at(CLEAN_SHUTDOWN))?;
+    }
     Ok(work.recovered)
 }
 
