@@ -146,6 +146,24 @@ proptest! {
     }
 }
 
+/// An index whose last entry names a place where no batch begins costs a scan and no record.
+#[test]
+fn a_wrong_place_in_an_index_loses_nothing() {
+    let (mut host, log, now) = filled();
+    let (start, end) = (log.start_offset(), log.end_offset());
+    drop(log);
+    let files = host.disk.files();
+    for (name, len) in files.into_iter().filter(|(name, len)| name.ends_with(".index") && *len > 0) {
+        host.disk.write(&Path::new(DIR, name), len - 1, &[vec![1].into()]).expect("a write");
+    }
+    moldau_storage::mark_clean(&host.disk, DIR, 1).expect("a marker");
+    host.restart();
+    let found = recover(&host.disk, DIR, &RecoveryPolicy::default()).expect("the disk works").logs.remove(0);
+    assert_eq!((found.start_offset().min(start), found.end_offset()), (start, end));
+    let mut log = found.into_log(0, &mut FileIds::new(0), Uuid([7; 16]), LogConfig::default());
+    read_through(&mut host, &mut log, now);
+}
+
 /// Bytes of a payload that look like a header of offsets which no segment can hold are no batch, before any checksum is computed.
 #[test]
 fn headers_far_away_are_none() {

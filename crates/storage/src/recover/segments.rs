@@ -180,6 +180,15 @@ impl Segments<'_, '_> {
         // Each index entry came with a time entry unless nothing was newer: without any there is no knowing.
         let Some(newest) = time.checked_sub(1).map(|i| times[i]) else { return Ok(none) };
         let before = kept.checked_sub(2).map_or(base, |i| base + i64::from(index[i].last) + 1);
+        let path = self.files.segment_path(base, FileKind::Log);
+        let mut there = Scanner::new(self.files.disk, path, size, entry.position.into(), before);
+        let last = base + i64::from(entry.last);
+        if !matches!(there.next(Depth::Headers)?, Scanned::Batch { header, .. } if header.last_offset() == last)
+        {
+            // What an index says must not decide where the log ends.
+            self.rebuilt(base, FileKind::Index, "its last entry names no batch".to_owned());
+            return Ok(none);
+        }
         Ok(Beginning {
             position: entry.position.into(),
             next: before,
