@@ -153,7 +153,7 @@ async fn load(client: &Client, args: &Args) -> Answer {
                 Message { key: Some(id.as_bytes()), value: Some(value.as_bytes()), headers: &[], timestamp };
             producer.send(topic, partition, &message).await?;
             sent += 1;
-            if sent % 256 == 0 {
+            if sent.is_multiple_of(256) {
                 acks.note(producer.deliveries())?;
             }
         }

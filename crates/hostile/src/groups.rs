@@ -162,8 +162,8 @@ fn join(group: ByteString, member_id: ByteString, instance: Option<ByteString>, 
         protocols: vec![Protocol { name: ByteString::from_static("range"), metadata: Bytes::new() }],
         client_id: ByteString::from_static("c"),
         client_host: ByteString::from_static("/10.0.0.1"),
-        knows_member_id_required: wait % 2 == 0,
-        knows_skip_assignment: wait % 3 == 0,
+        knows_member_id_required: wait.is_multiple_of(2),
+        knows_skip_assignment: wait.is_multiple_of(3),
     }
 }
 

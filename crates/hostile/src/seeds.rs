@@ -34,7 +34,7 @@ const KAFKA_BATCHES: [&[u8]; 7] = [
 pub fn of(target: &str) -> Vec<Vec<u8>> {
     match target {
         "frames" => {
-            let stream: Vec<u8> = requests().iter().flat_map(|asked| frame(asked)).collect();
+            let stream: Vec<u8> = requests().iter().flat_map(frame).collect();
             stream.chunks(2000).map(|part| [&[7], part].concat()).collect()
         }
         "requests" => {

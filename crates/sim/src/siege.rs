@@ -87,10 +87,10 @@ impl Siege {
         let (moves, company) = (self.moves, scene.clone());
         scene.client(|cx| async move {
             let Ok(kafka) = Kafka::connect(&cx, 100).await else {
-                return cx.problem("the broker does not answer at all".to_owned());
+                return cx.problem("the broker does not answer at all");
             };
             let Ok(topic) = prepare(&kafka).await else {
-                return cx.problem("the broker closed the connection of a client that behaves".to_owned());
+                return cx.problem("the broker closed the connection of a client that behaves");
             };
             company.client(|cx| strangers(cx, moves));
             behave(&cx, &kafka, topic.unwrap_or_default()).await;
@@ -104,7 +104,7 @@ impl Siege {
         world.run(end, |_| false);
         scene.client(|cx| async move {
             if Kafka::connect(&cx, 1).await.is_err() {
-                cx.problem("in the end the broker does not answer".to_owned());
+                cx.problem("in the end the broker does not answer");
             }
         });
         let end = world.clock.now().after_ms(PATIENCE_MS);
