@@ -27,6 +27,8 @@ impl Step {
 /// How long all steps together may take; the target on two cores is 40 minutes.
 pub const WHOLE: Duration = Duration::from_secs(75 * 60);
 
+/// Cases of each property in the fuzz step; a plain `cargo test` takes proptest's 256.
+const FUZZ_CASES: &str = "3000";
 /// Mutated inputs that a quick target of `hostile` gets. With 5000 three targets find what docs/fuzzing.md lists as open; this goes up
 /// again when they are mended.
 const FUZZ_ROUNDS: &str = "300";
