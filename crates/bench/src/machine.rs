@@ -27,6 +27,9 @@ pub struct Machine {
     pub scheduler: String,
     /// When the kernel begins to write back, and when it makes writers wait: percent of memory.
     pub dirty: String,
+    /// Congestion control of TCP connections; BBR paces what is sent, on the loopback interface too.
+    #[serde(default)]
+    pub congestion: String,
     /// Commit of the checkout, with `+` when files differ from it.
     pub commit: String,
     /// Runnable processes on average over the last minute, before the run.
@@ -53,6 +56,7 @@ impl Machine {
             file_system: known(&file_system),
             scheduler: known(read(&format!("/sys/block/{device}/queue/scheduler")).trim()),
             dirty: format!("{}/{} %", vm("dirty_background_ratio"), vm("dirty_ratio")),
+            congestion: known(read("/proc/sys/net/ipv4/tcp_congestion_control").trim()),
             commit: known(&commit()),
             load_before: read("/proc/loadavg")
                 .split(' ')
@@ -67,7 +71,7 @@ impl Machine {
     pub fn lines(&self) -> String {
         let gib = self.memory_bytes as f64 / (1u64 << 30) as f64;
         format!(
-            "{} UTC, commit {}, Linux {}, {} × {} (governor {}),\n{gib:.0} GiB, {}, scheduler {}, dirty {}, load before {:.2}",
+            "{} UTC, commit {}, Linux {}, {} × {} (governor {}),\n{gib:.0} GiB, {}, scheduler {}, dirty {}, TCP {}, load before {:.2}",
             self.date,
             self.commit,
             self.kernel,
@@ -77,6 +81,7 @@ impl Machine {
             self.file_system,
             self.scheduler,
             self.dirty,
+            self.congestion,
             self.load_before
         )
     }

@@ -18,6 +18,7 @@ pub mod logging;
 mod mailbox;
 pub mod metrics;
 mod node;
+mod pacing;
 mod quorum;
 mod settings;
 mod shared;

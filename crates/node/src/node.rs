@@ -26,6 +26,7 @@ use crate::fs::FsDisk;
 use crate::host::{self, Host, Limits};
 use crate::lock;
 use crate::mailbox::Item;
+use crate::pacing::Pacing;
 use crate::quorum::{self, Proposal};
 use crate::shared::Shared;
 use crate::{settings, space};
@@ -363,6 +364,7 @@ fn announce(config: &NodeConfig, settings: &Settings, listeners: &[TcpListener])
 /// Accepts on one listener and deals connections out to the shards in turn.
 async fn accept(listener: TcpListener, at: u16, shared: Arc<Shared>, limits: ClientLimits) {
     let mut next = 0;
+    let pacing = Pacing::of(&listener);
     loop {
         let (stream, address) = match listener.accept().await {
             Ok(accepted) => accepted,
@@ -382,6 +384,7 @@ async fn accept(listener: TcpListener, at: u16, shared: Arc<Shared>, limits: Cli
         }
         shared.metrics.connections_accepted.inc();
         let _ = stream.set_nodelay(true);
+        pacing.apply(&stream);
         match stream.into_std() {
             Ok(stream) => {
                 let mailboxes = shared.mailboxes();
