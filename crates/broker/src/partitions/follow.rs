@@ -101,6 +101,16 @@ fn log_config(config: &TopicConfig) -> LogConfig {
     }
 }
 
+/// The place of the partition's log among those that were found. One without an id is taken by its name, if no other has the id: a
+/// directory of an earlier topic of that name may be left where its deletion was cut short.
+fn claim(found: &[RecoveredLog], id: TopicPartition, name: &str) -> Option<usize> {
+    let place = |of: Option<Uuid>| {
+        let is_it = |log: &RecoveredLog| log.topic_id == of && log.partition == id.partition.0;
+        found.iter().position(|log| is_it(log) && (of.is_some() || log.topic == name))
+    };
+    place(Some(id.topic)).or_else(|| place(None))
+}
+
 /// A partition of this node: its log is one that was found on disk, or a fresh one.
 fn open(shard: &mut Shard, id: TopicPartition, topic: &str) -> u32 {
     let config = topic_config(shard, topic);
@@ -110,11 +120,7 @@ fn open(shard: &mut Shard, id: TopicPartition, topic: &str) -> u32 {
     let partitions = &mut shard.partitions;
     let number = partitions.next_slot;
     partitions.next_slot += 1;
-    let is_it = |log: &RecoveredLog| match log.topic_id {
-        Some(topic) => topic == id.topic && log.partition == id.partition.0,
-        None => log.topic == topic && log.partition == id.partition.0,
-    };
-    let (log, high_watermark, producers) = match partitions.found.iter().position(is_it) {
+    let (log, high_watermark, producers) = match claim(&partitions.found, id, topic) {
         Some(at) => {
             let mut found = partitions.found.swap_remove(at);
             let entries = std::mem::take(&mut found.producers);
