@@ -39,6 +39,10 @@ macro_rules! bugs {
 bugs! {
     /// With a sync per append, a record counts as stored once it is written.
     SkipSync,
+    /// A sync that failed is tried again, and what the second one says is believed.
+    RetrySync,
+    /// Recovery syncs what it finds behind the recovery point and does not write it again.
+    TrustPageCache,
     /// A produce request is acknowledged when its write is asked for, not when it is done.
     AcknowledgeEarly,
     /// After a crash a log goes on one offset too low.
@@ -65,6 +69,8 @@ bugs! {
     IgnoreSequences,
     /// The files of a deleted topic stay, and the next topic of that name gets them.
     KeepDeleted,
+    /// Recovery believes checkpoints by the name of a log, whoever's it was when they were written.
+    MarksOfNamesake,
     /// Metadata counts as committed before it is synced.
     MetadataUnsynced,
     /// A block of producer ids is handed out without writing down where the next one begins.

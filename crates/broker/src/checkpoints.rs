@@ -1,13 +1,19 @@
 //! The offset checkpoints of the log directories: up to where each log is flushed (recovery reads from there), where it starts,
 //! and its high watermark. Files belong to directories and logs to shards, so every shard reports what changed to shard 0,
 //! which writes the files, at most once a second.
+//!
+//! The files are keyed by names, and a name may be used again at any time: a fourth file says which topics the others speak of. It is
+//! written behind them, and only when all three are, so that it never gives a log the marks of one that had its name before.
 
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
+use moldau_base::Uuid;
 use moldau_base::disk::{DirId, Done, Op, Path};
 use moldau_partition::Partition;
-use moldau_storage::names::{HIGH_WATERMARK_CHECKPOINT, LOG_START_CHECKPOINT, RECOVERY_POINT_CHECKPOINT};
+use moldau_storage::names::{
+    HIGH_WATERMARK_CHECKPOINT, LOG_START_CHECKPOINT, RECOVERY_POINT_CHECKPOINT, TOPIC_ID_CHECKPOINT,
+};
 use moldau_storage::{Log, RecoveredLog, State};
 
 use crate::Shard;
@@ -22,6 +28,8 @@ const DELAY_MS: i64 = 1_000;
 /// What is written down of one log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Marks {
+    /// Not known of a log that was found without its id.
+    topic: Option<Uuid>,
     recovery_point: i64,
     start: i64,
     high_watermark: i64,
@@ -39,8 +47,12 @@ pub(crate) struct Checkpoints {
     heard: std::collections::BTreeSet<ShardId>,
     /// Directories whose files are behind.
     behind: std::collections::BTreeSet<DirId>,
-    /// Files being written, and how often the write of each has to be waited for.
+    /// Files being written.
     writing: BTreeMap<u32, DirId>,
+    /// What the topic id checkpoint of a directory will say once the offsets that are being written are.
+    topics_next: BTreeMap<DirId, Bytes>,
+    /// Directories whose topic id checkpoint is behind.
+    topics_behind: std::collections::BTreeSet<DirId>,
     timer_set: bool,
 }
 
@@ -48,6 +60,7 @@ impl Checkpoints {
     /// What recovery found, so that the first file written names every log, also those that nothing happens to.
     pub(crate) fn found(logs: &[RecoveredLog]) -> Checkpoints {
         let marks = |log: &RecoveredLog| Marks {
+            topic: log.topic_id,
             recovery_point: log.flushed_offset(),
             start: log.start_offset(),
             high_watermark: log.high_watermark,
@@ -65,20 +78,15 @@ pub(crate) fn flushed(shard: &mut Shard, number: u32) {
 
 /// A mark of a log has moved, or its deletion begins.
 pub(crate) fn changed(shard: &mut Shard, number: u32) {
-    if note(shard, number) {
-        write_soon(shard);
-    } else {
-        // A log of the same name may come at once; it must not be found with these marks.
-        shard.partitions.checkpoints().timer_set = true;
-        let now = shard.now.mono;
-        shard.timers.set(Timer::Checkpoint, Some(now));
-    }
+    note(shard, number);
+    write_soon(shard);
 }
 
-/// Notes where a log's marks are; whether it has any, or is being deleted.
-fn note(shard: &mut Shard, number: u32) -> bool {
-    let Some((log, replica)) = log_of(&mut shard.partitions, number) else { return true };
+/// Notes where a log's marks are.
+fn note(shard: &mut Shard, number: u32) {
+    let Some((log, replica)) = log_of(&mut shard.partitions, number) else { return };
     let marks = Marks {
+        topic: Some(log.topic()),
         recovery_point: log.flushed_offset(),
         start: log.start_offset(),
         high_watermark: replica.high_watermark(),
@@ -87,7 +95,6 @@ fn note(shard: &mut Shard, number: u32) -> bool {
     let marks = (*log.state() != State::Deleting).then_some(marks);
     let key = (log.dir(), log.name().to_owned());
     shard.partitions.checkpoints().changed.insert(key, marks);
-    marks.is_some()
 }
 
 /// Something changed that shall be written down.
@@ -126,11 +133,15 @@ pub(crate) fn report(shard: &mut Shard, from: ShardId, reports: Vec<Report>) {
     checkpoints.heard.insert(from);
     for (dir, name, marks) in reports {
         let known = checkpoints.known.entry(dir).or_default();
-        match marks {
+        let topic = marks.and_then(|marks| marks.topic);
+        let before = match marks {
             Some(marks) => known.insert(name, marks),
             None => known.remove(&name),
         };
         checkpoints.behind.insert(dir);
+        if before.and_then(|marks| marks.topic) != topic {
+            checkpoints.topics_behind.insert(dir);
+        }
     }
     write(shard);
 }
@@ -156,11 +167,19 @@ fn write(shard: &mut Shard) {
             (LOG_START_CHECKPOINT, file(|marks| marks.start)),
             (HIGH_WATERMARK_CHECKPOINT, file(|marks| marks.high_watermark)),
         ];
+        let topics = checkpoints.topics_behind.remove(&dir).then(|| topics_of(known));
+        checkpoints.topics_next.extend(topics.map(|data| (dir, data)));
         for (name, data) in files {
             let seq = shard_op(shard, Op::Replace { path: Path::new(dir, name), data });
             shard.partitions.checkpoints().writing.insert(seq, dir);
         }
     }
+}
+
+/// What the topic id checkpoint says once these marks are written.
+fn topics_of(known: Option<&BTreeMap<String, Marks>>) -> Bytes {
+    let topics = known.into_iter().flatten().filter_map(|(name, marks)| Some((name.as_str(), marks.topic?)));
+    Bytes::from(moldau_storage::encode_topic_ids(topics))
 }
 
 /// Shard 0: all that was reported is written.
@@ -178,6 +197,16 @@ pub(crate) fn shard_op_done(shard: &mut Shard, seq: u32, done: Done) {
             "log directory {}: a checkpoint could not be written: {fault}",
             dir.0
         )));
+        let checkpoints = shard.partitions.checkpoints();
+        checkpoints.topics_next.remove(&dir);
+        checkpoints.topics_behind.insert(dir);
+    }
+    let checkpoints = shard.partitions.checkpoints();
+    if !checkpoints.writing.values().any(|other| *other == dir)
+        && let Some(data) = checkpoints.topics_next.remove(&dir)
+    {
+        let seq = shard_op(shard, Op::Replace { path: Path::new(dir, TOPIC_ID_CHECKPOINT), data });
+        shard.partitions.checkpoints().writing.insert(seq, dir);
     }
     write(shard);
     crate::stop::checkpoint_written(shard);

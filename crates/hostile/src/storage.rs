@@ -8,8 +8,9 @@ use moldau_quorum::meta;
 use moldau_sim::disk::SimDisk;
 use moldau_storage::{
     AppendError, Depth, EpochHistory, FileIds, Log, LogConfig, Read, ReadRequest, RecoveredLog,
-    RecoveryPolicy, State, dump, encode_epochs, encode_metadata, encode_offsets, encode_snapshot, mark_clean,
-    parse_epochs, parse_metadata, parse_offsets, parse_snapshot, recover,
+    RecoveryPolicy, State, dump, encode_epochs, encode_metadata, encode_offsets, encode_snapshot,
+    encode_topic_ids, mark_clean, parse_epochs, parse_metadata, parse_offsets, parse_snapshot,
+    parse_topic_ids, recover,
 };
 
 use crate::directory::{DIR, fill};
@@ -222,6 +223,11 @@ fn small_files(input: &[u8]) {
                 let again = encode_offsets(offsets.iter().map(|(name, offset)| (name.as_str(), *offset)));
                 let named = parse_offsets(&again).expect("what was written is read");
                 assert!(named.len() <= offsets.len());
+            }
+            if let Ok(topics) = parse_topic_ids(data) {
+                let again = encode_topic_ids(topics.iter().map(|(name, topic)| (name.as_str(), *topic)));
+                let named = parse_topic_ids(&again).expect("what was written is read");
+                assert!(named.len() <= topics.len());
             }
         }
         1 => {

@@ -71,11 +71,14 @@ pub(crate) fn recover(
 ) -> Result<(Vec<Segment>, u64), Damage> {
     let names = segment_names(disk, dir)?;
     let mut segments: Vec<Segment> = Vec::new();
-    let mut cut = 0;
+    let (mut cut, mut last_append) = (0, 0);
     for (i, base_offset) in names.iter().enumerate() {
         let expected = segments.last().map(|last| (last.next_index(), last_offset(last)));
         let later = &names[i + 1..];
-        let Scanned { segment, torn } = scan(disk, dir, *base_offset, expected)?;
+        let Scanned { segment, torn, last_append: begins } = scan(disk, dir, *base_offset, expected)?;
+        if !segment.entries.is_empty() {
+            last_append = begins;
+        }
         if let Some(torn) = torn {
             let file = path(dir, &segment.name());
             cut += torn.len;
@@ -88,7 +91,21 @@ pub(crate) fn recover(
         push(&mut segments, segment, disk, dir)?;
     }
     let segments = after_snapshot(disk, dir, segments, snapshot)?;
+    if let Some(last) = segments.last() {
+        write_again(disk, &path(dir, &last.name()), last_append, last.size)?;
+    }
     Ok((segments, cut))
+}
+
+/// Makes the last append durable, which may not be: its sync may not have begun, or may have failed, after which the system takes for
+/// clean what it did not write, and a sync alone would do nothing. The ones before it were durable when it began.
+fn write_again(disk: &dyn Disk, file: &Path, from: u64, to: u64) -> Result<(), Damage> {
+    let again = || {
+        let bytes = disk.read(file, from, usize::try_from(to.saturating_sub(from)).unwrap_or(usize::MAX))?;
+        disk.write(file, from, &[bytes])?;
+        disk.sync(file)
+    };
+    again().map_err(Damage::io(file))
 }
 
 fn last_offset(segment: &Segment) -> i64 {
@@ -130,6 +147,8 @@ struct Torn {
 struct Scanned {
     segment: Segment,
     torn: Option<Torn>,
+    /// Where the last append begins.
+    last_append: u64,
 }
 
 /// Reads a segment up to its end or to the first batch that is damaged or out of order. `expected` is the
@@ -145,7 +164,7 @@ fn scan(
     let path = path(dir, &segment.name());
     let bytes = read_all(disk, &path).map_err(Damage::io(&path))?;
     let mut next: Option<(u64, i64)> = expected;
-    let mut at = 0;
+    let (mut at, mut last_append) = (0, 0);
     while at < bytes.len() {
         let checked = Header::verify(&bytes[at..])
             .map_err(|error| error.to_string())
@@ -154,6 +173,9 @@ fn scan(
             Ok((header, (index, term))) => {
                 if segment.entries.is_empty() {
                     segment.first_index = index;
+                }
+                if header.base_sequence == 0 {
+                    last_append = at as u64;
                 }
                 segment.entries.push(span(&header, at as u64, term));
                 next = Some((index + 1, header.next_offset()));
@@ -168,12 +190,12 @@ fn scan(
                     bytes: bytes.slice(at..),
                     next_index: next.map_or(0, |(index, _)| index),
                 };
-                return Ok(Scanned { segment, torn: Some(torn) });
+                return Ok(Scanned { segment, torn: Some(torn), last_append });
             }
         }
     }
     segment.size = at as u64;
-    Ok(Scanned { segment, torn: None })
+    Ok(Scanned { segment, torn: None, last_append })
 }
 
 fn in_order(header: &Header, next: Option<(u64, i64)>, base_offset: i64) -> Result<(u64, u64), String> {

@@ -25,10 +25,21 @@ pub struct Expectation {
 /// Lost records are noticed by whoever comes by first.
 const LOST: &[&str] = &["LostWrite", "UnseenAcknowledged", "InconsistentOffset"];
 
+/// What was forgotten in the middle of a log leaves a hole, too.
+const FORGOTTEN: &[&str] = &[
+    "LostWrite",
+    "UnseenAcknowledged",
+    "InconsistentOffset",
+    "GarbledRead",
+    "HighWatermarkBack",
+    failure::REPLAY_DIFFERS,
+];
+
 /// What is expected of each bug.
 pub fn expectation(bug: Bug) -> Expectation {
     let (workload, checkers): (_, &'static [&'static str]) = match bug {
         Bug::SkipSync | Bug::AcknowledgeEarly => ("power", LOST),
+        Bug::RetrySync | Bug::TrustPageCache => ("bad-disk", FORGOTTEN),
         Bug::ReuseOffset => {
             ("produce", &["InconsistentOffset", "LostWrite", "HighWatermarkBack", failure::END_WENT_BACK])
         }
@@ -43,6 +54,9 @@ pub fn expectation(bug: Bug) -> Expectation {
         Bug::RetainTooLittle => ("retention", LOST),
         Bug::IgnoreSequences => ("produce", &["Duplicate", "Reordered"]),
         Bug::KeepDeleted => ("churn", &["InventedRecord", "LostWrite", failure::REPLAY_DIFFERS]),
+        Bug::MarksOfNamesake => {
+            ("churn", &["Duplicate", "LostWrite", "UnseenAcknowledged", failure::REPLAY_DIFFERS])
+        }
         Bug::MetadataUnsynced => {
             ("churn", &[failure::NO_PROGRESS, failure::BAD_ANSWER, failure::BROKEN_NODE])
         }

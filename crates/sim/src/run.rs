@@ -124,6 +124,9 @@ fn finish(world: &mut World, scene: &Scene) {
     if scene.running() > 0 {
         return no_progress(world);
     }
+    if world.setup.weather.dark_end {
+        world.dark_end();
+    }
     for topic in scene.audited() {
         scene.client(|cx| reader::audit(cx, topic));
     }

@@ -34,11 +34,13 @@ pub enum Calm {
     Network,
     /// A fast disk.
     Disk,
+    /// No power loss at the end.
+    End,
 }
 
 impl Calm {
     /// All of them.
-    pub const ALL: [Calm; 4] = [Calm::Shards, Calm::Dirs, Calm::Network, Calm::Disk];
+    pub const ALL: [Calm; 5] = [Calm::Shards, Calm::Dirs, Calm::Network, Calm::Disk, Calm::End];
 
     fn name(self) -> &'static str {
         match self {
@@ -46,6 +48,7 @@ impl Calm {
             Calm::Dirs => "dirs",
             Calm::Network => "network",
             Calm::Disk => "disk",
+            Calm::End => "end",
         }
     }
 }
@@ -65,6 +68,7 @@ impl Schedule {
                 Calm::Dirs => weather.log_dirs = 1,
                 Calm::Network => (weather.network.jitter, weather.network.slow_one_in) = (1, 0),
                 Calm::Disk => (weather.disk_wait, weather.sync) = (0, 1),
+                Calm::End => weather.dark_end = false,
             }
         }
     }

@@ -125,6 +125,7 @@ fn weather() -> Weather {
         sync: 1_000,
         faults: Vec::new(),
         trouble: Mono(0),
+        dark_end: false,
     }
 }
 

@@ -32,6 +32,8 @@ pub enum Fault {
     SlowSyncs(u64),
     /// The next sync fails; what it was to write stays in the page cache.
     FailSync(Remedy),
+    /// The next sync fails, and no later one writes what it was to write: it is in the page cache only, and taken for clean.
+    DropSync(Remedy),
     /// The next write is cut short and fails.
     ShortWrite(Remedy),
     /// The disk has room for so many bytes more; after ten seconds there is room again.
@@ -71,6 +73,7 @@ impl Fault {
             Fault::ResetSome => "reset of some",
             Fault::SlowSyncs(_) => "slow syncs",
             Fault::FailSync(_) => "failed sync",
+            Fault::DropSync(_) => "failed sync that forgets",
             Fault::ShortWrite(_) => "short write",
             Fault::Full(..) => "full disk",
             Fault::ClockJump(_) => "clock jump",
@@ -136,6 +139,8 @@ pub struct Weather {
     pub faults: Vec<Due>,
     /// How long faults happen.
     pub trouble: Mono,
+    /// Before everything is read back the power goes once more.
+    pub dark_end: bool,
 }
 
 impl Weather {
@@ -156,6 +161,7 @@ impl Weather {
             sync: *rng.pick(&[100 * MICRO, 2 * MILLI, 20 * MILLI]).unwrap_or(&MILLI),
             faults: draw_faults(rng, allowed, trouble),
             trouble,
+            dark_end: allowed.power_loss && rng.chance(1, 2),
         }
     }
 }
@@ -175,6 +181,7 @@ fn draw_faults(rng: &mut Rng, allowed: Faults, trouble: Mono) -> Vec<Due> {
     if allowed.bad_disk {
         kinds.push(|rng| Fault::SlowSyncs(rng.below(2_000)));
         kinds.push(|rng| Fault::FailSync(Remedy::draw(rng)));
+        kinds.push(|rng| Fault::DropSync(Remedy::draw(rng)));
         kinds.push(|rng| Fault::ShortWrite(Remedy::draw(rng)));
         kinds.push(|rng| Fault::Full(rng.below(20_000), Remedy::draw(rng)));
     }

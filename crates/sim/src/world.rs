@@ -32,6 +32,8 @@ const MOST_EVENTS: u64 = 20_000_000;
 /// Happenings between two looks at what a replay of the logs would give.
 const REPLAY_EVERY: u64 = 5_000;
 const MILLI: u64 = 1_000_000;
+/// How errors of the disk's faults begin.
+const SIMULATED: &str = "simulated:";
 
 /// Something that will happen.
 pub(crate) enum Happening {
@@ -116,6 +118,8 @@ pub(crate) struct World {
     dies_after: Option<(u64, Fault)>,
     /// A death that waits for the next sync, to come before its end.
     dies_in_sync: Option<Fault>,
+    /// A death that waits for the metadata log's use of the disk, to come in the middle of it.
+    dies_in_metadata: Option<Fault>,
 }
 
 impl World {
@@ -138,6 +142,7 @@ impl World {
             dies_in_recovery: None,
             dies_after: None,
             dies_in_sync: None,
+            dies_in_metadata: None,
             rng,
             setup,
         };
@@ -466,6 +471,13 @@ impl World {
         let Some(quorum) = self.quorum.as_mut() else { return };
         let told = quorum.news.len();
         act(quorum, now);
+        if self.disk.has_blown()
+            && let Some(fault) = self.dies_in_metadata.take()
+        {
+            self.disk.set_fuse(None);
+            self.trace.line(self.clock.now(), || format!("{fault} in the middle of the metadata log's work"));
+            return self.die(fault);
+        }
         let (more, deadline, failed) = (quorum.news.len() - told, quorum.deadline(), quorum.failed.take());
         if let Some(why) = failed {
             return self.quorum_failed(&why);
@@ -479,9 +491,9 @@ impl World {
         }
     }
 
-    /// The node stops when its metadata log is offline, as it must; on a disk that is not full that is a failure.
+    /// The node stops when its metadata log is offline, as it must; on a good disk that is a failure.
     fn quorum_failed(&mut self, why: &str) {
-        if !self.disk.is_limited() {
+        if !self.disk.is_limited() && !why.contains(SIMULATED) {
             return self.fail(failure::BROKEN_NODE, format!("the metadata quorum failed: {why}"));
         }
         self.trace.line(self.clock.now(), || format!("the metadata quorum failed: {why}"));

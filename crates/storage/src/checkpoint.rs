@@ -1,9 +1,9 @@
-//! The small text files: offset checkpoints of a log directory, the epoch checkpoint and `partition.metadata` of a
+//! The small text files: offset checkpoints of a log directory and whose offsets these are, the epoch checkpoint and `partition.metadata` of a
 //! partition, the clean-shutdown marker. Formats are Kafka's: a version line, a count, one entry a line.
 //!
 //! Parsers never panic and keep no more than the file's length; a file that is not understood is an error that names the line.
 
-use std::fmt::Write as _;
+use std::fmt::{self, Write as _};
 
 use moldau_base::Uuid;
 
@@ -60,12 +60,21 @@ fn entries(data: &[u8]) -> Result<Vec<(usize, &str)>, BadText> {
 /// The text of an offset checkpoint. `offsets` are directory names (`orders-3`) with an offset; a name that is no
 /// partition's is left out.
 pub fn encode_offsets<'a>(offsets: impl IntoIterator<Item = (&'a str, i64)>) -> Vec<u8> {
+    encode_by_partition(offsets)
+}
+
+/// The text of a topic id checkpoint, which says whose the offsets of an offset checkpoint are.
+pub fn encode_topic_ids<'a>(topics: impl IntoIterator<Item = (&'a str, Uuid)>) -> Vec<u8> {
+    encode_by_partition(topics)
+}
+
+fn encode_by_partition<'a, V: fmt::Display>(values: impl IntoIterator<Item = (&'a str, V)>) -> Vec<u8> {
     let mut lines = String::new();
     let mut count = 0;
-    for (name, offset) in offsets {
+    for (name, value) in values {
         if let LogDirEntry::Partition { topic, partition } = log_dir_entry(name) {
             count += 1;
-            let _ = writeln!(lines, "{topic} {partition} {offset}");
+            let _ = writeln!(lines, "{topic} {partition} {value}");
         }
     }
     format!("0\n{count}\n{lines}").into_bytes()
@@ -73,12 +82,24 @@ pub fn encode_offsets<'a>(offsets: impl IntoIterator<Item = (&'a str, i64)>) -> 
 
 /// Reads an offset checkpoint: directory names and offsets, in the order of the file.
 pub fn parse_offsets(data: &[u8]) -> Result<Vec<(String, i64)>, BadText> {
+    parse_by_partition(data, |offset| offset.parse::<i64>().ok().filter(|offset| *offset >= 0))
+}
+
+/// Reads a topic id checkpoint: directory names and the ids of their topics, in the order of the file.
+pub fn parse_topic_ids(data: &[u8]) -> Result<Vec<(String, Uuid)>, BadText> {
+    parse_by_partition(data, |id| id.parse().ok())
+}
+
+fn parse_by_partition<V>(
+    data: &[u8],
+    value: impl Fn(&str) -> Option<V>,
+) -> Result<Vec<(String, V)>, BadText> {
     let parse = |text: &str| {
         let mut words = text.split_whitespace();
-        let (topic, partition, offset) = (words.next()?, words.next()?, words.next()?);
-        let (partition, offset) = (partition.parse::<i32>().ok()?, offset.parse::<i64>().ok()?);
-        let valid = words.next().is_none() && partition >= 0 && offset >= 0;
-        valid.then(|| (crate::names::partition_dir(topic, partition), offset))
+        let (topic, partition, last) = (words.next()?, words.next()?, words.next()?);
+        let (partition, value) = (partition.parse::<i32>().ok()?, value(last)?);
+        let valid = words.next().is_none() && partition >= 0;
+        valid.then(|| (crate::names::partition_dir(topic, partition), value))
     };
     entries(data)?.into_iter().map(|(line, text)| parse(text).ok_or_else(|| bad(line, text))).collect()
 }
@@ -143,6 +164,14 @@ mod tests {
     }
 
     #[test]
+    fn topic_ids_read_back() {
+        let text = encode_topic_ids([("orders-3", Uuid::METADATA_TOPIC), ("no partition", Uuid([1; 16]))]);
+        assert_eq!(text, b"0\n1\norders 3 AAAAAAAAAAAAAAAAAAAAAQ\n");
+        assert_eq!(parse_topic_ids(&text), Ok(vec![("orders-3".into(), Uuid::METADATA_TOPIC)]));
+        assert_eq!(parse_topic_ids(b"0\n1\na 0 17\n"), Err(bad(3, "a 0 17")));
+    }
+
+    #[test]
     fn bad_files_are_named() {
         assert_eq!(parse_offsets(b""), Err(BadText::Version(String::new())));
         assert_eq!(parse_offsets(b"1\n0\n"), Err(BadText::Version("1".into())));
@@ -164,7 +193,7 @@ mod tests {
     proptest! {
         #[test]
         fn any_bytes_are_read_or_refused(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
-            let _ = (parse_offsets(&bytes), parse_epochs(&bytes), parse_metadata(&bytes));
+            let _ = (parse_offsets(&bytes), parse_epochs(&bytes), parse_metadata(&bytes), parse_topic_ids(&bytes));
         }
 
         #[test]

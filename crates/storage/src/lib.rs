@@ -19,8 +19,8 @@ mod segment;
 mod snapshot;
 
 pub use checkpoint::{
-    BadText, encode_clean_shutdown, encode_epochs, encode_metadata, encode_offsets, parse_epochs,
-    parse_metadata, parse_offsets,
+    BadText, encode_clean_shutdown, encode_epochs, encode_metadata, encode_offsets, encode_topic_ids,
+    parse_epochs, parse_metadata, parse_offsets, parse_topic_ids,
 };
 pub use config::{LogConfig, SEGMENT_BYTES_MAX};
 pub use epochs::EpochHistory;

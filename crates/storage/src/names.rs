@@ -8,6 +8,8 @@ pub const RECOVERY_POINT_CHECKPOINT: &str = "recovery-point-offset-checkpoint";
 pub const LOG_START_CHECKPOINT: &str = "log-start-offset-checkpoint";
 /// High watermarks, per partition (`replication-offset-checkpoint`).
 pub const HIGH_WATERMARK_CHECKPOINT: &str = "replication-offset-checkpoint";
+/// Whose the offsets in the three above are: topic ids, per partition. Ours alone; Kafka leaves it where it is.
+pub const TOPIC_ID_CHECKPOINT: &str = "topic-id-checkpoint";
 /// Written at a clean stop, removed at the next start.
 pub const CLEAN_SHUTDOWN: &str = ".kafka_cleanshutdown";
 /// The leader epochs of one partition.

@@ -6,10 +6,10 @@ mod model;
 use moldau_base::disk::{DirId, Disk, Path};
 use moldau_base::{LeaderEpoch, Mono, Now, ProducerEntry, Rng, Uuid};
 use moldau_batch::Header;
-use moldau_storage::names::{LOG_START_CHECKPOINT, RECOVERY_POINT_CHECKPOINT};
+use moldau_storage::names::{LOG_START_CHECKPOINT, RECOVERY_POINT_CHECKPOINT, TOPIC_ID_CHECKPOINT};
 use moldau_storage::{
     Depth, FileIds, Flaw, Log, LogConfig, Read, ReadRequest, RecoveryPolicy, Scanned, Scanner, dump,
-    encode_offsets, mark_clean, recover,
+    encode_offsets, encode_topic_ids, mark_clean, recover,
 };
 use proptest::prelude::*;
 
@@ -225,23 +225,75 @@ fn an_idle_log_is_small() {
     assert_eq!(log.deadline().is_some(), log.flushed_offset() < log.end_offset());
 }
 
-/// A topic is deleted and made again at once, and then the process dies: what the checkpoints say is of the log before.
-#[test]
-fn the_marks_of_a_deleted_log_are_not_those_of_the_next() {
-    let mut host = Host::new(Pace::AtOnce);
+/// A log of this topic with one batch of three records, flushed or not.
+fn short(host: &mut Host, topic: Uuid, flushed: bool) {
     let config = LogConfig::default();
-    let mut log = Log::create(0, &mut FileIds::new(0), DIR, NAME.into(), Uuid([8; 16]), config);
+    let mut log = Log::create(0, &mut FileIds::new(0), DIR, NAME.into(), topic, config);
     let now = Now { wall_ms: 1_000_000, mono: Mono(0) };
     let batch = producer_batch(Some((1, 0, 0)), 3, 60, now.wall_ms);
     log.append(now, LeaderEpoch(0), None, &[batch], &mut Vec::new).expect("an append");
     host.run(&mut log, now);
-    for file in [RECOVERY_POINT_CHECKPOINT, LOG_START_CHECKPOINT] {
-        host.disk.replace(&Path::new(DIR, file), &encode_offsets([(NAME, 50)])).expect("a checkpoint");
+    if flushed {
+        log.flush(now, &mut Vec::new);
+        host.run(&mut log, now);
+        assert_eq!(log.flushed_offset(), 3);
     }
-    let recovered = recover(&host.disk, DIR, &RecoveryPolicy::default()).expect("it recovers");
-    let log = &recovered.logs[0];
-    assert_eq!((log.start_offset(), log.end_offset()), (0, 3));
-    assert_eq!(log.replay.len(), 1, "its producer is known from its batch");
+}
+
+/// A topic is deleted and made again at once, and then the process dies: what the checkpoints say is of the log before, whatever
+/// became of the next one since.
+#[test]
+fn the_marks_of_a_deleted_log_are_not_those_of_the_next() {
+    for flushed in [false, true] {
+        let mut host = Host::new(Pace::AtOnce);
+        short(&mut host, Uuid([8; 16]), flushed);
+        let put = |file: &str, text: &[u8]| {
+            host.disk.replace(&Path::new(DIR, file), text).expect("a checkpoint");
+        };
+        put(RECOVERY_POINT_CHECKPOINT, &encode_offsets([(NAME, 50)]));
+        put(LOG_START_CHECKPOINT, &encode_offsets([(NAME, 50)]));
+        put(TOPIC_ID_CHECKPOINT, &encode_topic_ids([(NAME, Uuid([7; 16]))]));
+        let recovered = recover(&host.disk, DIR, &RecoveryPolicy::default()).expect("it recovers");
+        let log = &recovered.logs[0];
+        assert_eq!((log.start_offset(), log.end_offset()), (0, 3));
+        assert_eq!(log.replay.len(), 1, "its producer is known from its batch");
+    }
+}
+
+/// In a directory that Kafka has written nothing says whose the marks are: they are taken for those of the log that has the name
+/// now, and for nobody's who gets it later.
+#[test]
+fn marks_without_topic_ids_belong_to_who_has_the_name() {
+    let mut host = Host::new(Pace::AtOnce);
+    short(&mut host, Uuid([8; 16]), true);
+    host.disk.replace(&Path::new(DIR, LOG_START_CHECKPOINT), &encode_offsets([(NAME, 2)])).expect("room");
+    let start = |host: &Host| {
+        let recovered = recover(&host.disk, DIR, &RecoveryPolicy::default()).expect("it recovers");
+        recovered.logs[0].start_offset()
+    };
+    assert_eq!(start(&host), 2);
+    assert_eq!(start(&host), 2);
+    host.disk.remove(&Path::new(DIR, NAME)).expect("a removal");
+    short(&mut host, Uuid([9; 16]), true);
+    assert_eq!(start(&host), 0);
+}
+
+/// The process dies because a sync failed. The system takes for clean what it did not write: the next life reads it, and a sync
+/// alone would not make it durable.
+#[test]
+fn what_a_failed_sync_did_not_write_is_written_again() {
+    for seed in 0..20 {
+        let mut host = Host::new(Pace::AtOnce);
+        short(&mut host, Uuid([8; 16]), false);
+        host.disk.forget_unsynced();
+        let end = |host: &Host| {
+            let recovered = recover(&host.disk, DIR, &RecoveryPolicy::default()).expect("it recovers");
+            (recovered.logs[0].end_offset(), recovered.logs[0].topic_id)
+        };
+        assert_eq!(end(&host), (3, Some(Uuid([8; 16]))));
+        host.disk.crash(Crash::Power, &mut Rng::seeded(seed));
+        assert_eq!(end(&host), (3, Some(Uuid([8; 16]))), "seed {seed}");
+    }
 }
 
 /// What is not synced may be lost, the removal of a mark included: a node that has started was not stopped cleanly.

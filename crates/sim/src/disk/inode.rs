@@ -102,6 +102,13 @@ impl Inode {
         }
     }
 
+    /// A sync fails, and what it was to write counts as clean: it can be read, and no later sync writes it.
+    pub(super) fn sync_drops(&mut self, reach: Reach) {
+        let count = (reach.0.saturating_sub(self.synced) as usize).min(self.changes.len());
+        self.changes.drain(..count);
+        self.synced += count as u64;
+    }
+
     /// The power goes: the page cache is gone, and of what was not made durable `fate` decides.
     pub(super) fn power_loss(&mut self, fate: Fate, rng: &mut Rng) {
         let changes = std::mem::take(&mut self.changes);
@@ -171,6 +178,18 @@ mod tests {
         inode.sync_ends(second);
         inode.sync_ends(first);
         assert_eq!(inode.durable(), b"onetwo");
+    }
+
+    #[test]
+    fn what_a_failed_sync_dropped_no_later_one_writes() {
+        let mut inode = Inode::default();
+        inode.write(0, Bytes::from_static(b"before"));
+        inode.sync_drops(inode.sync_begins());
+        inode.write(6, Bytes::from_static(b"after"));
+        inode.sync_ends(inode.sync_begins());
+        assert_eq!(inode.content(), b"beforeafter");
+        inode.power_loss(Fate::Everything, &mut Rng::seeded(1));
+        assert_eq!(inode.content(), b"\0\0\0\0\0\0after");
     }
 
     #[test]

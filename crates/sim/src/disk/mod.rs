@@ -17,6 +17,7 @@ use moldau_base::Rng;
 use moldau_base::disk::{Disk, Entry, Path};
 
 pub use queue::{Handle, Queue, Submitted, Sync, Ticket};
+pub use volume::Unwritten;
 use volume::Volume;
 
 /// The log directories of one simulated machine; clones are the same disk.
@@ -33,6 +34,22 @@ impl SimDisk {
         self.volume().capacity = bytes;
     }
 
+    /// Lets the next sync fail, whoever asks for it.
+    pub fn fail_next_sync(&self, unwritten: Unwritten) {
+        self.volume().failing_sync = Some(unwritten);
+    }
+
+    /// Lets the next write be cut short and fail, whoever asks for it.
+    pub fn fail_next_write(&self) {
+        self.volume().failing_write = true;
+    }
+
+    /// Nothing that was to fail will; whether something was.
+    pub fn heal(&self) -> bool {
+        let mut volume = self.volume();
+        volume.failing_sync.take().is_some() | std::mem::take(&mut volume.failing_write)
+    }
+
     /// Whether the room is limited.
     pub fn is_limited(&self) -> bool {
         self.volume().capacity.is_some()
@@ -41,6 +58,11 @@ impl SimDisk {
     /// Lets every change after so many more fail, as in a process that is killed; whether an earlier fuse had blown.
     pub fn set_fuse(&self, changes: Option<u64>) -> bool {
         self.volume().set_fuse(changes)
+    }
+
+    /// Whether the fuse has blown.
+    pub fn has_blown(&self) -> bool {
+        self.volume().has_blown()
     }
 
     /// The bytes of all files.
@@ -82,17 +104,24 @@ impl Disk for SimDisk {
 
     fn write(&self, path: &Path, position: u64, parts: &[Bytes]) -> io::Result<()> {
         let mut volume = self.volume();
-        volume.burn()?;
+        let is_dead = volume.has_blown();
+        let burnt = volume.burn();
+        if is_dead {
+            return burnt;
+        }
         let id = volume.find_or_create(path);
-        volume.write(id, position, parts)
+        if burnt.is_err() {
+            volume.write_half(id, position, parts);
+            return burnt;
+        }
+        volume.write_or_fail(id, position, parts)
     }
 
     fn sync(&self, path: &Path) -> io::Result<()> {
         let mut volume = self.volume();
         volume.burn()?;
         let id = volume.find(path).ok_or(io::ErrorKind::NotFound)?;
-        volume.sync(id);
-        Ok(())
+        volume.sync(id)
     }
 
     fn truncate(&self, path: &Path, len: u64) -> io::Result<()> {

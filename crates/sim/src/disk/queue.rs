@@ -10,7 +10,7 @@ use moldau_base::disk::{Done, Fault, FileId, Op, OpId, Path};
 
 use super::SimDisk;
 use super::inode::Reach;
-use super::volume::InodeId;
+use super::volume::{InodeId, moved};
 
 /// An open file; keeps the content readable after the file was deleted.
 #[derive(Clone, Debug)]
@@ -69,21 +69,12 @@ pub struct Queue {
     background: BTreeMap<Ticket, (OpId, Op)>,
     next: u64,
     open: BTreeMap<FileId, Open>,
-    failing_writes: u32,
-    failing_syncs: u32,
 }
 
 impl Queue {
     /// An empty queue on this disk, for one life of a process.
     pub fn new(disk: SimDisk) -> Queue {
-        Queue {
-            disk,
-            background: BTreeMap::new(),
-            next: 0,
-            open: BTreeMap::new(),
-            failing_writes: 0,
-            failing_syncs: 0,
-        }
+        Queue { disk, background: BTreeMap::new(), next: 0, open: BTreeMap::new() }
     }
 
     /// Binds the name of a file that is being opened, so that a response may send from it; what it names is found when it is used.
@@ -127,29 +118,10 @@ impl Queue {
         }
     }
 
-    /// The next sync that ends fails.
-    pub fn fail_next_sync(&mut self) {
-        self.failing_syncs = 1;
-    }
-
-    /// Nothing that was to fail will.
-    pub fn heal(&mut self) {
-        (self.failing_writes, self.failing_syncs) = (0, 0);
-    }
-
-    /// The next write is cut short and fails.
-    pub fn fail_next_write(&mut self) {
-        self.failing_writes = 1;
-    }
-
     /// A sync ends.
     pub fn finish(&mut self, sync: Sync) -> (OpId, Done) {
-        if self.failing_syncs > 0 {
-            self.failing_syncs -= 1;
-            return (sync.op, Done::Failed(Fault::Io("simulated: Input/output error".to_owned())));
-        }
-        self.disk.volume().sync_ends(sync.inode, sync.reach);
-        (sync.op, Done::Ok)
+        let ended = self.disk.volume().sync_ends(sync.inode, sync.reach);
+        (sync.op, ended.map_or_else(|error| Done::Failed(Fault::from(&error)), |()| Done::Ok))
     }
 
     /// What `file` is bound to, for a reader that will send from it.
@@ -157,7 +129,7 @@ impl Queue {
         self.bound(file).ok().map(|inode| Handle { disk: self.disk.clone(), inode })
     }
 
-    /// The process is killed: some of what was to happen in the background has happened.
+    /// The process ends: some of what was to happen in the background has happened.
     pub fn kill(&mut self, rng: &mut Rng) {
         for ticket in self.background.keys().copied().collect::<Vec<Ticket>>() {
             if rng.chance(1, 2) {
@@ -182,7 +154,7 @@ impl Queue {
             Op::Replace { path, data } => {
                 self.disk.volume().replace(&path, data).map_err(|e| Fault::from(&e))
             }
-            Op::Rename { from, to } => self.disk.volume().rename(&from, &to).map_err(|e| Fault::from(&e)),
+            Op::Rename { from, to } => self.rename(&from, &to),
             Op::Close { file } => {
                 self.open.remove(&file);
                 Ok(())
@@ -193,6 +165,20 @@ impl Queue {
             }
         };
         done.map_or_else(Done::Failed, |()| Done::Ok)
+    }
+
+    /// Renames; what is being replaced in a directory goes with it, since the directory was opened when that was asked for.
+    fn rename(&mut self, from: &Path, to: &Path) -> Result<(), Fault> {
+        self.disk.volume().rename(from, to).map_err(|e| Fault::from(&e))?;
+        for (_, op) in self.background.values_mut() {
+            if let Op::Replace { path, .. } = op
+                && path.dir == from.dir
+                && path.name.strip_prefix(&from.name).is_some_and(|rest| rest.starts_with('/'))
+            {
+                *path = moved(path, from, to);
+            }
+        }
+        Ok(())
     }
 
     fn bind(&mut self, file: FileId, path: Path, create: bool) -> Result<(), Fault> {
@@ -213,13 +199,7 @@ impl Queue {
 
     fn write(&mut self, file: FileId, position: u64, parts: &[Bytes]) -> Result<(), Fault> {
         let inode = self.bound(file)?;
-        if self.failing_writes > 0 {
-            self.failing_writes -= 1;
-            let half = parts.iter().map(Bytes::len).sum::<usize>() / 2;
-            self.disk.volume().write_torn(inode, position, parts, half);
-            return Err(Fault::Io("simulated: Input/output error".to_owned()));
-        }
-        self.disk.volume().write(inode, position, parts).map_err(|e| Fault::from(&e))
+        self.disk.volume().write_or_fail(inode, position, parts).map_err(|e| Fault::from(&e))
     }
 
     fn begin_sync(&mut self, op: OpId, file: FileId) -> Result<Sync, Fault> {

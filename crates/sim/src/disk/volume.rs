@@ -31,8 +31,25 @@ pub(super) struct Volume {
     used: u64,
     fuse: Option<u64>,
     blown: bool,
+    /// The next sync fails.
+    pub(super) failing_sync: Option<Unwritten>,
+    /// The next write is cut short and fails.
+    pub(super) failing_write: bool,
     /// Bytes that all files together may have.
     pub(super) capacity: Option<u64>,
+}
+
+/// What becomes of what a failed sync was to write.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unwritten {
+    /// A later sync writes it.
+    Kept,
+    /// It counts as clean, as ext4 and XFS have it: it is read until the power goes, and no later sync writes it.
+    Dropped,
+}
+
+fn broken() -> io::Error {
+    io::Error::other("simulated: Input/output error")
 }
 
 fn full() -> io::Error {
@@ -59,7 +76,7 @@ fn directory(path: &Path) -> (DirId, String) {
     (path.dir, path.name.rsplit_once('/').map_or(String::new(), |(at, _)| at.to_owned()))
 }
 
-fn moved(path: &Path, from: &Path, to: &Path) -> Path {
+pub(super) fn moved(path: &Path, from: &Path, to: &Path) -> Path {
     Path::new(to.dir, format!("{}{}", to.name, &path.name[from.name.len()..]))
 }
 
@@ -68,6 +85,11 @@ impl Volume {
     pub(super) fn set_fuse(&mut self, changes: Option<u64>) -> bool {
         self.fuse = changes;
         std::mem::take(&mut self.blown)
+    }
+
+    /// Whether a change has failed for the fuse.
+    pub(super) fn has_blown(&self) -> bool {
+        self.blown
     }
 
     /// Counts a change by a process that may be killed after some.
@@ -139,6 +161,20 @@ impl Volume {
         Ok(())
     }
 
+    /// Writes, or half of it, when a write is to fail.
+    pub(super) fn write_or_fail(&mut self, id: InodeId, position: u64, parts: &[Bytes]) -> io::Result<()> {
+        if std::mem::take(&mut self.failing_write) {
+            self.write_half(id, position, parts);
+            return Err(broken());
+        }
+        self.write(id, position, parts)
+    }
+
+    pub(super) fn write_half(&mut self, id: InodeId, position: u64, parts: &[Bytes]) {
+        let half = parts.iter().map(Bytes::len).sum::<usize>() / 2;
+        self.write_torn(id, position, parts, half);
+    }
+
     /// Writes only the first `len` bytes: what a crash in the middle of a write leaves.
     pub(super) fn write_torn(&mut self, id: InodeId, position: u64, parts: &[Bytes], len: usize) {
         let mut left = len;
@@ -163,7 +199,19 @@ impl Volume {
         self.inodes.get(&id).map(Inode::sync_begins)
     }
 
-    pub(super) fn sync_ends(&mut self, id: InodeId, reach: Reach) {
+    /// A sync ends; an error if one is to fail.
+    pub(super) fn sync_ends(&mut self, id: InodeId, reach: Reach) -> io::Result<()> {
+        if let Some(unwritten) = self.failing_sync.take() {
+            if let (Unwritten::Dropped, Some(inode)) = (unwritten, self.inodes.get_mut(&id)) {
+                inode.sync_drops(reach);
+            }
+            return Err(broken());
+        }
+        self.is_synced(id, reach);
+        Ok(())
+    }
+
+    fn is_synced(&mut self, id: InodeId, reach: Reach) {
         if let Some(inode) = self.inodes.get_mut(&id) {
             inode.sync_ends(reach);
         }
@@ -176,10 +224,8 @@ impl Volume {
         }
     }
 
-    pub(super) fn sync(&mut self, id: InodeId) {
-        if let Some(reach) = self.sync_begins(id) {
-            self.sync_ends(id, reach);
-        }
+    pub(super) fn sync(&mut self, id: InodeId) -> io::Result<()> {
+        self.sync_begins(id).map_or(Ok(()), |reach| self.sync_ends(id, reach))
     }
 
     pub(super) fn replace(&mut self, path: &Path, data: Bytes) -> io::Result<()> {
@@ -187,12 +233,15 @@ impl Volume {
         if data.len() as u64 > room {
             return Err(full());
         }
+        // What is to be the new file is written and synced under another name.
+        if std::mem::take(&mut self.failing_write) || self.failing_sync.take().is_some() {
+            return Err(broken());
+        }
         self.forget_used(path);
         self.unbind(path);
         let id = self.find_or_create(path);
         self.write(id, 0, &[data])?;
-        self.sync(id);
-        Ok(())
+        self.sync(id)
     }
 
     pub(super) fn rename(&mut self, from: &Path, to: &Path) -> io::Result<()> {

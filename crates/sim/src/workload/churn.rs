@@ -53,6 +53,10 @@ async fn lives(scene: Scene, cx: Cx, name: &'static str) {
         cx.doing(format!("making {name}, life {life}"));
         let topic = admin::create(&cx, wanted).await;
         live(&scene, &cx, &topic).await;
+        if cx.one_in(3) {
+            // Long enough for what is known of the log to be written down.
+            cx.pause_ms(500, 3_000).await;
+        }
         cx.doing(format!("deleting {name}, life {life}"));
         delete(&cx, &topic).await;
         cx.count("topics deleted", 1);
@@ -84,6 +88,13 @@ async fn live(scene: &Scene, cx: &Cx, topic: &Rc<Topic>) {
     {
         if reader.poll(&kafka).await.is_err() {
             kafka = Kafka::connect_at_last(cx).await;
+        }
+    }
+    if cx.one_in(3) {
+        let index = cx.between(0, topic.partitions as u64 - 1) as usize;
+        let before = cx.between(0, ends[index].max(0) as u64) as i64;
+        if admin::delete_records(cx, &kafka, topic, index as i32, before).await == Ok(ErrorCode::NONE) {
+            cx.count("trims", 1);
         }
     }
 }

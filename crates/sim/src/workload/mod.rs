@@ -145,6 +145,9 @@ impl Scene {
             configs.push(("index.interval.bytes", cx.between(0, 4_096).to_string()));
         }
         if cx.one_in(3) {
+            configs.push(("flush.ms", cx.between(1, 1_000).to_string()));
+        }
+        if cx.one_in(3) {
             configs.push(("segment.ms", cx.between(500, 20_000).to_string()));
         }
         configs

@@ -3,6 +3,7 @@
 use moldau_base::disk::DirId;
 
 use super::{Happening, MILLI, World};
+use crate::disk::Unwritten;
 use crate::failure;
 use crate::net::Side;
 use crate::process::Process;
@@ -17,11 +18,15 @@ impl World {
         *self.struck.entry(fault.kind()).or_default() += 1;
         let now = self.clock.now();
         match fault {
-            // At once, in the middle of an operation, or between what was written and its sync.
-            Fault::Kill(_) | Fault::PowerLoss(_) => match self.rng.below(3) {
-                0 => self.die(fault),
-                1 => self.dies_after = Some((self.rng.below(8), fault)),
-                _ => self.dies_in_sync = Some(fault),
+            // At once, in the middle of an operation, between what was written and its sync, or while metadata is written.
+            Fault::Kill(_) | Fault::PowerLoss(_) => match self.rng.below(7) {
+                0 | 1 => self.die(fault),
+                2 | 3 => self.dies_after = Some((self.rng.below(8), fault)),
+                4 | 5 => self.dies_in_sync = Some(fault),
+                _ => {
+                    self.dies_in_metadata = Some(fault);
+                    self.disk.set_fuse(Some(self.rng.below(6)));
+                }
             },
             Fault::KillInRecovery(after) => {
                 self.kill(0);
@@ -46,11 +51,15 @@ impl World {
                 self.clock.after(10_000 * MILLI, Happening::FastAgain);
             }
             Fault::FailSync(remedy) => {
-                self.process.iter_mut().for_each(|process| process.disk.fail_next_sync());
+                self.disk.fail_next_sync(Unwritten::Kept);
+                self.remedy(0, remedy);
+            }
+            Fault::DropSync(remedy) => {
+                self.disk.fail_next_sync(Unwritten::Dropped);
                 self.remedy(0, remedy);
             }
             Fault::ShortWrite(remedy) => {
-                self.process.iter_mut().for_each(|process| process.disk.fail_next_write());
+                self.disk.fail_next_write();
                 self.remedy(0, remedy);
             }
             Fault::Full(room, remedy) => {
@@ -142,8 +151,17 @@ impl World {
         self.clock.after(down_ms * MILLI, Happening::Boot);
     }
 
+    /// The power goes once more when everyone is done: what is read back afterwards is what is on the device.
+    pub(crate) fn dark_end(&mut self) {
+        self.trace.line(self.clock.now(), || "the power goes once more".to_owned());
+        *self.struck.entry(Fault::PowerLoss(0).kind()).or_default() += 1;
+        self.power_loss(100);
+    }
+
     fn power_loss(&mut self, down_ms: u64) {
-        let Some(process) = self.process.take() else { return };
+        let Some(mut process) = self.process.take() else { return };
+        // What was on its way may have reached the disk without anyone having been told.
+        process.disk.kill(&mut self.rng);
         let now = self.clock.now();
         for link in process.connections() {
             for (side, due) in self.net.reset(now, link) {

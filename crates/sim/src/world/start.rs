@@ -3,7 +3,7 @@
 use moldau_base::NodeId;
 use moldau_broker::Input;
 
-use super::{Happening, MILLI, World};
+use super::{Happening, MILLI, SIMULATED, World};
 use crate::boot::{self, Booted};
 use crate::cx::Phase;
 use crate::disk::Queue;
@@ -23,6 +23,7 @@ impl World {
         let born = self.clock.now();
         let now = self.now(born);
         let death = self.dies_in_recovery.take();
+        self.dies_in_metadata = None;
         self.disk.set_fuse(death.map(|(after, _)| after));
         let booted = boot::boot(&self.setup, &self.disk, self.rng.fork(), now);
         let cluster = boot::cluster_id();
@@ -37,9 +38,9 @@ impl World {
                 }
                 return self.clock.after(MILLI, Happening::Boot);
             }
-            _ if self.disk.is_limited() => {
-                // It may refuse to start without room on the disk; there will be some.
-                self.trace.line(born, || "the node does not start on a full disk".to_owned());
+            (Err(error), _) | (_, Err(error)) if self.disk.is_limited() || error.contains(SIMULATED) => {
+                // It may refuse to start on a bad disk; the operator tries again.
+                self.trace.line(born, || format!("the node does not start: {error}"));
                 return self.clock.after(1_000 * MILLI, Happening::Boot);
             }
             (Err(error), _) => return self.fail(failure::BROKEN_NODE, format!("it does not start: {error}")),
@@ -69,9 +70,11 @@ impl World {
     /// The faults are over: everything works from here on.
     pub(crate) fn heal(&mut self) {
         self.disk.set_capacity(None);
-        self.process.iter_mut().for_each(|process| process.disk.heal());
+        self.disk.heal();
         self.sync_at_least = 0;
         let waiting = self.dies_after.take().map(|(_, fault)| fault).or(self.dies_in_sync.take());
+        let waiting = waiting.or(self.dies_in_metadata.take());
+        self.disk.set_fuse(None);
         if let Some(fault) = waiting {
             self.die(fault);
         }

@@ -6,6 +6,7 @@
 
 use bytes::Bytes;
 use moldau_base::disk::{Done, Fault, Op};
+use moldau_base::planted::{Bug, planted};
 use moldau_base::{Mono, Now};
 
 use super::{IndexCache, Log, Metadata, Pending, Place, Producers};
@@ -230,6 +231,9 @@ impl Log {
         done: Done,
     ) {
         if let Done::Failed(fault) = done {
+            if planted(Bug::RetrySync) {
+                return self.sync_again(seq, job);
+            }
             return self.go_offline(fault);
         }
         if let Some(sync) = self.syncs.iter_mut().find(|s| s.seq == seq) {
@@ -246,6 +250,14 @@ impl Log {
         if let Some(job) = job {
             self.step_done(now, cache, job, Done::Ok);
         }
+    }
+
+    /// What must not be done about a sync that failed: the system has forgotten what it did not write.
+    fn sync_again(&mut self, seq: u32, job: Option<u32>) {
+        let Some(at) = self.syncs.iter().position(|s| s.seq == seq) else { return };
+        let Some(segment) = self.segment_at(self.syncs[at].to.segment) else { return };
+        let file = self.file(segment, FileKind::Log);
+        self.syncs[at].seq = self.ask(Op::Sync { file }, Pending::Sync(job));
     }
 
     pub(super) fn step_done(&mut self, now: Now, cache: &mut IndexCache, id: u32, done: Done) {

@@ -5,11 +5,15 @@ use std::io;
 
 use bytes::Bytes;
 use moldau_base::disk::{DirId, Disk, Path};
+use moldau_base::planted::{Bug, planted};
 
 use crate::names::{FileKind, PartitionFile, deleted_name, file_name, partition_file};
 
 /// Largest small file that is read whole: a checkpoint of some million partitions, or a snapshot of as many producers.
 const WHOLE_BYTES_MAX: u64 = 256 << 20;
+
+/// What is written again goes in pieces of this size.
+const AGAIN_BYTES: u64 = 1 << 20;
 
 /// Lengths of the files of one segment.
 #[derive(Clone, Copy, Debug, Default)]
@@ -82,6 +86,23 @@ impl<'a> Files<'a> {
         let deleted = self.path(&deleted_name(offset, FileKind::Snapshot));
         self.disk.rename(&self.segment_path(offset, FileKind::Snapshot), &deleted)?;
         self.disk.remove(&deleted)
+    }
+
+    /// Writes what can be read there once more, to be synced. What lies above the recovery point is in the page cache at best; and a
+    /// process that is gone may have asked for a sync of it that failed, after which the system takes it for clean and a sync
+    /// of ours for done.
+    pub(super) fn write_again(&self, path: &Path, from: u64, to: u64) -> io::Result<()> {
+        let mut at = from;
+        while at < to && !planted(Bug::TrustPageCache) {
+            let bytes = self.disk.read(path, at, (to - at).min(AGAIN_BYTES) as usize)?;
+            if bytes.is_empty() {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+            let len = bytes.len() as u64;
+            self.disk.write(path, at, &[bytes])?;
+            at += len;
+        }
+        Ok(())
     }
 
     pub(super) fn read(&self, path: &Path) -> io::Result<Option<Bytes>> {

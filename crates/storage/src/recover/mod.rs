@@ -17,12 +17,12 @@ use moldau_base::Uuid;
 use moldau_base::disk::{DirId, Disk, Path};
 use moldau_batch::Header;
 
-use crate::checkpoint::{encode_clean_shutdown, parse_offsets};
+use crate::checkpoint::{BadText, encode_clean_shutdown, encode_topic_ids, parse_offsets, parse_topic_ids};
 use crate::config::LogConfig;
 use crate::log::{Log, LogParts};
 use crate::names::{
     CLEAN_SHUTDOWN, FileKind, HIGH_WATERMARK_CHECKPOINT, LOG_START_CHECKPOINT, LogDirEntry,
-    RECOVERY_POINT_CHECKPOINT, log_dir_entry,
+    RECOVERY_POINT_CHECKPOINT, TOPIC_ID_CHECKPOINT, log_dir_entry,
 };
 use crate::segment::FileIds;
 use moldau_base::ProducerEntry;
@@ -211,31 +211,58 @@ pub struct RecoverError {
     source: io::Error,
 }
 
-/// Offsets from the checkpoints of a log directory, by directory name.
+/// What the checkpoints of a log directory say, by directory name.
 struct Checkpoints {
     recovery: BTreeMap<String, i64>,
     start: BTreeMap<String, i64>,
     high_watermark: BTreeMap<String, i64>,
+    /// The topics whose offsets these are; none in a directory that Kafka has written.
+    topics: Option<BTreeMap<String, Uuid>>,
+}
+
+impl Checkpoints {
+    fn read(disk: &dyn Disk, dir: DirId, findings: &mut Vec<Finding>) -> Result<Checkpoints, RecoverError> {
+        let mut offsets = |name: &str| {
+            let read = read_checkpoint(disk, dir, name, parse_offsets, findings);
+            read.map(Option::unwrap_or_default).map_err(at(name))
+        };
+        Ok(Checkpoints {
+            recovery: offsets(RECOVERY_POINT_CHECKPOINT)?,
+            start: offsets(LOG_START_CHECKPOINT)?,
+            high_watermark: offsets(HIGH_WATERMARK_CHECKPOINT)?,
+            topics: read_checkpoint(disk, dir, TOPIC_ID_CHECKPOINT, parse_topic_ids, findings)
+                .map_err(at(TOPIC_ID_CHECKPOINT))?,
+        })
+    }
+
+    /// What is said of the log in this directory.
+    fn hints(&self, name: &str, clean: bool) -> partition::Hints {
+        partition::Hints {
+            clean,
+            recovery_point: self.recovery.get(name).copied().unwrap_or(0),
+            start: self.start.get(name).copied().unwrap_or(0),
+            high_watermark: self.high_watermark.get(name).copied(),
+            of: match &self.topics {
+                Some(topics) => partition::Whose::Topic(topics.get(name).copied()),
+                None => partition::Whose::Name,
+            },
+        }
+    }
+}
+
+fn at(what: &str) -> impl FnOnce(io::Error) -> RecoverError + use<> {
+    let what = what.to_owned();
+    move |source| RecoverError { what, source }
 }
 
 /// Recovers all logs of a log directory and repairs its files. Removes the mark of a clean stop, so that a crash from here on is seen
 /// as one.
 pub fn recover(disk: &dyn Disk, dir: DirId, policy: &RecoveryPolicy) -> Result<Recovered, RecoverError> {
-    let at = |what: &str| {
-        let what = what.to_owned();
-        move |source| RecoverError { what, source }
-    };
     let marker = Path::new(dir, CLEAN_SHUTDOWN);
     let clean = disk.len(&marker).map_err(at(CLEAN_SHUTDOWN))?.is_some();
     let recovered = Recovered { logs: Vec::new(), clean, findings: Vec::new(), scanned_bytes: 0 };
     let mut work = Work { recovered, unsynced: Vec::new() };
-    let mut checkpoint =
-        |name: &str| read_checkpoint(disk, dir, name, &mut work.recovered.findings).map_err(at(name));
-    let checkpoints = Checkpoints {
-        recovery: checkpoint(RECOVERY_POINT_CHECKPOINT)?,
-        start: checkpoint(LOG_START_CHECKPOINT)?,
-        high_watermark: checkpoint(HIGH_WATERMARK_CHECKPOINT)?,
-    };
+    let checkpoints = Checkpoints::read(disk, dir, &mut work.recovered.findings)?;
     for entry in disk.list(&Path::new(dir, "")).map_err(at("the log directory"))? {
         let name = entry.name;
         if !entry.is_dir || policy.skip.contains(&name) {
@@ -243,12 +270,7 @@ pub fn recover(disk: &dyn Disk, dir: DirId, policy: &RecoveryPolicy) -> Result<R
         }
         match log_dir_entry(&name) {
             LogDirEntry::Partition { topic, partition } => {
-                let hints = partition::Hints {
-                    clean,
-                    recovery_point: checkpoints.recovery.get(&name).copied().unwrap_or(0),
-                    start: checkpoints.start.get(&name).copied().unwrap_or(0),
-                    high_watermark: checkpoints.high_watermark.get(&name).copied(),
-                };
+                let hints = checkpoints.hints(&name, clean);
                 let log = partition::recover(disk, dir, &name, (topic, partition), hints, policy, &mut work)
                     .map_err(at(&name))?;
                 work.recovered.logs.push(log);
@@ -264,6 +286,9 @@ pub fn recover(disk: &dyn Disk, dir: DirId, policy: &RecoveryPolicy) -> Result<R
     }
     // In one go: a file system does that in a fraction of the time that many single syncs take.
     disk.sync_all(&work.unsynced).map_err(at("the log directory"))?;
+    if checkpoints.topics.is_none() {
+        claim_checkpoints(disk, dir, &work.recovered.logs).map_err(at(TOPIC_ID_CHECKPOINT))?;
+    }
     if clean {
         // Renamed, which is durable: a power loss may undo a removal, and the next crash would be taken for a clean stop.
         let gone = Path::new(dir, format!("{CLEAN_SHUTDOWN}.deleted"));
@@ -273,25 +298,36 @@ pub fn recover(disk: &dyn Disk, dir: DirId, policy: &RecoveryPolicy) -> Result<R
     Ok(work.recovered)
 }
 
+/// Says whose the offsets in the checkpoints are, in a directory where nothing does: a log that is made later under one of these
+/// names must not be found with them.
+fn claim_checkpoints(disk: &dyn Disk, dir: DirId, logs: &[RecoveredLog]) -> io::Result<()> {
+    let topics = logs.iter().filter_map(|log| Some((log.name(), log.topic_id?)));
+    disk.replace(&Path::new(dir, TOPIC_ID_CHECKPOINT), &encode_topic_ids(topics))
+}
+
 /// Marks a clean stop: everything is flushed and all checkpoints are written.
 pub fn mark_clean(disk: &dyn Disk, dir: DirId, broker_epoch: i64) -> io::Result<()> {
     disk.replace(&Path::new(dir, CLEAN_SHUTDOWN), &encode_clean_shutdown(broker_epoch))
 }
 
-fn read_checkpoint(
+type Parsed<V> = Result<Vec<(String, V)>, BadText>;
+
+/// Reads a checkpoint; a damaged one says nothing, `None` is one that is not there.
+fn read_checkpoint<V>(
     disk: &dyn Disk,
     dir: DirId,
     name: &str,
+    parse: fn(&[u8]) -> Parsed<V>,
     findings: &mut Vec<Finding>,
-) -> io::Result<BTreeMap<String, i64>> {
+) -> io::Result<Option<BTreeMap<String, V>>> {
     let path = Path::new(dir, name);
-    let Some(data) = files::read_whole(disk, &path)? else { return Ok(BTreeMap::new()) };
-    match parse_offsets(&data) {
-        Ok(offsets) => Ok(offsets.into_iter().collect()),
+    let Some(data) = files::read_whole(disk, &path)? else { return Ok(None) };
+    match parse(&data) {
+        Ok(entries) => Ok(Some(entries.into_iter().collect())),
         Err(bad) => {
             let what = FindingKind::BadFile { file: name.to_owned(), why: bad.to_string() };
             findings.push(Finding { log: name.to_owned(), what });
-            Ok(BTreeMap::new())
+            Ok(Some(BTreeMap::new()))
         }
     }
 }

@@ -22,15 +22,30 @@ pub(super) struct Hints {
     pub(super) recovery_point: i64,
     pub(super) start: i64,
     pub(super) high_watermark: Option<i64>,
+    pub(super) of: Whose,
+}
+
+/// Whose log the checkpoints speak of.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Whose {
+    /// Whoever's that has the name.
+    Name,
+    /// This topic's, or nobody's.
+    Topic(Option<Uuid>),
 }
 
 impl Hints {
-    /// What holds of this log: no flush has ever ended if there is no epoch checkpoint, and what the directory's checkpoints say
-    /// under its name is of a log that was deleted before.
-    fn of(self, files: &Files<'_>) -> io::Result<Hints> {
-        let was_flushed = files.disk.len(&files.path(EPOCH_CHECKPOINT))?.is_some();
-        let unflushed = Hints { recovery_point: 0, start: 0, high_watermark: None, ..self };
-        Ok(if self.clean || was_flushed { self } else { unflushed })
+    /// What of them holds for the log of this topic. Checkpoints are keyed by name, and a name may have been used again since they
+    /// were written: what they say of the log before is not true of this one.
+    fn for_topic(self, topic: Option<Uuid>) -> Hints {
+        let is_its_own = match self.of {
+            Whose::Name => true,
+            Whose::Topic(of) => topic.is_some() && of == topic,
+        };
+        if self.clean || is_its_own || planted(Bug::MarksOfNamesake) {
+            return self;
+        }
+        Hints { recovery_point: 0, start: 0, high_watermark: None, ..self }
     }
 }
 
@@ -50,13 +65,15 @@ pub(super) fn recover(
     work: &mut Work,
 ) -> io::Result<RecoveredLog> {
     let mut files = Files::list(disk, dir, name)?;
-    let hints = hints.of(&files)?;
     let Work { recovered, unsynced } = work;
     let findings = &mut recovered.findings;
     let topic_id: Option<Uuid> = read_text(&files, name, PARTITION_METADATA, parse_metadata, findings)?;
+    let hints = hints.for_topic(topic_id);
     if topic_id.is_some() && !hints.clean && hints.recovery_point == 0 {
         // No flush has made it durable.
-        unsynced.push(files.path(PARTITION_METADATA));
+        let path = files.path(PARTITION_METADATA);
+        files.write_again(&path, 0, disk.len(&path)?.unwrap_or(0))?;
+        unsynced.push(path);
     }
     let stored = read_text(&files, name, EPOCH_CHECKPOINT, parse_epochs, findings)?;
     let checkpointed = EpochHistory::from_entries(stored.unwrap_or_default());
@@ -158,8 +175,11 @@ fn recover_segments(segments: &mut Segments<'_, '_>, hints: Hints) -> io::Result
         if size < len {
             segments.files.disk.truncate(&path, size)?;
         }
-        // What lies above the recovery point is in the page cache at best.
-        if size < len || (!hints.clean && scanned.next > hints.recovery_point) {
+        let is_ahead = !hints.clean && scanned.next > hints.recovery_point;
+        if is_ahead {
+            segments.files.write_again(&path, scanned.from, size)?;
+        }
+        if size < len || is_ahead {
             segments.unsynced.push(path);
         }
         let why = match (scanned.flaw, next_base) {

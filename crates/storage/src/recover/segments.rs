@@ -29,6 +29,8 @@ struct Beginning {
 /// What a scan of a segment found.
 pub(super) struct ScannedSegment {
     pub(super) meta: SegmentMeta,
+    /// Where in its file the scan began.
+    pub(super) from: u64,
     /// Offset behind its last batch.
     pub(super) next: i64,
     /// It ends before its file does, because of this.
@@ -260,7 +262,7 @@ impl Segments<'_, '_> {
         *self.scanned_bytes += scanner.read_bytes;
         let next = if segment.size > 0 { scanner.next_offset() } else { base };
         let meta = self.write_indexes(segment, &beginning)?;
-        Ok(ScannedSegment { meta, next, flaw })
+        Ok(ScannedSegment { meta, from: beginning.position, next, flaw })
     }
 
     /// Takes a batch into the segment.

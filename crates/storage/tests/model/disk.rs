@@ -53,8 +53,7 @@ impl Inode {
     }
 
     fn sync(&mut self) {
-        self.durable.clone_from(&self.current);
-        self.changes.clear();
+        self.changes.drain(..).for_each(|change| Inode::apply(&mut self.durable, &change));
     }
 
     fn lose(&mut self, rng: &mut Rng) {
@@ -134,6 +133,11 @@ impl ModelDisk {
         self.with(|state| state.failing = name.map(str::to_owned));
     }
 
+    /// A sync of everything has failed, and what it was to write counts as clean: no later sync writes it.
+    pub fn forget_unsynced(&self) {
+        self.with(|state| state.inodes.values_mut().for_each(|inode| inode.changes.clear()));
+    }
+
     /// The names of all files, with their lengths.
     pub fn files(&self) -> Vec<(String, u64)> {
         self.with(|s| s.names.iter().map(|(n, i)| (n.clone(), s.inodes[i].current.len() as u64)).collect())
@@ -145,7 +149,8 @@ impl ModelDisk {
             let id = state.names[name];
             let inode = state.inodes.get_mut(&id).expect("the file");
             inode.current[position as usize] ^= 0x5a;
-            inode.sync();
+            inode.changes.clear();
+            inode.durable.clone_from(&inode.current);
         });
     }
 
@@ -297,7 +302,7 @@ impl Disk for ModelDisk {
             }
             let inode = state.create(&path.name);
             let file = state.inodes.get_mut(&inode).expect("just made");
-            file.current = data.to_vec();
+            file.change(Change::Write { position: 0, data: data.to_vec() });
             file.sync();
             state.durable_names.insert(path.name.clone(), inode);
             state.sync_dir(&path.name);

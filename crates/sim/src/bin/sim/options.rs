@@ -19,7 +19,7 @@ usage: cargo xtask sim [OPTIONS]
 What of a run happens, as reports of failures print it:
   --faults L     only these faults of the seed, by their places in its list; or none
   --without L    these clients do not begin
-  --calm L       simple conditions: some of shards,dirs,network,disk
+  --calm L       simple conditions: some of shards,dirs,network,disk,end
   --trouble-ms N the trouble ends after so many milliseconds
   --course N     another course of the same events";
 
