@@ -296,14 +296,14 @@ impl Shard {
 /// Sends a log's operations to the host and takes in what happened to it.
 fn drain(shard: &mut Shard, number: u32) {
     let Some(slot) = shard.partitions.slots.get_mut(&number) else { return };
-    let ops = slot.log.take_ops();
-    let events = slot.log.take_events();
+    let ops = slot.log.has_ops().then(|| slot.log.take_ops());
+    let events = slot.log.has_events().then(|| slot.log.take_events());
     let deadline = slot.log.deadline();
     shard.timers.set(Timer::Log(number), deadline);
-    for (op, what) in ops {
+    for (op, what) in ops.into_iter().flatten() {
         shard.effect(waist::Effect::Disk { op, what });
     }
-    if !events.is_empty() {
+    if let Some(events) = events.filter(|events| !events.is_empty()) {
         happened(shard, number, events);
     }
 }

@@ -398,6 +398,9 @@ impl Shard {
     }
 
     fn send_outbox(&mut self) {
+        if self.outbox.is_empty() {
+            return;
+        }
         for (to, mut outbox) in std::mem::take(&mut self.outbox) {
             let mut messages = std::mem::take(&mut outbox.others);
             if !outbox.asks.is_empty() {

@@ -2,7 +2,7 @@
 //! broker carried out on them. Writes and warm reads happen at once; syncs, cold reads, replacements and removals go
 //! to threads of their own and come back through the mailbox.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::fs::File;
 use std::io::{self, ErrorKind, IoSlice};
 use std::path::PathBuf;
@@ -16,6 +16,7 @@ use rustix::io::ReadWriteFlags;
 use crate::background::{Background, Job};
 use crate::conn::Cold;
 use crate::fs;
+use crate::ids::IdMap;
 
 /// Most parts that one `pwritev` takes (IOV_MAX is 1024).
 const PARTS_PER_WRITE: usize = 512;
@@ -43,7 +44,7 @@ pub struct Opened {
 /// The files of a shard.
 pub struct Files {
     dirs: Vec<PathBuf>,
-    bindings: HashMap<FileId, Binding>,
+    bindings: IdMap<FileId, Binding>,
     /// Open descriptors, with a time before which they were not used, from the oldest on. One that was used since goes to the
     /// end when it comes to the front, so that using a file costs nothing here.
     by_use: VecDeque<(u64, FileId)>,
@@ -55,7 +56,7 @@ pub struct Files {
 impl Files {
     /// No files yet; at most `most_open` descriptors are kept.
     pub fn new(dirs: Vec<PathBuf>, most_open: usize, background: Background) -> Files {
-        Files { dirs, bindings: HashMap::new(), by_use: VecDeque::new(), clock: 0, most_open, background }
+        Files { dirs, bindings: IdMap::default(), by_use: VecDeque::new(), clock: 0, most_open, background }
     }
 
     /// Carries out one operation. `None`: its end will come through the mailbox.

@@ -3,7 +3,7 @@
 mod serve;
 
 use std::cell::RefCell;
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -21,6 +21,7 @@ pub use serve::run;
 use crate::clock::Clock;
 use crate::conn::{Conn, Piece, Sent};
 use crate::files::{Files, Opened};
+use crate::ids::IdMap;
 use crate::mailbox::Item;
 use crate::metrics::{HostGauges, Published};
 use crate::shared::Shared;
@@ -48,8 +49,8 @@ pub struct Host {
     shard: Shard,
     files: Files,
     /// Open files of other shards that answers of theirs have named, with the time of their last use.
-    foreign: HashMap<FileId, (Opened, u64)>,
-    conns: HashMap<ConnId, Rc<RefCell<Conn>>>,
+    foreign: IdMap<FileId, (Opened, u64)>,
+    conns: IdMap<ConnId, Rc<RefCell<Conn>>>,
     next_conn: u64,
     clock: Clock,
     /// When this round began.
@@ -93,8 +94,8 @@ impl Host {
             id,
             shard,
             files,
-            foreign: HashMap::new(),
-            conns: HashMap::new(),
+            foreign: IdMap::default(),
+            conns: IdMap::default(),
             next_conn: 0,
             now: clock.now(),
             clock,

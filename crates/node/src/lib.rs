@@ -13,6 +13,7 @@ mod files;
 mod fs;
 mod host;
 pub mod http;
+mod ids;
 mod lock;
 pub mod logging;
 mod mailbox;

@@ -139,6 +139,8 @@ pub struct IndexCache {
     used_bytes: usize,
     clock: u64,
     slots: BTreeMap<FileId, Slot>,
+    /// By a time of use. One that was used since goes to its place when it comes to the front, so that using one costs
+    /// nothing here.
     order: BTreeMap<u64, FileId>,
 }
 
@@ -146,6 +148,8 @@ pub struct IndexCache {
 struct Slot {
     entries: Vec<IndexEntry>,
     touched: u64,
+    /// Under what it stands in the order.
+    ordered: u64,
 }
 
 const SLOT_OVERHEAD_BYTES: usize = 128;
@@ -168,9 +172,7 @@ impl IndexCache {
     pub(crate) fn get(&mut self, file: FileId) -> Option<&[IndexEntry]> {
         let slot = self.slots.get_mut(&file)?;
         self.clock += 1;
-        self.order.remove(&slot.touched);
         slot.touched = self.clock;
-        self.order.insert(self.clock, file);
         Some(&slot.entries)
     }
 
@@ -178,11 +180,25 @@ impl IndexCache {
         self.remove(file);
         self.clock += 1;
         self.used_bytes += cost(&entries);
-        self.slots.insert(file, Slot { entries, touched: self.clock });
+        self.slots.insert(file, Slot { entries, touched: self.clock, ordered: self.clock });
         self.order.insert(self.clock, file);
         while self.used_bytes > self.budget_bytes && self.slots.len() > 1 {
-            let Some((_, &oldest)) = self.order.first_key_value() else { break };
+            let Some(oldest) = self.oldest() else { break };
             self.remove(oldest);
+        }
+    }
+
+    /// The one that was not used for longest.
+    fn oldest(&mut self) -> Option<FileId> {
+        loop {
+            let (ordered, file) = self.order.first_key_value().map(|(ordered, file)| (*ordered, *file))?;
+            let slot = self.slots.get_mut(&file)?;
+            if slot.touched == ordered {
+                return Some(file);
+            }
+            slot.ordered = slot.touched;
+            self.order.remove(&ordered);
+            self.order.insert(slot.touched, file);
         }
     }
 
@@ -209,7 +225,7 @@ impl IndexCache {
 
     pub(crate) fn remove(&mut self, file: FileId) -> Option<Vec<IndexEntry>> {
         let slot = self.slots.remove(&file)?;
-        self.order.remove(&slot.touched);
+        self.order.remove(&slot.ordered);
         self.used_bytes -= cost(&slot.entries);
         Some(slot.entries)
     }

@@ -19,6 +19,7 @@ use std::time::Duration;
 use anyhow::{Result, bail};
 
 use crate::contender::Contender;
+use crate::machine::touch_free_memory;
 use crate::paired::Slices;
 use crate::results::{Leg, Target};
 
@@ -42,6 +43,7 @@ pub struct Alone {
 
 /// Runs one of the legs of [`NAMES`].
 pub fn run(name: &str, contender: &Contender, dir: &Path, slices: Slices, alone: Alone) -> Result<Vec<Leg>> {
+    touch_free_memory();
     match name {
         "scale" => scale::run(contender, dir, slices, alone),
         "W9" => catch_up::run(contender, dir, alone),

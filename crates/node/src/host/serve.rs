@@ -128,7 +128,9 @@ impl Thread {
     ) -> Poll<()> {
         {
             let mut conn = conn.borrow_mut();
-            conn.waker = Some(context.waker().clone());
+            if conn.waker.as_ref().is_none_or(|waker| !waker.will_wake(context.waker())) {
+                conn.waker = Some(context.waker().clone());
+            }
             if conn.abandoned
                 || self.send(&mut conn, context).is_err()
                 || (conn.closing && conn.out.is_empty())

@@ -258,6 +258,11 @@ impl Log {
         !self.ops.is_empty()
     }
 
+    /// True when [`Log::take_events`] may have something.
+    pub fn has_events(&self) -> bool {
+        self.events.is_some()
+    }
+
     /// What happened since the last call.
     pub fn take_events(&mut self) -> Events {
         self.events.take().map_or_else(Events::default, |events| *events)
