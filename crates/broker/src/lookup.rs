@@ -4,6 +4,7 @@
 use bytes::Bytes;
 use moldau_base::planted::{Bug, planted};
 use moldau_batch::Batch;
+use moldau_partition::View;
 use moldau_storage::{Read, Refusal};
 use moldau_wire::ErrorCode;
 
@@ -45,8 +46,10 @@ fn named(shard: &mut Shard, search: &ListOffsets) -> Result<Option<FoundOffset>,
     let slot = shard.partitions.leader(search.partition, search.current_epoch)?;
     let offset = match search.timestamp {
         LATEST if !search.consumer || planted(Bug::LatestIsLogEnd) => slot.log.end_offset(),
-        LATEST if search.read_committed => slot.replica.last_stable_offset(),
-        LATEST => slot.replica.high_watermark(),
+        LATEST => {
+            let view = if search.read_committed { View::Committed } else { View::Replicated };
+            slot.replica.latest(view).map_err(|refusal| ErrorCode(refusal.code()))?
+        }
         EARLIEST | EARLIEST_LOCAL => slot.log.start_offset(),
         LATEST_TIERED | EARLIEST_PENDING_UPLOAD => -1,
         MAX_TIMESTAMP | 0.. => return Ok(None),

@@ -9,6 +9,8 @@ use crate::message::{Answer, Ask, ListOffsets};
 
 /// The first version whose responses carry the leader epoch (KIP-320).
 const EPOCH_SINCE: i16 = 4;
+/// The first version whose clients know OFFSET_NOT_AVAILABLE (KIP-207).
+const NOT_AVAILABLE_SINCE: i16 = 5;
 
 /// Puts every partition's search to its owner.
 pub(crate) fn handle(shard: &mut Shard, context: Context, request: Request) {
@@ -52,6 +54,9 @@ pub(crate) fn handle(shard: &mut Shard, context: Context, request: Request) {
             fill(entry, answer);
             if context.version < EPOCH_SINCE {
                 entry.leader_epoch = -1;
+            }
+            if context.version < NOT_AVAILABLE_SINCE && entry.error_code == ErrorCode::OFFSET_NOT_AVAILABLE {
+                entry.error_code = ErrorCode::LEADER_NOT_AVAILABLE;
             }
         }
         shard.reply(context, AnyResponse::ListOffsets(response));
