@@ -50,12 +50,12 @@ fn read(disk: &SimDisk, dir: DirId, name: &str) -> Result<Vec<Batch>, String> {
 }
 
 fn of_producers(log: &Log, live: &Partition, batches: &[Batch]) -> Option<String> {
-    let (first, last) = (batches.first()?.header(), batches.last()?.header());
+    let last = batches.last()?.header();
     if last.next_offset() != log.end_offset() {
         return Some(format!("ends at {}, its files at {}", log.end_offset(), last.next_offset()));
     }
-    if first.base_offset > 0 {
-        // Producers are remembered longer than their records.
+    if log.start_offset() > 0 {
+        // Producers are remembered longer than their records, and after a restart not by those before the start.
         return None;
     }
     let mut replayed = Producers::default();

@@ -2,10 +2,12 @@
 //! and the checker stand here, and are run.
 
 use moldau_base::Mono;
+use moldau_base::planted::Bug;
 use moldau_check::watch::Broken;
 use moldau_check::{Checker, Client, Event, Moment, Partition, Read, Record, Watch};
 use moldau_sim::clients::admin::{self, Wanted};
 use moldau_sim::clients::{producer, reader};
+use moldau_sim::planted::{SEEDS, expectation};
 use moldau_sim::run::{Plan, run};
 use moldau_sim::weather::Faults;
 use moldau_sim::workload::Workload;
@@ -78,6 +80,25 @@ fn the_checker_of_the_page_finds_what_it_is_for() {
     let mut watch = Watch::of(vec![Box::new(Gap)], 10);
     assert!(watch.observe(Mono(1), read([0, 1])).is_ok());
     assert!(watch.observe(Mono(2), read([2, 4])).is_err_and(|found| found.checker == "Gap"));
+}
+
+#[test]
+fn the_table_of_planted_bugs_names_those_that_there_are() {
+    let page = include_str!("../../../docs/simulator.md");
+    let head = "| bug | what it does | workload | found by | seeds |\n|---|---|---|---|---|\n";
+    let (_, table) = page.split_once(head).expect("the table");
+    let rows: Vec<Vec<&str>> = table
+        .lines()
+        .take_while(|line| line.starts_with('|'))
+        .map(|line| line.split('|').map(str::trim).collect())
+        .collect();
+    assert_eq!(rows.len(), Bug::ALL.len());
+    for (bug, row) in Bug::ALL.iter().zip(&rows) {
+        let expected = expectation(*bug);
+        assert_eq!(row[1..4], [bug.name(), bug.about().trim_end_matches('.'), expected.workload]);
+        assert!(expected.checkers.contains(&row[4]), "{row:?}");
+        assert!(row[5].parse().is_ok_and(|seeds| (1..=SEEDS).contains(&seeds)), "{row:?}");
+    }
 }
 
 /// Without indentation and line ends, so that an example may stand further to the left and break its lines elsewhere.

@@ -36,7 +36,7 @@ fn main() -> ExitCode {
     keep_panics();
     let good = match options.task {
         Task::Seeds => run_seeds(&options),
-        Task::Planted => planted::find_all(options.seeds),
+        Task::Planted => planted::find_all(options.seeds, options.page.as_deref()),
         Task::List => {
             workload::ALL.iter().for_each(|w| println!("{:<14} {}", w.name, w.about));
             true

@@ -15,6 +15,7 @@ usage: cargo xtask sim [OPTIONS]
   --no-shrink    report a failure as it is
   --list         show the workloads
   --planted      test the simulator: switch on one planted bug after the other and look for it
+  --page P       with --planted: writes the table of what was found into this page
   --bug B        run with this planted bug
 What of a run happens, as reports of failures print it:
   --faults L     only these faults of the seed, by their places in its list; or none
@@ -57,6 +58,8 @@ pub struct Options {
     pub schedule: Schedule,
     /// A bug that is switched on.
     pub bug: Option<Bug>,
+    /// A page with a table of planted bugs.
+    pub page: Option<String>,
 }
 
 impl Options {
@@ -72,6 +75,7 @@ impl Options {
             shrink: true,
             schedule: Schedule::default(),
             bug: None,
+            page: None,
         };
         while let Some(arg) = args.next() {
             if !options.flag(&arg) {
@@ -101,6 +105,7 @@ impl Options {
         match arg {
             "--seeds" => self.seeds = number()?,
             "--from" => self.from = number()?,
+            "--page" => self.page = Some(value.to_owned()),
             "--workload" => {
                 let known = workload::find(value);
                 self.workload = Some(known.ok_or(format!("no workload {value:?}: see --list"))?);

@@ -12,8 +12,12 @@ use crate::report;
 /// The bug whose failure is shrunk: it needs one death and one producer.
 const SHRUNK: Bug = Bug::RecoveryCutsOne;
 
+/// How the table of planted bugs begins.
+const HEAD: &str = "| bug | what it does | workload | found by | seeds |\n|---|---|---|---|---|\n";
+
 /// Looks for all bugs, each within `seeds` of its workload; whether all were found.
-pub fn find_all(seeds: u64) -> bool {
+/// With a page, its table of them is written again.
+pub fn find_all(seeds: u64, page: Option<&str>) -> bool {
     let seeds = seeds.max(SEEDS);
     let next = AtomicUsize::new(0);
     let found: Mutex<Vec<(usize, Search)>> = Mutex::new(Vec::new());
@@ -35,15 +39,27 @@ pub fn find_all(seeds: u64) -> bool {
     });
     let mut all = found.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
     all.sort_by_key(|(place, _)| *place);
-    println!("\n| bug | what it does | workload | found by | seeds |\n|---|---|---|---|---|");
-    for (_, search) in &all {
-        println!("{}", row(search));
-    }
+    let table: String = all.iter().map(|(_, search)| row(search) + "\n").collect();
+    println!("\n{HEAD}{table}");
+    let written = page.is_none_or(|page| write_table(page, &table));
     let missed = all.iter().filter(|(_, search)| search.found.is_none()).count();
-    println!("\n{} planted bugs, {missed} not found within {seeds} seeds", all.len());
+    println!("{} planted bugs, {missed} not found within {seeds} seeds", all.len());
     let shrinks =
         all.iter().find(|(_, search)| search.expected.bug == SHRUNK).is_some_and(|(_, s)| try_shrinking(s));
-    missed == 0 && shrinks && all.len() == Bug::ALL.len()
+    written && missed == 0 && shrinks && all.len() == Bug::ALL.len()
+}
+
+/// Puts the rows into the page's table of planted bugs; whether that worked.
+fn write_table(page: &str, rows: &str) -> bool {
+    let written = std::fs::read_to_string(page).and_then(|text| {
+        let (before, after) = text.split_once(HEAD).ok_or(std::io::ErrorKind::NotFound)?;
+        let rest: String = after.split_inclusive('\n').skip_while(|line| line.starts_with('|')).collect();
+        std::fs::write(page, format!("{before}{HEAD}{rows}{rest}"))
+    });
+    if let Err(error) = &written {
+        println!("the table in {page} could not be written: {error}");
+    }
+    written.is_ok()
 }
 
 fn line(search: &Search) -> String {
