@@ -209,6 +209,11 @@ fn high_watermark_back() {
     assert_eq!(verdict(vec![watermark(0, 5), watermark(0, 4)]), None, "both were under way at once");
     let lost = Event::MayBeLost { partition: at(0), from: 3 };
     assert_eq!(verdict(vec![watermark(0, 5), lost, watermark(15, 4)]), None);
+    // Told before the loss, received after it.
+    let lost = Event::MayBeLost { partition: at(0), from: 3 };
+    assert_eq!(verdict(vec![watermark(0, 3), lost.clone(), watermark(5, 5), watermark(25, 3)]), None);
+    let told_again = vec![lost, watermark(5, 5), watermark(15, 4), watermark(45, 3)];
+    assert_eq!(verdict(told_again), Some("HighWatermarkBack"));
 }
 
 #[test]

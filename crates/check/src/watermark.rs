@@ -11,6 +11,8 @@ use crate::watch::{Broken, Checker};
 #[derive(Debug, Default)]
 pub struct HighWatermarkBack {
     told: BTreeMap<Partition, Vec<(Mono, i64)>>,
+    /// When offsets were last lost, and from which on.
+    lost: BTreeMap<Partition, (Mono, i64)>,
 }
 
 impl HighWatermarkBack {
@@ -32,7 +34,12 @@ impl HighWatermarkBack {
             );
             return Err(Broken::partition(&read.partition, what));
         }
-        if told.last().is_none_or(|(_, highest)| *highest < read.high_watermark) {
+        // An answer may come late, from before offsets were lost.
+        let was_lost = self
+            .lost
+            .get(&read.partition)
+            .is_some_and(|(when, from)| read.asked <= *when && read.high_watermark >= *from);
+        if !was_lost && told.last().is_none_or(|(_, highest)| *highest < read.high_watermark) {
             told.push((at, read.high_watermark));
         }
         Ok(())
@@ -50,6 +57,7 @@ impl Checker for HighWatermarkBack {
             Event::MayBeLost { partition, from } => {
                 let told = self.told.entry(partition.clone()).or_default();
                 told.retain(|(_, highest)| highest < from);
+                self.lost.insert(partition.clone(), (moment.at, *from));
             }
             _ => {}
         }
