@@ -220,7 +220,7 @@ fn cold_readers_pay_once() {
 
 #[test]
 fn an_idle_log_is_small() {
-    assert!(size_of::<Log>() <= 1024, "{} bytes", size_of::<Log>());
+    assert!(size_of::<Log>() <= 768, "{} bytes", size_of::<Log>());
     let (_, log, _) = filled();
     assert_eq!(log.deadline().is_some(), log.flushed_offset() < log.end_offset());
 }

@@ -245,7 +245,7 @@ impl Log {
             active.note_time();
         }
         self.start_flush(now, producers);
-        self.marks.clear();
+        self.busy.marks.clear();
         self.begin_segment(now, base);
         self.keep_name();
     }
@@ -285,10 +285,10 @@ impl Log {
         let mut parts = Vec::with_capacity(2 * ready.len());
         for Ready { header, parts: [stamp, rest] } in ready {
             self.epochs_dirty |= self.epochs.assign(header.leader_epoch, header.base_offset);
-            if self.marks.len() == MARKS_MAX {
-                self.marks.pop_front();
+            if self.busy.marks.len() == MARKS_MAX {
+                self.busy.marks.pop_front();
             }
-            self.marks.push_back(Mark { offset: header.base_offset, position: segment.size });
+            self.busy.marks.push_back(Mark { offset: header.base_offset, position: segment.size });
             let placed = PlacedBatch {
                 base: header.base_offset,
                 last: header.last_offset(),
@@ -304,7 +304,7 @@ impl Log {
         self.end = last_offset + 1;
         let seq = self.ask(Op::Write { file, position: from.position, parts }, Pending::Append);
         let to = self.end_place();
-        self.appends.push_back(Appending { seq, from, to, before, done: false });
+        self.busy.appends.push_back(Appending { seq, from, to, before, done: false });
         self.sync_if_wanted();
     }
 
@@ -329,10 +329,10 @@ impl Log {
     }
 
     pub(super) fn append_done(&mut self, now: Now, cache: &mut IndexCache, seq: u32, done: Done) {
-        let at = self.appends.iter().position(|a| a.seq == seq);
+        let at = self.busy.appends.iter().position(|a| a.seq == seq);
         match (done, at) {
             (Done::Failed(Fault::Full), Some(at)) => {
-                let Appending { from, before, .. } = self.appends[at];
+                let Appending { from, before, .. } = self.busy.appends[at];
                 self.state = State::Full { until: now.mono.after_ms(FULL_RETRY_MS) };
                 let rolled_back = &mut self.events().rolled_back;
                 *rolled_back = Some(rolled_back.map_or(from.offset, |b| b.min(from.offset)));
@@ -342,9 +342,9 @@ impl Log {
             (Done::Failed(Fault::Full), None) => {}
             (Done::Failed(fault), _) => self.go_offline(fault),
             (_, Some(at)) => {
-                self.appends[at].done = true;
-                while self.appends.front().is_some_and(|a| a.done) {
-                    self.written = self.appends.pop_front().map_or(self.written, |a| a.to);
+                self.busy.appends[at].done = true;
+                while self.busy.appends.front().is_some_and(|a| a.done) {
+                    self.written = self.busy.appends.pop_front().map_or(self.written, |a| a.to);
                 }
                 self.advance_stored();
             }

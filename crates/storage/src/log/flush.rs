@@ -90,14 +90,14 @@ impl Log {
         if self.is_unusable() || self.flushed == self.end {
             return false;
         }
-        if self.dirty.since.is_some() || self.flushes.is_empty() {
+        if self.dirty.since.is_some() || self.busy.flushes.is_empty() {
             self.start_flush(now, producers);
         }
         true
     }
 
     pub(super) fn flush_deadline(&self) -> Option<Mono> {
-        if self.is_unusable() || !self.flushes.is_empty() {
+        if self.is_unusable() || !self.busy.flushes.is_empty() {
             return None;
         }
         let wait = self.config.flush_ms.clamp(0, FLUSH_INTERVAL_MS);
@@ -113,7 +113,7 @@ impl Log {
     /// Starts a flush when too much is dirty, whatever the time.
     pub(super) fn flush_if_heavy(&mut self, now: Now, producers: Producers<'_>) {
         let by_records = self.config.flush_messages > 1 && self.dirty.records >= self.config.flush_messages;
-        if (self.dirty.bytes >= FLUSH_BYTES || by_records) && self.flushes.is_empty() {
+        if (self.dirty.bytes >= FLUSH_BYTES || by_records) && self.busy.flushes.is_empty() {
             self.start_flush(now, producers);
         }
     }
@@ -161,7 +161,7 @@ impl Log {
             job.snapshot = true;
             job.steps += 1;
         }
-        self.flushes.push_back(job);
+        self.busy.flushes.push_back(job);
     }
 
     /// Makes `partition.metadata` durable if it is not. Returns the number of steps.
@@ -206,18 +206,18 @@ impl Log {
         let file = self.file(segment, FileKind::Log);
         let seq = self.ask(Op::Sync { file }, Pending::Sync(job));
         let to = self.end_place();
-        self.syncs.push_back(Syncing { seq, to, done: false, for_append: job.is_none() });
+        self.busy.syncs.push_back(Syncing { seq, to, done: false, for_append: job.is_none() });
     }
 
     /// With a sync per append: one is on its way at a time, and the next takes all appends that came meanwhile.
     pub(super) fn sync_if_wanted(&mut self) {
         let wanted = self.config.syncs_every_append()
             && !self.segments.is_empty()
-            && self.syncs.back().map_or(self.synced.offset, |s| s.to.offset) < self.end;
+            && self.busy.syncs.back().map_or(self.synced.offset, |s| s.to.offset) < self.end;
         if wanted {
             self.sync_metadata(None);
         }
-        if wanted && !self.syncs.iter().any(|s| s.for_append && !s.done) {
+        if wanted && !self.busy.syncs.iter().any(|s| s.for_append && !s.done) {
             self.sync_log(self.active(), None);
         }
     }
@@ -236,11 +236,11 @@ impl Log {
             }
             return self.go_offline(fault);
         }
-        if let Some(sync) = self.syncs.iter_mut().find(|s| s.seq == seq) {
+        if let Some(sync) = self.busy.syncs.iter_mut().find(|s| s.seq == seq) {
             sync.done = true;
         }
-        while self.syncs.front().is_some_and(|s| s.done) {
-            let to = self.syncs.pop_front().map_or(self.synced, |s| s.to);
+        while self.busy.syncs.front().is_some_and(|s| s.done) {
+            let to = self.busy.syncs.pop_front().map_or(self.synced, |s| s.to);
             if to.offset > self.synced.offset {
                 self.synced = to;
             }
@@ -254,14 +254,14 @@ impl Log {
 
     /// What must not be done about a sync that failed: the system has forgotten what it did not write.
     fn sync_again(&mut self, seq: u32, job: Option<u32>) {
-        let Some(at) = self.syncs.iter().position(|s| s.seq == seq) else { return };
-        let Some(segment) = self.segment_at(self.syncs[at].to.segment) else { return };
+        let Some(at) = self.busy.syncs.iter().position(|s| s.seq == seq) else { return };
+        let Some(segment) = self.segment_at(self.busy.syncs[at].to.segment) else { return };
         let file = self.file(segment, FileKind::Log);
-        self.syncs[at].seq = self.ask(Op::Sync { file }, Pending::Sync(job));
+        self.busy.syncs[at].seq = self.ask(Op::Sync { file }, Pending::Sync(job));
     }
 
     pub(super) fn step_done(&mut self, now: Now, cache: &mut IndexCache, id: u32, done: Done) {
-        let Some(job) = self.flushes.iter_mut().find(|j| j.id == id) else { return };
+        let Some(job) = self.busy.flushes.iter_mut().find(|j| j.id == id) else { return };
         job.steps -= 1;
         match done {
             // Later flushes write behind what this one could not write: they fail with it.
@@ -269,8 +269,8 @@ impl Log {
             Done::Failed(fault) => return self.go_offline(fault),
             _ => {}
         }
-        while self.flushes.front().is_some_and(|j| j.steps == 0) {
-            if let Some(job) = self.flushes.pop_front() {
+        while self.busy.flushes.front().is_some_and(|j| j.steps == 0) {
+            if let Some(job) = self.busy.flushes.pop_front() {
                 self.finish_flush(now, cache, job);
             }
         }
@@ -279,8 +279,9 @@ impl Log {
     fn finish_flush(&mut self, now: Now, cache: &mut IndexCache, job: FlushJob) {
         if job.outcome != Outcome::Good {
             // The snapshot may describe what is gone, or not be there.
-            let wanted =
-                |offset| self.snapshot == Some(offset) || self.flushes.iter().any(|j| j.target == offset);
+            let wanted = |offset| {
+                self.snapshot == Some(offset) || self.busy.flushes.iter().any(|j| j.target == offset)
+            };
             if job.snapshot && !wanted(job.target) {
                 self.remove_snapshot(job.target);
             }
@@ -315,7 +316,7 @@ impl Log {
 
     /// None of the flushes on their way brings what it promised: the next one writes everything again.
     fn fail_flushes(&mut self, since: Mono, outcome: Outcome) {
-        for job in &mut self.flushes {
+        for job in &mut self.busy.flushes {
             if job.outcome == Outcome::Good {
                 job.outcome = outcome;
             }
@@ -347,7 +348,7 @@ impl Log {
     /// The log was cut at `end`, index files included: flushes on their way do not bring what they promised. The next one does.
     pub(super) fn void_flushes(&mut self, end: i64) {
         self.fail_flushes(Mono::default(), Outcome::Void);
-        self.syncs.retain(|s| s.to.offset <= end);
+        self.busy.syncs.retain(|s| s.to.offset <= end);
         self.flushed = self.flushed.min(end);
         if let Some(offset) = self.snapshot.filter(|&offset| offset > end) {
             self.snapshot = None;

@@ -7,13 +7,14 @@
 //! could not be written is taken back ([`Events::rolled_back`]) and appends are refused until the disk takes them again.
 
 mod append;
+mod busy;
 mod flush;
 mod open;
 mod read;
 mod retain;
 mod seek;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 
 use bytes::Bytes;
 use moldau_base::disk::{DirId, Done, Fault, FileId, Op, OpId, Ops, Path};
@@ -28,12 +29,10 @@ use crate::epochs::EpochHistory;
 use crate::index::IndexCache;
 use crate::names::{FileKind, file_name};
 use crate::segment::{FileBlock, Segment};
-use append::{Appending, Mark};
-use flush::{Dirty, FlushJob, Syncing};
+use busy::Busy;
+use flush::Dirty;
 pub use flush::{FLUSH_BYTES, FLUSH_INTERVAL_MS};
 use moldau_base::ProducerEntry;
-use read::{Cursor, Job};
-use retain::Doomed;
 
 /// Asked for the producer state that belongs to all batches below [`Log::end_offset`], when a snapshot is written.
 pub type Producers<'a> = &'a mut dyn FnMut() -> Vec<ProducerEntry>;
@@ -147,19 +146,12 @@ pub struct Log {
     /// That of the one before, whose removal may not be durable.
     removed_snapshot: Option<i64>,
     dirty: Dirty,
-    pending: BTreeMap<u32, Pending>,
-    appends: VecDeque<Appending>,
-    syncs: VecDeque<Syncing>,
-    flushes: VecDeque<FlushJob>,
+    busy: Busy,
     next_flush: u32,
-    jobs: BTreeMap<ReadId, Job>,
     next_read: u32,
-    marks: VecDeque<Mark>,
-    cursors: VecDeque<Cursor>,
     /// Syncs of a cut that are on their way.
     cut_steps: u32,
-    doomed: VecDeque<Doomed>,
-    /// In a box, and only when something happened: most logs of a node are idle.
+    /// In a box, and only when something happened.
     events: Option<Box<Events>>,
 }
 
@@ -298,7 +290,7 @@ impl Log {
 
     /// Tells how an operation ended. Numbers that are not known are ignored.
     pub fn done(&mut self, now: Now, cache: &mut IndexCache, seq: u32, done: Done) {
-        let Some(pending) = self.pending.remove(&seq) else { return };
+        let Some(pending) = self.busy.pending.remove(&seq) else { return };
         if matches!(self.state, State::Offline(_)) && pending != Pending::Gone {
             return;
         }
@@ -364,9 +356,9 @@ impl Log {
         self.events().offline = Some(fault.clone());
         self.refuse_reads(&Refusal::Offline(fault.clone()));
         self.state = State::Offline(fault);
-        self.appends.clear();
-        self.syncs.clear();
-        self.flushes.clear();
+        self.busy.appends.clear();
+        self.busy.syncs.clear();
+        self.busy.flushes.clear();
         self.dirty = Dirty::default();
     }
 
@@ -376,7 +368,7 @@ impl Log {
 
     fn ask(&mut self, op: Op, why: Pending) -> u32 {
         let seq = self.ops.push(op).seq;
-        self.pending.insert(seq, why);
+        self.busy.pending.insert(seq, why);
         seq
     }
 
@@ -422,12 +414,9 @@ impl Log {
 
     /// Gives back the memory that only an active log needs.
     fn shrink(&mut self) {
-        let idle = self.dirty.since.is_none() && self.flushes.is_empty() && self.appends.is_empty();
-        if idle && self.marks.capacity() > 0 {
-            self.marks = VecDeque::new();
-            self.appends = VecDeque::new();
-            self.syncs = VecDeque::new();
-            self.flushes = VecDeque::new();
+        let idle = self.dirty.since.is_none() && self.busy.flushes.is_empty() && self.busy.appends.is_empty();
+        if idle {
+            self.busy.rest();
         }
     }
 }

@@ -1,11 +1,11 @@
 //! How a log begins: fresh, or from what recovery found.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 
 use moldau_base::Uuid;
 use moldau_base::disk::{DirId, Ops};
 
-use super::{Dirty, Log, Metadata, Place, State};
+use super::{Busy, Dirty, Log, Metadata, Place, State};
 use crate::config::LogConfig;
 use crate::epochs::EpochHistory;
 use crate::segment::{FileIds, Segment, SegmentMeta};
@@ -101,17 +101,10 @@ impl Log {
             snapshot: parts.snapshot,
             removed_snapshot: None,
             dirty: Dirty::behind(parts.flushed < parts.end),
-            pending: BTreeMap::new(),
-            appends: VecDeque::new(),
-            syncs: VecDeque::new(),
-            flushes: VecDeque::new(),
+            busy: Busy::default(),
             next_flush: 0,
-            jobs: BTreeMap::new(),
             next_read: 0,
-            marks: VecDeque::new(),
-            cursors: VecDeque::new(),
             cut_steps: 0,
-            doomed: VecDeque::new(),
             events: None,
         }
     }

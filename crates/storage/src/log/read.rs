@@ -288,7 +288,7 @@ impl Log {
                     let file = self.file(at, kind);
                     self.ask(Op::Read { file, position, len }, Pending::Read(id));
                     job.expects = expects;
-                    self.jobs.insert(id, job);
+                    self.busy.jobs.insert(id, job);
                     return Read::Pending(id);
                 }
             }
@@ -296,7 +296,7 @@ impl Log {
     }
 
     pub(super) fn read_done(&mut self, now: Now, cache: &mut IndexCache, id: ReadId, done: Done) {
-        let Some(mut job) = self.jobs.remove(&id) else { return };
+        let Some(mut job) = self.busy.jobs.remove(&id) else { return };
         let is_cut = matches!(job.want, Want::Cut { .. });
         let (segment, target) = (job.segment, job.target);
         let read = match done {
@@ -395,22 +395,22 @@ impl Log {
 
     /// Remembers where a range ended.
     pub(super) fn remember(&mut self, cursor: Cursor) {
-        if self.cursors.iter().any(|c| c.offset == cursor.offset) {
+        if self.busy.cursors.iter().any(|c| c.offset == cursor.offset) {
             return;
         }
-        if self.cursors.len() == CURSORS_MAX {
-            self.cursors.pop_front();
+        if self.busy.cursors.len() == CURSORS_MAX {
+            self.busy.cursors.pop_front();
         }
-        self.cursors.push_back(cursor);
+        self.busy.cursors.push_back(cursor);
     }
 
     /// Ends all jobs.
     pub(super) fn refuse_reads(&mut self, refusal: &Refusal) {
-        for (id, job) in std::mem::take(&mut self.jobs) {
+        for (id, job) in std::mem::take(&mut self.busy.jobs) {
             if !matches!(job.want, Want::Cut { .. }) {
                 self.events().reads.push((id, Read::Refused(refusal.clone())));
             }
         }
-        self.cursors = VecDeque::new();
+        self.busy.cursors = VecDeque::new();
     }
 }

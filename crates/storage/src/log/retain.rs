@@ -95,20 +95,20 @@ impl Log {
             let (from, to) = (self.path(&from), self.path(&to));
             self.ask(Op::Rename { from, to }, Pending::Must);
             let due = now.mono.after_ms(self.config.file_delete_delay_ms);
-            self.doomed.push_back(Doomed { due, segment });
+            self.busy.doomed.push_back(Doomed { due, segment });
             dropped = true;
         }
         if dropped {
             self.events().start = Some(self.start);
             self.epochs_dirty |= self.epochs.truncate_start(self.start);
             let first = self.segments.front().map_or(0, |s| s.base);
-            self.cursors.retain(|c| c.segment >= first);
+            self.busy.cursors.retain(|c| c.segment >= first);
         }
     }
 
     pub(super) fn remove_doomed(&mut self, now: Now) {
-        while self.doomed.front().is_some_and(|d| d.due <= now.mono) {
-            if let Some(doomed) = self.doomed.pop_front() {
+        while self.busy.doomed.front().is_some_and(|d| d.due <= now.mono) {
+            if let Some(doomed) = self.busy.doomed.pop_front() {
                 let log = deleted_name(doomed.segment.base, FileKind::Log);
                 self.remove_files(&doomed.segment, log);
             }
@@ -193,9 +193,9 @@ impl Log {
         if let Some(stored) = self.events.as_mut().and_then(|events| events.stored.as_mut()) {
             *stored = end.min(*stored);
         }
-        self.appends.retain(|a| a.ends_by(end));
-        self.marks.retain(|m| m.offset < end);
-        self.cursors.clear();
+        self.busy.appends.retain(|a| a.ends_by(end));
+        self.busy.marks.retain(|m| m.offset < end);
+        self.busy.cursors.clear();
         self.epochs_dirty |= self.epochs.truncate_end(end);
         self.void_flushes(end);
     }
@@ -213,7 +213,7 @@ impl Log {
         }
         let place = Place { offset, segment: offset, position: 0 };
         self.start = offset;
-        self.marks.clear();
+        self.busy.marks.clear();
         self.settle_end(place);
         (self.written, self.synced, self.stored) = (place, place, place);
         self.flushed = offset;
@@ -240,9 +240,9 @@ impl Log {
             return;
         }
         self.dirty = super::Dirty::default();
-        self.appends.clear();
-        self.syncs.clear();
-        self.flushes.clear();
+        self.busy.appends.clear();
+        self.busy.syncs.clear();
+        self.busy.flushes.clear();
         if self.segments.is_empty() && self.metadata == super::Metadata::Missing {
             self.events().deleted = true;
             return;
@@ -256,7 +256,7 @@ impl Log {
     }
 
     fn close_all(&mut self) {
-        let removed = self.doomed.drain(..).map(|d| d.segment);
+        let removed = self.busy.doomed.drain(..).map(|d| d.segment);
         let segments: Vec<Segment> = self.segments.drain(..).chain(removed).collect();
         for segment in &segments {
             for kind in KINDS.into_iter().filter(|&kind| segment.is_open(kind)) {

@@ -173,11 +173,13 @@ impl Log {
             return Some(0);
         }
         if at == self.active()
-            && let Ok(i) = self.marks.binary_search_by_key(&offset, |m| m.offset)
+            && let Ok(i) = self.busy.marks.binary_search_by_key(&offset, |m| m.offset)
         {
-            return Some(self.marks[i].position);
+            return Some(self.busy.marks[i].position);
         }
-        if let Some(cursor) = self.cursors.iter().find(|c| c.offset == offset && c.segment == segment.base) {
+        if let Some(cursor) =
+            self.busy.cursors.iter().find(|c| c.offset == offset && c.segment == segment.base)
+        {
             return Some(cursor.position);
         }
         let relative = segment.relative(offset);
@@ -361,7 +363,7 @@ impl Log {
         let segment = &self.segments[at];
         if at == self.active() {
             let within = |m: &&super::append::Mark| m.position <= cap && m.offset <= upto;
-            if let Some(mark) = self.marks.iter().rev().find(within).filter(|m| m.position > start) {
+            if let Some(mark) = self.busy.marks.iter().rev().find(within).filter(|m| m.position > start) {
                 return Lookup::Is(Some((mark.position, Some(mark.offset))));
             }
         }
@@ -419,7 +421,7 @@ impl Log {
             Peek::Damaged(_) if position > start => {
                 // What is before the damage can be given. The next read is to look at it again.
                 let step = self.deliver(job, at, start, first, position, next);
-                self.cursors.retain(|c| c.position != position);
+                self.busy.cursors.retain(|c| c.position != position);
                 return step;
             }
             Peek::Damaged(refusal) => return Step::Done(Read::Refused(refusal)),
