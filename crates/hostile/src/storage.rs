@@ -6,6 +6,7 @@ use moldau_base::{LeaderEpoch, Mono, NodeId, Now, ProducerEntry, Rng, Uuid};
 use moldau_batch::{Batch, Builder, Codec, Header};
 use moldau_quorum::meta;
 use moldau_sim::disk::SimDisk;
+use moldau_storage::names::RECOVERY_POINT_CHECKPOINT;
 use moldau_storage::{
     AppendError, Depth, EpochHistory, FileIds, Log, LogConfig, Read, ReadRequest, RecoveredLog,
     RecoveryPolicy, State, dump, encode_epochs, encode_metadata, encode_offsets, encode_snapshot,
@@ -67,7 +68,14 @@ fn recovery(input: &[u8]) {
     for partition in dump::partitions(&disk, DIR).expect("the disk works") {
         dump::dump(&disk, DIR, &partition, Depth::Checksums, &mut |_| {}).expect("the disk works");
     }
-    let mut first = extents(&recovered(&disk));
+    let found = recover(&disk, DIR, &RecoveryPolicy::default()).expect("the disk works");
+    if found.clean {
+        // As the node does after its start: what a clean stop says holds once, and then only the recovery points say it.
+        let points = found.logs.iter().map(|log| (log.name(), log.flushed_offset()));
+        disk.replace(&Path::new(DIR, RECOVERY_POINT_CHECKPOINT), &encode_offsets(points))
+            .expect("a disk in memory has room");
+    }
+    let mut first = extents(&found.logs);
     let logs = recovered(&disk);
     let second = extents(&logs);
     // On this disk a directory without files is none.
@@ -139,7 +147,7 @@ fn read_through(host: &mut Host, log: &mut Log) {
                 let bytes = host.bytes(&range);
                 assert_eq!(bytes.len(), range.len as usize, "a range lies in its file");
                 if let Ok(header) = Header::verify(&bytes) {
-                    assert_eq!(header.base_offset, range.first_offset);
+                    assert!(offset < header.next_offset() && header.next_offset() <= range.next_offset);
                 }
                 range.next_offset
             }

@@ -15,6 +15,8 @@ pub const INDEX_ENTRY_BYTES: u64 = 8;
 /// Bytes of a time index entry.
 pub const TIME_ENTRY_BYTES: u64 = 12;
 const UNKNOWN: u32 = u32::MAX;
+/// In place of a first offset: the entry was found to be wrong.
+const WRONG: u32 = u32::MAX - 1;
 
 /// An entry of an offset index. Offsets are relative to the segment's base offset.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,7 +36,11 @@ impl IndexEntry {
 
     /// Relative first offset of the batch, if it is known.
     pub fn base(&self) -> Option<u32> {
-        (self.base != UNKNOWN).then_some(self.base)
+        (self.base < WRONG).then_some(self.base)
+    }
+
+    fn is_believed(&self) -> bool {
+        self.base != WRONG
     }
 }
 
@@ -121,15 +127,19 @@ pub fn floor(entries: &[IndexEntry], offset: u32) -> Option<IndexEntry> {
     // The next entry's batch may hold the offset too: it does when the batch is known to begin at or before it.
     match entries.get(after) {
         Some(next) if next.base().is_some_and(|base| base <= offset) => Some(*next),
-        _ => after.checked_sub(1).map(|i| entries[i]),
+        _ => last_believed(&entries[..after]),
     }
+}
+
+/// The last entry that was not found to be wrong.
+pub fn last_believed(entries: &[IndexEntry]) -> Option<IndexEntry> {
+    entries.iter().rfind(|e| e.is_believed()).copied()
 }
 
 /// The last entry with a position in `after + 1..=upto`.
 pub fn last_within(entries: &[IndexEntry], after: u64, upto: u64) -> Option<IndexEntry> {
     let end = entries.partition_point(|e| u64::from(e.position) <= upto);
-    let entry = entries[..end].last()?;
-    (u64::from(entry.position) > after).then_some(*entry)
+    last_believed(&entries[..end]).filter(|e| u64::from(e.position) > after)
 }
 
 /// Offset indexes that are in files, least recently used ones leaving first. One per shard.
@@ -223,6 +233,16 @@ impl IndexCache {
         }
     }
 
+    /// Remembers that no batch that could be meant begins at `position`, so that the entry is not used again. Its place in the index, if
+    /// there is one that was believed.
+    pub(crate) fn doubt(&mut self, file: FileId, position: u32) -> Option<usize> {
+        let entries = &mut self.slots.get_mut(&file)?.entries;
+        let at = entries.binary_search_by_key(&position, |e| e.position).ok()?;
+        let believed = entries[at].is_believed();
+        entries[at].base = WRONG;
+        believed.then_some(at)
+    }
+
     pub(crate) fn remove(&mut self, file: FileId) -> Option<Vec<IndexEntry>> {
         let slot = self.slots.remove(&file)?;
         self.order.remove(&slot.ordered);
@@ -253,6 +273,20 @@ mod tests {
         );
         assert_eq!(last_within(&entries, 100, 299).map(|e| e.position), Some(200));
         assert_eq!(last_within(&entries, 200, 299), None);
+    }
+
+    #[test]
+    fn what_was_found_to_be_wrong_is_passed_over() {
+        let (file, mut cache) = (FileId(1), IndexCache::new(1 << 20));
+        cache.insert(file, vec![entry(9, 100), entry(19, 200), entry(29, 300)]);
+        assert_eq!(cache.doubt(file, 200), Some(1));
+        assert_eq!(cache.doubt(file, 200), None, "it is known already");
+        assert_eq!(cache.doubt(file, 201), None, "no entry names that place");
+        let entries = cache.get(file).unwrap_or_default();
+        assert_eq!(floor(entries, 25).map(|e| e.position), Some(100));
+        assert_eq!(last_within(entries, 0, 299).map(|e| e.position), Some(100));
+        assert_eq!(last_within(entries, 100, 299), None);
+        assert_eq!(floor(entries, 29).map(|e| e.position), Some(300));
     }
 
     #[test]

@@ -168,6 +168,7 @@ impl World {
                 let bytes = self.host.bytes(&range);
                 let mut at = 0;
                 let mut batches = 0;
+                let first = Header::parse(&bytes).map(|header| header.base_offset).unwrap_or(-1);
                 while let Ok(header) = Header::verify(bytes.get(at..).unwrap_or_default()) {
                     at += header.size();
                     batches += 1;
@@ -176,7 +177,7 @@ impl World {
                 writeln!(
                     answer,
                     "offsets {}-{} at {}+{}, {batches} batches{whole}",
-                    range.first_offset,
+                    first,
                     range.next_offset - 1,
                     range.position,
                     range.len

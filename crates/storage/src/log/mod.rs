@@ -426,8 +426,6 @@ impl Log {
 pub struct Chunk {
     /// Whole batches.
     pub bytes: Bytes,
-    /// First offset of the first batch.
-    pub first_offset: i64,
     /// Offset to continue at.
     pub next_offset: i64,
 }

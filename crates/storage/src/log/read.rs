@@ -47,8 +47,6 @@ pub struct Range {
     pub position: u64,
     /// Length in bytes.
     pub len: u32,
-    /// First offset of the first batch.
-    pub first_offset: i64,
     /// The offset behind the last batch: where a reader continues.
     pub next_offset: i64,
 }
@@ -137,6 +135,8 @@ pub(super) struct Job {
     pub(super) window: Window,
     /// The segment's time index, once it was read.
     pub(super) times: Option<Vec<TimeEntry>>,
+    /// The entry of a time index that lets the search for a timestamp begin behind it.
+    pub(super) passed: Option<TimeEntry>,
     expects: Expects,
 }
 
@@ -167,6 +167,7 @@ impl Job {
             stage: Stage::Enter,
             window: Window::default(),
             times: None,
+            passed: None,
             expects: Expects::Nothing,
         }
     }
@@ -368,8 +369,7 @@ impl Log {
                     let end = range.position + bytes.len() as u64;
                     return Err(self.damage(job.segment, end, "the file ends here".into()));
                 }
-                let Range { first_offset, next_offset, .. } = range;
-                return Ok(Some(Read::Bytes(Chunk { bytes, first_offset, next_offset })));
+                return Ok(Some(Read::Bytes(Chunk { bytes, next_offset: range.next_offset })));
             }
         }
         Ok(None)
@@ -385,7 +385,7 @@ impl Log {
         Refusal::Damaged(damage)
     }
 
-    fn note_damage(&mut self, segment: i64, kind: FileKind, position: u64, what: String) {
+    pub(super) fn note_damage(&mut self, segment: i64, kind: FileKind, position: u64, what: String) {
         let damage = Damage { segment, kind, position, what };
         let known = &mut self.events().damage;
         if !known.contains(&damage) {

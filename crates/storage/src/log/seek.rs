@@ -1,12 +1,17 @@
 //! The steps of a read: from an offset or timestamp to a batch boundary, and from there to the end of the range.
+//!
+//! Index files are hints. What one says is held against the header that it leads to, which has to be looked at anyway; where that shows it to be
+//! wrong, the entry is passed over from then on and the search begins earlier.
 
 use moldau_base::disk::Fault;
 use moldau_base::planted::{Bug, planted};
 use moldau_batch::{HEADER_BYTES, Header};
 
-use super::read::{Cursor, Expects, Job, Range, Read, ReadRequest, Refusal, Want};
+use super::read::{Cursor, Damage, Expects, Job, Range, Read, ReadRequest, Refusal, Want};
 use super::{IndexCache, Log, Place};
-use crate::index::{INDEX_ENTRY_BYTES, IndexEntry, TIME_ENTRY_BYTES, TimeEntry, floor, last_within};
+use crate::index::{
+    INDEX_ENTRY_BYTES, IndexEntry, TIME_ENTRY_BYTES, TimeEntry, floor, last_believed, last_within,
+};
 use crate::names::FileKind;
 
 /// Bytes of the first read of headers; each further one of a job is twice as large, up to [`WINDOW_BYTES_MAX`].
@@ -18,7 +23,8 @@ const WINDOW_BYTES_MAX: u32 = 128 << 10;
 pub(super) enum Stage {
     /// In a segment, nothing known.
     Enter,
-    /// Reading headers from `at` on, for the first batch that fits; none ends before `next`.
+    /// Reading headers from `at` on, for the first batch that fits; none ends before `next`. While that is the segment's base offset, `at`
+    /// is what an index says.
     Seek { at: u64, next: i64 },
     /// The first batch begins at `start`: look for the end.
     Bound { start: u64, first: i64 },
@@ -41,7 +47,14 @@ pub(super) enum Step {
 enum Peek {
     Is(Header),
     Load(Step),
-    Damaged(Refusal),
+    Damaged(Damage),
+}
+
+/// The last entry of a time index that is older than `timestamp_ms`.
+fn older(entries: &[TimeEntry], timestamp_ms: i64) -> Option<TimeEntry> {
+    let beyond_ms = if planted(Bug::TimeBeyond) { 1_000 } else { 0 };
+    let below = entries.partition_point(|e| e.timestamp_ms < timestamp_ms.saturating_add(beyond_ms));
+    below.checked_sub(1).map(|i| entries[i])
 }
 
 /// An answer from an index.
@@ -95,15 +108,9 @@ impl Log {
             job.times = Some(Vec::new());
         }
         if let Want::Timestamp { timestamp_ms, from, .. } = job.want {
-            let beyond_ms = if planted(Bug::TimeBeyond) { 1_000 } else { 0 };
-            let below = |entries: &[TimeEntry]| {
-                entries
-                    .partition_point(|e| e.timestamp_ms < timestamp_ms.saturating_add(beyond_ms))
-                    .checked_sub(1)
-                    .map(|i| entries[i].last)
-            };
-            let passed = below(&segment.time.entries).or_else(|| below(job.times.as_deref()?));
-            let first = passed.map_or(segment.base, |last| segment.base + i64::from(last) + 1);
+            let ours = older(&segment.time.entries, timestamp_ms);
+            job.passed = ours.or_else(|| older(job.times.as_deref()?, timestamp_ms));
+            let first = job.passed.map_or(segment.base, |e| segment.base + i64::from(e.last) + 1);
             job.target = first.max(from);
         }
         if matches!(job.want, Want::Range(_) | Want::Bytes(_))
@@ -114,6 +121,8 @@ impl Log {
         }
         let position = match job.want {
             Want::Cut { .. } => self.cut_position(cache, at, job.target),
+            // With the batch that the time index names.
+            Want::Timestamp { .. } if job.passed.is_some() => self.floor_position(cache, at, job.target - 1),
             _ => self.floor_position(cache, at, job.target),
         };
         match position {
@@ -137,7 +146,7 @@ impl Log {
         let relative = segment.relative(offset);
         let last = |entries: &[IndexEntry]| {
             let below = entries.partition_point(|e| e.last < relative);
-            below.checked_sub(1).map(|i| u64::from(entries[i].position))
+            last_believed(&entries[..below]).map(|e| u64::from(e.position))
         };
         let in_memory = last(&segment.index.entries);
         if segment.index.flushed == 0 {
@@ -231,20 +240,83 @@ impl Log {
             }
             Ok(header) => return Peek::Is(header),
         };
-        let damage = self.damage(self.segments[at].base, position, problem);
-        Peek::Damaged(self.damaged(damage))
+        Peek::Damaged(self.damage(self.segments[at].base, position, problem))
+    }
+
+    /// Whether an index file led here: a search has passed no batch yet.
+    fn is_led(&self, at: usize, position: u64, next: i64) -> bool {
+        let ours = &self.segments[at].index.entries;
+        position > 0
+            && next == self.segments[at].base
+            && ours.binary_search_by_key(&position, |e| e.position.into()).is_err()
+    }
+
+    /// What the offset index says of `position` is not so. The entry is not used again; what to do next is to begin earlier, by the entry
+    /// before it.
+    fn doubt(&mut self, cache: &mut IndexCache, job: &mut Job, at: usize, position: u64, what: &str) -> Step {
+        let segment = &self.segments[at];
+        let entry = cache.doubt(segment.file(FileKind::Index), u32::try_from(position).unwrap_or(u32::MAX));
+        let Some(entry) = entry else {
+            // The index has gone from the cache.
+            job.stage = match job.stage {
+                Stage::Probe { start, first, .. } => Stage::Walk { start, first, at: start, next: first },
+                _ => Stage::Seek { at: 0, next: segment.base },
+            };
+            return Step::Again;
+        };
+        job.stage = match job.stage {
+            Stage::Probe { start, first, .. } => Stage::Bound { start, first },
+            _ => Stage::Enter,
+        };
+        let what = format!("it names byte {position}: {what}");
+        self.note_damage(job.segment, FileKind::Index, entry as u64 * INDEX_ENTRY_BYTES, what);
+        Step::Again
+    }
+
+    /// Begins anew without the time index if this header shows that it is wrong: up to the batch that its entry names nothing is newer than
+    /// the entry says, and that batch is as new.
+    fn doubt_times(&mut self, job: &mut Job, at: usize, header: &Header) -> Option<Step> {
+        let (entry, base) = (job.passed?, self.segments[at].base);
+        let last = base + i64::from(entry.last);
+        let names_it = (header.base_offset..header.next_offset()).contains(&last);
+        let is_wrong = header.max_timestamp > entry.timestamp_ms
+            || (names_it && header.max_timestamp != entry.timestamp_ms);
+        if header.base_offset > last || !is_wrong || job.times.as_ref().is_none_or(Vec::is_empty) {
+            return None;
+        }
+        let times = job.times.replace(Vec::new()).unwrap_or_default();
+        let place = times.partition_point(|e| e.last < entry.last) as u64 * TIME_ENTRY_BYTES;
+        let (offset, newest) = (header.last_offset(), header.max_timestamp);
+        let what = format!(
+            "nothing up to offset {last} is newer than {} in it; the batch that ends at {offset} is of {newest}",
+            entry.timestamp_ms
+        );
+        self.note_damage(job.segment, FileKind::TimeIndex, place, what);
+        job.stage = Stage::Enter;
+        Some(Step::Again)
     }
 
     /// Looks for the first batch that the job wants.
     fn seek(&mut self, cache: &mut IndexCache, job: &mut Job, at: usize, position: u64, next: i64) -> Step {
+        let is_led = self.is_led(at, position, next);
         if position >= self.readable(job, at) {
-            return self.leave(cache, job, at);
+            return match is_led {
+                true => self.doubt(cache, job, at, position, "that cannot be read yet"),
+                false => self.leave(cache, job, at),
+            };
         }
         let header = match self.peek(job, at, position, next) {
             Peek::Is(header) => header,
             Peek::Load(step) => return step,
-            Peek::Damaged(refusal) => return Step::Done(Read::Refused(refusal)),
+            Peek::Damaged(damage) if is_led => return self.doubt(cache, job, at, position, &damage.what),
+            Peek::Damaged(damage) => return Step::Done(Read::Refused(self.damaged(damage))),
         };
+        if is_led && header.base_offset > job.target && !planted(Bug::IndexBeyond) {
+            return self.doubt(cache, job, at, position, "the batch there begins behind the offset");
+        }
+        if let Some(step) = self.doubt_times(job, at, &header) {
+            return step;
+        }
         let reached = header.last_offset() >= job.target;
         let found = match &mut job.want {
             Want::Range(request) | Want::Bytes(request) if header.base_offset >= request.upto => {
@@ -276,13 +348,14 @@ impl Log {
                     file: self.segments[at].file(FileKind::Log),
                     position,
                     len: header.size() as u32,
-                    first_offset: header.base_offset,
                     next_offset: header.next_offset(),
                 });
                 Step::Again
             }
             Want::Cut { newest, .. } if header.base_offset >= self.start => {
-                self.cut_at(cache, job, at, position, header.base_offset, newest)
+                // Behind a hole, the batch begins behind the target.
+                let offset = header.base_offset.min(job.target.max(self.start));
+                self.cut_at(cache, job, at, position, offset, newest)
             }
             Want::Cut { now, .. } => {
                 // What is left of the log lies before its start.
@@ -333,13 +406,13 @@ impl Log {
         };
         let reach = start + u64::from(request.max_bytes);
         if let Some((position, next)) = stop.filter(|&(position, _)| position <= reach) {
-            return self.deliver(job, at, start, first, position, next);
+            return self.deliver(job, at, start, position, next);
         }
         let cap = reach.min(stop.map_or(limit, |(position, _)| position));
         let upto = stop.map_or(request.upto, |_| i64::MAX);
         match self.boundary(cache, at, start, cap, upto) {
             Lookup::Load => self.load_index(at),
-            Lookup::Is(Some((position, Some(next)))) => self.deliver(job, at, start, first, position, next),
+            Lookup::Is(Some((position, Some(next)))) => self.deliver(job, at, start, position, next),
             Lookup::Is(Some((cut, None))) => {
                 job.stage = Stage::Probe { start, first, cut };
                 Step::Again
@@ -394,18 +467,23 @@ impl Log {
         first: i64,
         cut: u64,
     ) -> Step {
+        let (Want::Range(request) | Want::Bytes(request)) = job.want else { return Step::Done(Read::Empty) };
         match self.peek(job, at, cut, first) {
+            Peek::Is(header) if header.base_offset > request.upto => {
+                self.doubt(cache, job, at, cut, "the batch there begins behind the offset")
+            }
             Peek::Is(header) => {
                 let segment = &self.segments[at];
                 let base = segment.relative(header.base_offset);
                 cache.learn(segment.file(FileKind::Index), cut as u32, base);
-                self.deliver(job, at, start, first, cut, header.base_offset)
+                self.deliver(job, at, start, cut, header.base_offset)
             }
             Peek::Load(Step::Load { kind, position, expects, .. }) => {
                 Step::Load { kind, position, len: HEADER_BYTES as u32, expects }
             }
             Peek::Load(step) => step,
-            Peek::Damaged(refusal) => Step::Done(Read::Refused(refusal)),
+            // If it is the log that is damaged, what is before that can be given.
+            Peek::Damaged(damage) => self.doubt(cache, job, at, cut, &damage.what),
         }
     }
 
@@ -413,30 +491,33 @@ impl Log {
     fn walk(&mut self, job: &mut Job, at: usize, start: u64, first: i64, position: u64, next: i64) -> Step {
         let (Want::Range(request) | Want::Bytes(request)) = job.want else { return Step::Done(Read::Empty) };
         if position >= self.readable(job, at) {
-            return self.deliver(job, at, start, first, position, next);
+            return self.deliver(job, at, start, position, next);
         }
         let header = match self.peek(job, at, position, next) {
             Peek::Is(header) => header,
             Peek::Load(step) => return step,
-            Peek::Damaged(_) if position > start => {
+            Peek::Damaged(damage) => {
+                let refusal = self.damaged(damage);
+                if position == start {
+                    return Step::Done(Read::Refused(refusal));
+                }
                 // What is before the damage can be given. The next read is to look at it again.
-                let step = self.deliver(job, at, start, first, position, next);
+                let step = self.deliver(job, at, start, position, next);
                 self.busy.cursors.retain(|c| c.position != position);
                 return step;
             }
-            Peek::Damaged(refusal) => return Step::Done(Read::Refused(refusal)),
         };
         let end = position + header.size() as u64;
         let forced = position == start && request.min_one_batch;
         if header.base_offset >= request.upto || (end - start > u64::from(request.max_bytes) && !forced) {
-            return self.deliver(job, at, start, first, position, next);
+            return self.deliver(job, at, start, position, next);
         }
         job.stage = Stage::Walk { start, first, at: end, next: header.next_offset() };
         Step::Again
     }
 
     /// The range is known.
-    fn deliver(&mut self, job: &mut Job, at: usize, start: u64, first: i64, end: u64, next: i64) -> Step {
+    fn deliver(&mut self, job: &mut Job, at: usize, start: u64, end: u64, next: i64) -> Step {
         let Ok(len) = u32::try_from(end.saturating_sub(start)) else {
             return Step::Done(Read::Refused(Refusal::Failed(Fault::Io("a range over 4 GiB".into()))));
         };
@@ -446,7 +527,7 @@ impl Log {
         let segment = self.segments[at].base;
         let file = self.file(at, FileKind::Log);
         self.remember(Cursor { offset: next, segment, position: end });
-        let range = Range { file, position: start, len, first_offset: first, next_offset: next };
+        let range = Range { file, position: start, len, next_offset: next };
         if matches!(job.want, Want::Bytes(_)) {
             job.stage = Stage::Data(range);
             return Step::Again;

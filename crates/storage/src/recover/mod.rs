@@ -258,8 +258,7 @@ fn at(what: &str) -> impl FnOnce(io::Error) -> RecoverError + use<> {
 /// Recovers all logs of a log directory and repairs its files. Removes the mark of a clean stop, so that a crash from here on is seen
 /// as one.
 pub fn recover(disk: &dyn Disk, dir: DirId, policy: &RecoveryPolicy) -> Result<Recovered, RecoverError> {
-    let marker = Path::new(dir, CLEAN_SHUTDOWN);
-    let clean = disk.len(&marker).map_err(at(CLEAN_SHUTDOWN))?.is_some();
+    let clean = is_marked_clean(disk, dir).map_err(at(CLEAN_SHUTDOWN))?;
     let recovered = Recovered { logs: Vec::new(), clean, findings: Vec::new(), scanned_bytes: 0 };
     let mut work = Work { recovered, unsynced: Vec::new() };
     let checkpoints = Checkpoints::read(disk, dir, &mut work.recovered.findings)?;
@@ -290,10 +289,7 @@ pub fn recover(disk: &dyn Disk, dir: DirId, policy: &RecoveryPolicy) -> Result<R
         claim_checkpoints(disk, dir, &work.recovered.logs).map_err(at(TOPIC_ID_CHECKPOINT))?;
     }
     if clean {
-        // Renamed, which is durable: a power loss may undo a removal, and the next crash would be taken for a clean stop.
-        let gone = Path::new(dir, format!("{CLEAN_SHUTDOWN}.deleted"));
-        disk.rename(&marker, &gone).map_err(at(CLEAN_SHUTDOWN))?;
-        disk.remove(&gone).map_err(at(CLEAN_SHUTDOWN))?;
+        unmark_clean(disk, dir).map_err(at(CLEAN_SHUTDOWN))?;
     }
     Ok(work.recovered)
 }
@@ -308,6 +304,19 @@ fn claim_checkpoints(disk: &dyn Disk, dir: DirId, logs: &[RecoveredLog]) -> io::
 /// Marks a clean stop: everything is flushed and all checkpoints are written.
 pub fn mark_clean(disk: &dyn Disk, dir: DirId, broker_epoch: i64) -> io::Result<()> {
     disk.replace(&Path::new(dir, CLEAN_SHUTDOWN), &encode_clean_shutdown(broker_epoch))
+}
+
+/// Whether the mark of a clean stop is there.
+pub fn is_marked_clean(disk: &dyn Disk, dir: DirId) -> io::Result<bool> {
+    Ok(disk.len(&Path::new(dir, CLEAN_SHUTDOWN))?.is_some())
+}
+
+/// Takes the mark away for good. [`recover`] does it; for a directory that it does not read.
+pub fn unmark_clean(disk: &dyn Disk, dir: DirId) -> io::Result<()> {
+    // Renamed, which is durable: a power loss may undo a removal, and the next crash would be taken for a clean stop.
+    let gone = Path::new(dir, format!("{CLEAN_SHUTDOWN}.deleted"));
+    disk.rename(&Path::new(dir, CLEAN_SHUTDOWN), &gone)?;
+    disk.remove(&gone)
 }
 
 type Parsed<V> = Result<Vec<(String, V)>, BadText>;

@@ -2,9 +2,10 @@
 
 use std::io;
 
-use moldau_base::Uuid;
 use moldau_base::disk::{DirId, Disk};
 use moldau_base::planted::{Bug, planted};
+use moldau_base::{ProducerEntry, Uuid};
+use moldau_batch::Header;
 
 use super::files::Files;
 use super::segments::Segments;
@@ -49,10 +50,19 @@ impl Hints {
     }
 }
 
-/// The segments that stay, and where the log ends.
+/// The segments that stay, and where the log begins and ends.
 struct Body {
     segments: Vec<SegmentMeta>,
+    start: i64,
     end: i64,
+}
+
+/// What is known of producers: a snapshot, below which offset it holds, and the headers behind that.
+struct Producers {
+    snapshot: Option<i64>,
+    entries: Vec<ProducerEntry>,
+    offset: i64,
+    replay: Vec<Header>,
 }
 
 pub(super) fn recover(
@@ -87,27 +97,19 @@ pub(super) fn recover(
         unsynced,
         epochs: &mut epochs,
     };
-    let Body { segments, end } = recover_segments(&mut segments, hints)?;
-    if end < hints.recovery_point {
-        let what = FindingKind::EndsEarly { end, recovery_point: hints.recovery_point };
-        findings.push(Finding { log: name.to_owned(), what });
-    }
-    let (segments, start, end) = settle_start(&mut files, name, segments, hints.start, end, findings)?;
-    if segments.is_empty() {
+    let body = recover_segments(&mut segments, hints)?;
+    let mut body = settle_start(&mut files, name, body, hints.start, findings)?;
+    if body.segments.is_empty() {
         let own = files.path("");
         unsynced.retain(|path| path.dir != dir || !path.name.starts_with(&own.name));
     }
-    epochs.truncate_end(end);
-    epochs.truncate_start(start);
-    let end = if planted(Bug::ReuseOffset) && !hints.clean { start.max(end - 1) } else { end };
-    let snapshot = producers::load(&mut files, name, end, findings)?;
-    let snapshot = snapshot.filter(|_| !planted(Bug::ForgetSnapshot));
-    // Without a snapshot there were no producers at the recovery point.
-    let behind =
-        snapshot.as_ref().map_or(if hints.clean { end } else { hints.recovery_point }, |(at, _)| *at);
-    let behind = behind.clamp(start, end);
-    let is_behind = behind < end && !planted(Bug::ForgetTail);
-    let replay = if is_behind { producers::replay(&files, &segments, behind)? } else { Vec::new() };
+    epochs.truncate_end(body.end);
+    epochs.truncate_start(body.start);
+    if planted(Bug::ReuseOffset) && !hints.clean {
+        body.end = body.start.max(body.end - 1);
+    }
+    let producers = recover_producers(&mut files, name, &body, hints, findings)?;
+    let Body { segments, start, end } = body;
     let parts = LogParts {
         dir,
         name: name.to_owned(),
@@ -115,10 +117,10 @@ pub(super) fn recover(
         start,
         end,
         // What is known of producers from batches only must be known from them again, until a flush has written it down.
-        flushed: if replay.is_empty() { end } else { behind },
+        flushed: if producers.replay.is_empty() { end } else { producers.offset },
         epochs_dirty: epochs != checkpointed,
         epochs,
-        snapshot: snapshot.as_ref().map(|(at, _)| *at),
+        snapshot: producers.snapshot,
         has_metadata: topic_id.is_some(),
         loaded_ms: policy.now_ms,
     };
@@ -128,10 +130,28 @@ pub(super) fn recover(
         partition,
         topic_id,
         high_watermark: hints.high_watermark.unwrap_or(start).clamp(start, end),
-        producers: snapshot.map_or_else(Vec::new, |(_, entries)| entries),
-        producers_offset: behind,
-        replay,
+        producers: producers.entries,
+        producers_offset: producers.offset,
+        replay: producers.replay,
     })
+}
+
+/// The newest snapshot of the producers and the batches behind it.
+fn recover_producers(
+    files: &mut Files<'_>,
+    log: &str,
+    body: &Body,
+    hints: Hints,
+    findings: &mut Vec<Finding>,
+) -> io::Result<Producers> {
+    let found = producers::load(files, log, body.end, findings)?;
+    let (snapshot, entries) = found.filter(|_| !planted(Bug::ForgetSnapshot)).unzip();
+    // Without a snapshot there were no producers at the recovery point.
+    let without = if hints.clean { body.end } else { hints.recovery_point };
+    let offset = snapshot.unwrap_or(without).clamp(body.start, body.end);
+    let is_behind = offset < body.end && !planted(Bug::ForgetTail);
+    let replay = if is_behind { producers::replay(files, &body.segments, offset)? } else { Vec::new() };
+    Ok(Producers { snapshot, entries: entries.unwrap_or_default(), offset, replay })
 }
 
 /// Reads one of the partition's text files; `None` if it is missing or damaged.
@@ -157,8 +177,8 @@ fn read_text<T>(
 fn recover_segments(segments: &mut Segments<'_, '_>, hints: Hints) -> io::Result<Body> {
     let bases: Vec<i64> = segments.files.segments.keys().copied().collect();
     let verified = if hints.clean { i64::MAX } else { hints.recovery_point };
-    let mut body =
-        Body { segments: Vec::with_capacity(bases.len()), end: bases.first().copied().unwrap_or(0) };
+    let first = bases.first().copied().unwrap_or(0);
+    let mut body = Body { segments: Vec::with_capacity(bases.len()), start: first, end: first };
     for (i, &base) in bases.iter().enumerate() {
         let next_base = bases.get(i + 1).copied();
         if let Some(next) = next_base.filter(|&next| next <= verified) {
@@ -198,26 +218,30 @@ fn recover_segments(segments: &mut Segments<'_, '_>, hints: Hints) -> io::Result
         segments.findings.push(Finding { log: segments.log.to_owned(), what });
         break;
     }
+    if body.end < hints.recovery_point {
+        let what = FindingKind::EndsEarly { end: body.end, recovery_point: hints.recovery_point };
+        segments.findings.push(Finding { log: segments.log.to_owned(), what });
+    }
     Ok(body)
 }
 
-/// The start offset, and what is left of the log when it lies behind its end.
+/// The log from its checkpointed start offset on; nothing is left of it when that lies behind its end.
 fn settle_start(
     files: &mut Files<'_>,
     log: &str,
-    segments: Vec<SegmentMeta>,
+    body: Body,
     checkpointed: i64,
-    end: i64,
     findings: &mut Vec<Finding>,
-) -> io::Result<(Vec<SegmentMeta>, i64, i64)> {
+) -> io::Result<Body> {
+    let Body { segments, end, .. } = body;
     let start = segments.first().map_or(checkpointed, |s| s.base.max(checkpointed));
     if start <= end || segments.is_empty() {
-        return Ok((segments, start, end.max(start)));
+        return Ok(Body { segments, start, end: end.max(start) });
     }
     for segment in &segments {
         files.remove_segment(segment.base)?;
     }
     let what = FindingKind::StartBehindEnd { start, end };
     findings.push(Finding { log: log.to_owned(), what });
-    Ok((Vec::new(), start, start))
+    Ok(Body { segments: Vec::new(), start, end: start })
 }

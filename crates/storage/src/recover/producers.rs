@@ -52,12 +52,7 @@ pub(super) fn replay(files: &Files<'_>, segments: &[SegmentMeta], from: i64) -> 
         if segments.get(i + 1).is_some_and(|next| next.base <= from) {
             continue;
         }
-        let index = files.read(&files.segment_path(segment.base, FileKind::Index))?.unwrap_or_default();
-        let entries = parse_index(&index, segment.size).unwrap_or_default();
-        let relative = u32::try_from(from.saturating_sub(segment.base)).unwrap_or(0);
-        let position = floor(&entries, relative).map_or(0, |e| e.position.into());
-        let path = files.segment_path(segment.base, FileKind::Log);
-        let mut scanner = Scanner::new(files.disk, path, segment.size, position, segment.base);
+        let mut scanner = begin(files, segment, from)?;
         loop {
             match scanner.next(Depth::Headers)? {
                 Scanned::Batch { header, .. } if header.last_offset() >= from && header.has_producer_id() => {
@@ -76,4 +71,24 @@ pub(super) fn replay(files: &Files<'_>, segments: &[SegmentMeta], from: i64) -> 
     let mut headers: Vec<Header> = last.into_values().flatten().collect();
     headers.sort_by_key(|h| h.base_offset);
     Ok(headers)
+}
+
+/// A scanner at or before the first batch of the segment that reaches `from`. What the index says is held against the header there.
+fn begin<'a>(files: &Files<'a>, segment: &SegmentMeta, from: i64) -> io::Result<Scanner<'a>> {
+    let index = files.read(&files.segment_path(segment.base, FileKind::Index))?.unwrap_or_default();
+    let entries = parse_index(&index, segment.size).unwrap_or_default();
+    let relative = u32::try_from(from.saturating_sub(segment.base)).unwrap_or(0);
+    let position = floor(&entries, relative).map_or(0, |e| e.position.into());
+    let at = |position| {
+        let path = files.segment_path(segment.base, FileKind::Log);
+        Scanner::new(files.disk, path, segment.size, position, segment.base)
+    };
+    let mut scanner = at(position);
+    match scanner.next(Depth::Headers)? {
+        Scanned::Batch { header, .. } if header.base_offset <= from => {
+            scanner.go_back(position, segment.base);
+            Ok(scanner)
+        }
+        _ => Ok(at(0)),
+    }
 }

@@ -14,7 +14,7 @@ use crate::index::{
     parse_time_index,
 };
 use crate::names::FileKind;
-use crate::scan::{Depth, Scanned, Scanner};
+use crate::scan::{Depth, Flaw, Scanned, Scanner};
 use crate::segment::{PlacedBatch, Segment, SegmentMeta};
 
 /// Where in a segment a scan begins, and what is known of what is before.
@@ -48,6 +48,18 @@ struct Passed {
 }
 
 impl Passed {
+    /// Whether it is this one that is damaged, as `found` is what follows it. Headers alone were looked at; and the offset is not under
+    /// the checksum, but with the one that follows what is before, what was found would be in its place.
+    fn led_astray(&self, scanner: &mut Scanner<'_>, found: &Flaw) -> io::Result<bool> {
+        if self.depth == Depth::Checksums {
+            return Ok(false);
+        }
+        let fitting = self.before.saturating_add(self.header.last_offset_delta.into()).saturating_add(1);
+        let is_elsewhere = self.header.base_offset != self.before;
+        let would_fit = matches!(found, Flaw::Offsets { base, .. } if *base == fitting && is_elsewhere);
+        Ok(would_fit || !scanner.holds(self.position, &self.header)?)
+    }
+
     /// Why a segment from `base` on cannot hold it behind a batch of this epoch.
     fn misfit(&self, base: i64, epoch: i32) -> Option<String> {
         if self.depth == Depth::Checksums && self.header.leader_epoch < epoch {
@@ -235,19 +247,15 @@ impl Segments<'_, '_> {
                     passed = Some(batch);
                 }
                 Scanned::Flaw(found) => {
-                    let led_astray = match &passed {
-                        Some(last) if last.depth == Depth::Headers => {
-                            !scanner.holds(last.position, &last.header)?
-                        }
-                        _ => false,
-                    };
                     match passed.take() {
-                        Some(last) if led_astray => scanner.go_back(last.position, last.before),
+                        Some(last) if last.led_astray(&mut scanner, &found)? => {
+                            scanner.go_back(last.position, last.before);
+                        }
                         last => self.take(&mut segment, last),
                     }
                     let (position, offset) = (scanner.position(), scanner.next_offset());
                     // In what was flushed, what is behind the damage stays.
-                    if offset < verified && verified < i64::MAX && scanner.resync()? {
+                    if offset < verified && scanner.resync()? {
                         let why = found.to_string();
                         self.find(FindingKind::Damaged { offset, segment: base, position, why });
                         continue;
