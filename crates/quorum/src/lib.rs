@@ -22,4 +22,4 @@ mod vote;
 
 pub use event::{Committed, Event, ProposalId, ProposeError};
 pub use quorum::{Config, MAX_PROPOSAL_BYTES, MAX_PROPOSALS, Quorum, StartError};
-pub use recovery::Damage;
+pub use recovery::{Damage, check_end};

@@ -149,13 +149,18 @@ impl Quorum {
         quorum.check_voters()?;
         quorum.elect(&config);
         quorum.step(now, events);
-        Ok(quorum)
+        let leads = quorum.leader.is_some_and(|(_, leader)| leader == Some(config.node));
+        match leads || quorum.failed {
+            true => Ok(quorum),
+            false => Err(StartError::Guest("this node is not elected".to_owned())),
+        }
     }
 
     fn check_voters(&self) -> Result<(), StartError> {
         let _entered = self.runtime.enter();
         let log: Vec<NodeId> = self.raft.metrics().borrow_watched().membership_config.voter_ids().collect();
-        if !log.is_empty() && log != [self.node] {
+        let is_new = log.is_empty() && self.shared.borrow().log.last().is_none();
+        if !is_new && log != [self.node] {
             return Err(StartError::OtherVoters { node: self.node, log });
         }
         Ok(())
@@ -303,6 +308,7 @@ fn recover(config: &Config, disk: Arc<dyn Disk>, now: Now) -> Result<(Rc<RefCell
     let id = snapshot.as_ref().map(|meta| meta.id);
     let (log, cut_bytes) = Log::open(Arc::clone(&disk), config.dir, config.segment_bytes, id)?;
     let vote = vote::read(&*disk, config.dir)?;
+    vote::check(vote.as_ref(), log.last().max(id.map(|id| id.id)))?;
     let applied = snapshot.as_ref().map(Applied::from).unwrap_or_default();
     let restored = values.map(|values| Event::Restored { next_offset: applied.next_offset, values });
     let shared = Shared {

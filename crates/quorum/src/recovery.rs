@@ -3,7 +3,8 @@
 //! The entries of one append become durable together, so a crash can tear only the last append. Each batch
 //! says its place within its append; an intact batch that begins an append *after* a damaged one therefore
 //! proves that the damaged one had been durable, and that is no crash but damage: the node must not start on
-//! it, or it would forget metadata that was acknowledged.
+//! it, or it would forget metadata that was acknowledged. After a clean stop nothing can be torn, and
+//! [`check_end`] takes no end for that.
 
 use std::io;
 
@@ -38,6 +39,18 @@ pub enum Damage {
         /// What is wrong.
         why: String,
     },
+    /// The last batch is damaged although nothing was being written when the node stopped.
+    #[error(
+        "{file} is damaged at byte {position} ({why}), and the node had stopped cleanly: this is no crash; restore the file"
+    )]
+    End {
+        /// The file.
+        file: String,
+        /// Where.
+        position: u64,
+        /// What is wrong.
+        why: String,
+    },
     /// Entries are missing.
     #[error("{DIRECTORY}: entries {from} to {to} are missing")]
     Gap {
@@ -63,6 +76,21 @@ impl Damage {
     }
 }
 
+/// How often the bytes of a torn end may be gone over in search of later appends. An end that a crash left has hardly any place that
+/// looks like one.
+const PASSES: usize = 16;
+
+/// Refuses a log that does not end with a whole batch. For a node that stopped cleanly, before anything else is done: what a start
+/// appends may be torn again.
+pub fn check_end(disk: &dyn Disk, dir: DirId) -> Result<(), Damage> {
+    let Some(last) = segment_names(disk, dir)?.pop() else { return Ok(()) };
+    let Scanned { segment, torn, .. } = scan(disk, dir, last, None)?;
+    match torn {
+        Some(Torn { position, why, .. }) => Err(Damage::End { file: segment.name(), position, why }),
+        None => Ok(()),
+    }
+}
+
 /// The segments that follow `snapshot`, and how many bytes of a torn end were cut.
 pub(crate) fn recover(
     disk: &dyn Disk,
@@ -73,7 +101,7 @@ pub(crate) fn recover(
     let mut segments: Vec<Segment> = Vec::new();
     let (mut cut, mut last_append) = (0, 0);
     for (i, base_offset) in names.iter().enumerate() {
-        let expected = segments.last().map(|last| (last.next_index(), last_offset(last)));
+        let expected = segments.last().map(Next::behind);
         let later = &names[i + 1..];
         let Scanned { segment, torn, last_append: begins } = scan(disk, dir, *base_offset, expected)?;
         if !segment.entries.is_empty() {
@@ -108,8 +136,20 @@ fn write_again(disk: &dyn Disk, file: &Path, from: u64, to: u64) -> Result<(), D
     again().map_err(Damage::io(file))
 }
 
-fn last_offset(segment: &Segment) -> i64 {
-    segment.entries.last().map_or(segment.base_offset, |span| span.next_offset)
+/// What the next entry must be: its index and offset, and the least it may have for a term.
+#[derive(Clone, Copy)]
+struct Next {
+    index: u64,
+    offset: i64,
+    term: u64,
+}
+
+impl Next {
+    fn behind(segment: &Segment) -> Next {
+        let (offset, term) =
+            segment.entries.last().map_or((segment.base_offset, 0), |span| (span.next_offset, span.term));
+        Next { index: segment.next_index(), offset, term }
+    }
 }
 
 /// Keeps a segment; an empty file is what a crash leaves of a segment that was only begun.
@@ -152,18 +192,13 @@ struct Scanned {
 }
 
 /// Reads a segment up to its end or to the first batch that is damaged or out of order. `expected` is the
-/// index and offset that it must begin with; the first segment says itself.
-fn scan(
-    disk: &dyn Disk,
-    dir: DirId,
-    base_offset: i64,
-    expected: Option<(u64, i64)>,
-) -> Result<Scanned, Damage> {
-    let first_index = expected.map_or(0, |(index, _)| index);
+/// entry that it must begin with; the first segment says itself.
+fn scan(disk: &dyn Disk, dir: DirId, base_offset: i64, expected: Option<Next>) -> Result<Scanned, Damage> {
+    let first_index = expected.map_or(0, |next| next.index);
     let mut segment = Segment { base_offset, first_index, entries: vec![], size: 0 };
     let path = path(dir, &segment.name());
     let bytes = read_all(disk, &path).map_err(Damage::io(&path))?;
-    let mut next: Option<(u64, i64)> = expected;
+    let mut next = expected;
     let (mut at, mut last_append) = (0, 0);
     while at < bytes.len() {
         let checked = Header::verify(&bytes[at..])
@@ -178,7 +213,7 @@ fn scan(
                     last_append = at as u64;
                 }
                 segment.entries.push(span(&header, at as u64, term));
-                next = Some((index + 1, header.next_offset()));
+                next = Some(Next { index: index + 1, offset: header.next_offset(), term });
                 at += header.size();
             }
             Err(why) => {
@@ -188,7 +223,7 @@ fn scan(
                     len: (bytes.len() - at) as u64,
                     why,
                     bytes: bytes.slice(at..),
-                    next_index: next.map_or(0, |(index, _)| index),
+                    next_index: next.map_or(0, |next| next.index),
                 };
                 return Ok(Scanned { segment, torn: Some(torn), last_append });
             }
@@ -198,17 +233,20 @@ fn scan(
     Ok(Scanned { segment, torn: None, last_append })
 }
 
-fn in_order(header: &Header, next: Option<(u64, i64)>, base_offset: i64) -> Result<(u64, u64), String> {
+fn in_order(header: &Header, next: Option<Next>, base_offset: i64) -> Result<(u64, u64), String> {
     let (index, term) = codec::id(header).ok_or("a batch without index or epoch")?;
     if header.count < 1 || header.last_offset_delta != header.count - 1 {
         return Err(format!("{} records for {} offsets", header.count, header.last_offset_delta));
     }
-    let (next_index, next_offset) = next.unwrap_or((index, base_offset));
-    if index != next_index || header.base_offset != next_offset {
+    let next = next.unwrap_or(Next { index, offset: base_offset, term: 0 });
+    if index != next.index || header.base_offset != next.offset {
+        let Next { index: expected, offset: at, .. } = next;
         let offset = header.base_offset;
-        return Err(format!(
-            "entry {index} at offset {offset} where entry {next_index} at {next_offset} belongs"
-        ));
+        return Err(format!("entry {index} at offset {offset} where entry {expected} at {at} belongs"));
+    }
+    // No checksum covers it.
+    if term < next.term {
+        return Err(format!("entry {index} of epoch {term} behind epoch {}", next.term));
     }
     Ok((index, term))
 }
@@ -216,18 +254,33 @@ fn in_order(header: &Header, next: Option<(u64, i64)>, base_offset: i64) -> Resu
 /// Refuses a torn end that is none. A file after this one was begun when all of this one was durable, and an
 /// append that begins after the damage was made when what is damaged was durable.
 fn refuse_damage(segment: &Segment, torn: &Torn, later: &[i64]) -> Result<(), Damage> {
-    let starts = |at: usize| begins_append(&torn.bytes[at..], torn.next_index);
-    if later.is_empty() && !(1..torn.bytes.len()).any(starts) {
-        return Ok(());
+    let (file, position, why) = (segment.name(), torn.position, torn.why.clone());
+    if !later.is_empty() {
+        return Err(Damage::Middle { file, position, why });
     }
-    Err(Damage::Middle { file: segment.name(), position: torn.position, why: torn.why.clone() })
+    let mut budget = torn.bytes.len() * PASSES;
+    for at in 1..torn.bytes.len() {
+        let bytes = &torn.bytes[at..];
+        let Some(size) = append_at(bytes, torn.next_index) else { continue };
+        let Some(left) = budget.checked_sub(size) else {
+            let why =
+                format!("byte {position}: {why}; too much of what follows looks like batches for a crash");
+            return Err(Damage::File { file, why });
+        };
+        budget = left;
+        if Header::verify(bytes).is_ok() {
+            return Err(Damage::Middle { file, position, why });
+        }
+    }
+    Ok(())
 }
 
-/// Whether an intact batch lies here that is the first of its append and comes after entry `index`.
-fn begins_append(bytes: &[u8], index: u64) -> bool {
-    let Ok(header) = Header::parse(bytes) else { return false };
-    let later = codec::id(&header).is_some_and(|(other, _)| other > index);
-    later && header.base_sequence == 0 && header.size() <= bytes.len() && Header::verify(bytes).is_ok()
+/// How long the batch is that begins here by its header, if it is the first of its append and comes after entry `index`.
+fn append_at(bytes: &[u8], index: u64) -> Option<usize> {
+    let header = Header::parse(bytes).ok()?;
+    let (other, _) = codec::id(&header)?;
+    let fits = other > index && header.base_sequence == 0 && header.size() <= bytes.len();
+    fits.then(|| header.size())
 }
 
 /// Drops segments that the snapshot makes needless, and checks that nothing is missing between it and the

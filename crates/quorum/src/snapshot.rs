@@ -158,7 +158,13 @@ pub(crate) fn read_latest(disk: &dyn Disk, dir: DirId) -> Result<Option<(Meta, V
     let Some((end_offset, name)) = latest else { return Ok(None) };
     let file = path(dir, &name);
     let bytes = read_all(disk, &file).map_err(Damage::io(&file))?;
-    read(bytes, end_offset).map(Some).map_err(|why| Damage::File { file: file.name, why })
+    let (meta, values) =
+        read(bytes, end_offset).map_err(|why| Damage::File { file: file.name.clone(), why })?;
+    if meta.id.name() != name {
+        let why = format!("by its content it is {}", meta.id.name());
+        return Err(Damage::File { file: file.name, why });
+    }
+    Ok(Some((meta, values)))
 }
 
 fn read(bytes: Bytes, end_offset: i64) -> Result<(Meta, Vec<Bytes>), String> {
@@ -167,9 +173,14 @@ fn read(bytes: Bytes, end_offset: i64) -> Result<(Meta, Vec<Bytes>), String> {
     let mut membership = StoredMembership::default();
     let mut values = Vec::new();
     let mut whole = false;
-    let mut at = 0;
+    let (mut at, mut next_offset) = (0, 0);
     while at < bytes.len() {
         let batch = Batch::verify(&bytes.slice(at..)).map_err(|error| format!("at byte {at}: {error}"))?;
+        let offset = batch.header().base_offset;
+        if offset != next_offset || whole {
+            return Err(format!("at byte {at}: offset {offset} where {next_offset} belongs"));
+        }
+        next_offset = batch.header().next_offset();
         at += batch.bytes().len();
         let (index, term) = codec::id(batch.header()).ok_or("a batch without index or epoch")?;
         let records = batch.records(batch.bytes().len()).map_err(|error| error.to_string())?;

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::log::{path, read_all};
 use crate::recovery::Damage;
-use crate::types::Vote;
+use crate::types::{LogId, Vote, term};
 
 const FILE: &str = "quorum-state";
 const VERSION: i16 = 1;
@@ -43,11 +43,24 @@ fn parse(bytes: &[u8]) -> Result<Vote, String> {
     if file.data_version != VERSION {
         return Err(format!("data_version {} is not {VERSION}", file.data_version));
     }
-    let term = u64::try_from(file.leader_epoch).map_err(|_| "leaderEpoch below zero")?;
+    let epoch = u64::try_from(file.leader_epoch).map_err(|_| "leaderEpoch below zero")?;
     match (file.leader_id, file.voted_id) {
-        (leader, _) if leader > NOBODY => Ok(Vote::new_committed(term, NodeId(leader))),
-        (_, voted) if voted > NOBODY => Ok(Vote::new(term, NodeId(voted))),
+        (leader, _) if leader > NOBODY => Ok(Vote::new_committed(epoch, NodeId(leader))),
+        (_, voted) if voted > NOBODY => Ok(Vote::new(epoch, NodeId(voted))),
         _ => Err("neither leaderId nor votedId".into()),
+    }
+}
+
+/// Refuses a promise that is older than the last entry: whoever leads has promised before it appends.
+pub(crate) fn check(vote: Option<&Vote>, last: Option<LogId>) -> Result<(), Damage> {
+    let promised = vote.map_or(0, |vote| vote.leader_id().term());
+    match last {
+        Some(last) if term(&last) > promised => {
+            let why =
+                format!("its epoch is {promised}, but entry {} is of epoch {}", last.index, term(&last));
+            Err(Damage::File { file: FILE.to_owned(), why })
+        }
+        _ => Ok(()),
     }
 }
 

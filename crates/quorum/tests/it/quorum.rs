@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use crate::model::ModelDisk;
 use bytes::Bytes;
+use moldau_base::disk::Disk;
 use moldau_base::{Mono, NodeId, Now, Rng, Uuid};
 use moldau_quorum::{Config, Event, ProposeError, Quorum, StartError};
 use proptest::prelude::{ProptestConfig, proptest};
@@ -220,6 +221,46 @@ fn a_torn_end_is_cut_and_damage_before_it_is_refused() {
     assert!(error.contains("is damaged at byte") && error.contains("intact batches follow"), "{error}");
 }
 
+/// After a clean stop there is no torn end: the last entry was acknowledged, whatever is left of it.
+#[test]
+fn a_damaged_end_is_refused_after_a_clean_stop() {
+    let disk = Arc::new(ModelDisk::default());
+    let mut host = Host::start(&disk).expect("starts");
+    assert!(host.propose(&["a"]) && host.propose(&["b"]));
+    drop(host);
+    let check = || moldau_quorum::check_end(&*disk, config().dir).map_err(|damage| damage.to_string());
+    assert_eq!(check(), Ok(()));
+    let log = "__cluster_metadata-0/00000000000000000000.log";
+    disk.damage(log, |bytes| *bytes.last_mut().expect("entries") ^= 1);
+    let refused = check().expect_err("the last entry is damaged");
+    assert!(refused.contains("stopped cleanly") && refused.contains("00000000000000000000.log"), "{refused}");
+}
+
+/// Behind the damage nearly every place looks like the header of a long batch; the search for whole ones ends all the same.
+#[test]
+fn a_forged_end_does_not_take_for_ever() {
+    let disk = Arc::new(ModelDisk::default());
+    let mut host = Host::start(&disk).expect("starts");
+    assert!(host.propose(&["a"]));
+    drop(host);
+    let mut builder =
+        moldau_batch::Builder::new(moldau_batch::Codec::None).leader_epoch(1).producer(1 << 20, -1, 0);
+    builder.push(0, None, Some(b"x"), &[]);
+    let header = builder.build().expect("a small batch").slice(..moldau_batch::HEADER_BYTES);
+    let len: usize = 16 << 20;
+    disk.damage("__cluster_metadata-0/00000000000000000000.log", |bytes| {
+        bytes.push(0);
+        for at in (0..len).step_by(header.len()) {
+            let rest = (len - at) as u32;
+            bytes.extend_from_slice(&header[..8]);
+            bytes.extend_from_slice(&rest.to_be_bytes());
+            bytes.extend_from_slice(&header[12..]);
+        }
+    });
+    let refused = Host::start(&disk).err().expect("no crash leaves that").to_string();
+    assert!(refused.contains("looks like batches"), "{refused}");
+}
+
 #[test]
 fn a_missing_piece_and_a_damaged_snapshot_are_refused() {
     let disk = Arc::new(ModelDisk::default());
@@ -232,6 +273,47 @@ fn a_missing_piece_and_a_damaged_snapshot_are_refused() {
     disk.damage(&snapshot, |bytes| bytes.truncate(bytes.len() - 1));
     let error = Host::start(&disk).err().expect("refused").to_string();
     assert!(error.contains(".checkpoint"), "{error}");
+}
+
+/// Whatever bit of a snapshot flips, wherever it is cut, and whichever of its batches is missing: the start refuses it by its name.
+#[test]
+fn a_snapshot_is_whole_or_refused() {
+    let disk = Arc::new(ModelDisk::default());
+    let mut host = Host::start(&disk).expect("starts");
+    host.propose(&["a", "b"]);
+    host.snapshot();
+    host.propose(&["c"]);
+    drop(host);
+    let name = disk.names().into_iter().find(|name| name.ends_with(".checkpoint")).expect("a snapshot");
+    let path = moldau_base::disk::Path::new(config().dir, name.clone());
+    let len = disk.len(&path).expect("the disk works").expect("a snapshot");
+    let whole = disk.read(&path, 0, len as usize).expect("the disk works");
+    let refused = |harmed: &[u8], what: &str| {
+        disk.damage(&name, |bytes| *bytes = harmed.to_vec());
+        let error = Host::start(&disk).err().unwrap_or_else(|| panic!("{what} is not seen")).to_string();
+        assert!(error.contains(".checkpoint"), "{what}: {error}");
+    };
+    // No checksum covers the epochs of its batches, and those behind the first say nothing.
+    let batches: Vec<usize> = std::iter::successors(Some(0), |at| {
+        let next = at + moldau_batch::Header::verify(&whole[*at..]).expect("a batch").size();
+        (next < whole.len()).then_some(next)
+    })
+    .collect();
+    let is_epoch = |at: usize| batches[1..].iter().any(|batch| (12..16).contains(&at.wrapping_sub(*batch)));
+    for at in 0..whole.len() {
+        refused(&whole[..at], &format!("a cut at {at}"));
+        for bit in [1, 0x80].into_iter().filter(|_| !is_epoch(at)) {
+            let mut harmed = whole.to_vec();
+            harmed[at] ^= bit;
+            refused(&harmed, &format!("a flip of {bit} in byte {at}"));
+        }
+    }
+    for (i, at) in batches.iter().copied().enumerate() {
+        let end = batches.get(i + 1).copied().unwrap_or(whole.len());
+        refused(&[&whole[..at], &whole[end..]].concat(), &format!("that the batch at {at} is missing"));
+    }
+    disk.damage(&name, |bytes| *bytes = whole.to_vec());
+    assert_eq!(Host::start(&disk).expect("it is whole again").image, ["a", "b", "c"]);
 }
 
 #[test]
