@@ -234,7 +234,10 @@ fn refuse(shard: &mut Shard, origin: Origin, refusal: Refusal) {
     match origin {
         Origin::Client(to) => shard.answer(to, Answer::Controller(Err(refusal))),
         Origin::Registration => {
-            shard.trace(Trace::Warning(format!("the registration was refused: {refusal}")))
+            // Nobody will ask again, and nothing is served without it.
+            shard.trace(Trace::Failed {
+                why: format!("the registration of this broker was refused: {refusal}"),
+            })
         }
         Origin::Bootstrap => shard.trace(Trace::Warning(format!("the features were refused: {refusal}"))),
         Origin::ProducerIds => {

@@ -172,6 +172,11 @@ pub enum Trace {
     },
     /// The shard has flushed everything after [`crate::Shard::stop`]; shard 0 has also written all checkpoints.
     Stopped,
+    /// Shard 0: the broker can never serve clients, and the node has to end.
+    Failed {
+        /// Why.
+        why: String,
+    },
     /// A log directory or a partition had to be taken out of service.
     Offline {
         /// The directory or partition directory.

@@ -1,7 +1,7 @@
 //! The targets of the fuzzer on the stable toolchain: every kept input, and a bounded number of seeded mutations of them.
 //!
 //! `HOSTILE_ROUNDS` says how many mutated inputs a target gets that takes a thousandth of a second or less; slower ones get their
-//! share of it. A failure prints the input; `cargo xtask fuzz TARGET --input FILE` runs one alone.
+//! share of it, and `HOSTILE_SEED` other inputs than those of seed 1. A failure prints the input; `cargo xtask fuzz TARGET --input FILE` runs one alone.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -43,8 +43,9 @@ fn run(name: &str) {
     let corpus = kept(target);
     assert!(!corpus.is_empty(), "{name} has no seed");
     corpus.iter().for_each(|input| check(target, input));
-    let rounds: u64 = std::env::var("HOSTILE_ROUNDS").ok().and_then(|n| n.parse().ok()).unwrap_or(ROUNDS);
-    let mut mutator = Mutator::new(1);
+    let number = |name: &str| std::env::var(name).ok().and_then(|n| n.parse().ok());
+    let rounds: u64 = number("HOSTILE_ROUNDS").unwrap_or(ROUNDS);
+    let mut mutator = Mutator::new(number("HOSTILE_SEED").unwrap_or(1));
     for _ in 0..(rounds * u64::from(target.per_mille)).div_ceil(1000) {
         check(target, &mutator.next(&corpus));
     }

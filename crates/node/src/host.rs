@@ -304,6 +304,10 @@ impl Host {
         match trace {
             Trace::Ready { cluster_id } => self.shared.ready(cluster_id),
             Trace::Stopped => self.shared.stopped(self.id),
+            Trace::Failed { why } => {
+                tracing::error!(why, "the node stops");
+                self.shared.fail(why);
+            }
             Trace::Offline { path, why } => {
                 self.shared.take_offline(path.dir);
                 tracing::error!(%path, why, "taken out of service: mend the disk and restart the node");

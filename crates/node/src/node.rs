@@ -49,6 +49,7 @@ pub fn run(config: NodeConfig) -> anyhow::Result<()> {
     let disk = Arc::new(FsDisk::new(dirs.clone()));
     let mut rng = Rng::seeded(seed()?);
     let metas = claim(&config, &disk, &dirs, &mut rng)?;
+    check_metadata(&config, &disk, &dirs)?;
     let recovered = recover(&disk, &dirs, config.log_dirs.len(), &clock)?;
 
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -72,7 +73,7 @@ pub fn run(config: NodeConfig) -> anyhow::Result<()> {
             config.voters.len()
         );
     }
-    let proposals =
+    let (proposals, quorum) =
         quorum::start(quorum_config, &settings.cluster_id, disk.clone(), clock.clone(), shared.clone())?;
     let start = Start { config: &config, settings: &settings, shared: &shared, clock: &clock, dirs: &dirs };
     let threads = start.shards(recovered, proposals, &mut rng)?;
@@ -84,7 +85,11 @@ pub fn run(config: NodeConfig) -> anyhow::Result<()> {
         }
     }
     served?;
-    mark_clean(&disk, &shared, &config.log_dirs)?;
+    // What was proposed last is written, or the mark would call it damage.
+    if quorum.join().is_err() {
+        bail!("the metadata quorum has failed: see the log above");
+    }
+    mark_clean(&disk, &shared, &dirs)?;
     drop(locks);
     tracing::info!("stopped cleanly");
     Ok(())
@@ -135,6 +140,22 @@ fn claim(
     let ids: Vec<DirId> = (0..dirs.len()).map(|dir| DirId(dir as u16)).collect();
     meta::claim(disk, &ids, config.node_id, wanted.as_deref(), rng)
         .map_err(|refused| anyhow::anyhow!("{refused} (log.dirs: {})", settings::names(dirs)))
+}
+
+/// After a clean stop the metadata log ends with a whole batch, or it is damaged. Looked at before anything is changed, so that the next
+/// start refuses it as well.
+fn check_metadata(config: &NodeConfig, disk: &FsDisk, dirs: &[PathBuf]) -> anyhow::Result<()> {
+    let dir = metadata_dir(config, dirs);
+    if !moldau_storage::is_marked_clean(disk, dir)? {
+        return Ok(());
+    }
+    moldau_quorum::check_end(disk, dir)
+        .with_context(|| format!("the metadata log in {} cannot be used", config.metadata_dir.display()))?;
+    if usize::from(dir.0) >= config.log_dirs.len() {
+        // Recovery does not come by there.
+        moldau_storage::unmark_clean(disk, dir)?;
+    }
+    Ok(())
 }
 
 fn recover(

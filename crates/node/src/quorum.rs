@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
-use std::thread;
+use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -33,15 +33,15 @@ struct Host {
     last_offset: i64,
 }
 
-/// Starts the quorum and its thread; proposals go into the sender that comes back. Everything that was committed before has been
-/// sent to shard 0's mailbox when this returns.
+/// Starts the quorum and its thread, which ends when the sender for proposals that comes back is gone. Everything that was committed before has been
+/// sent to shard 0's mailbox when this returns. An error when a committed record cannot be understood.
 pub fn start(
     config: Config,
     cluster_id: &str,
     disk: Arc<dyn Disk>,
     clock: Clock,
     shared: Arc<Shared>,
-) -> anyhow::Result<Sender<Proposal>> {
+) -> anyhow::Result<(Sender<Proposal>, JoinHandle<()>)> {
     let (send, proposals) = channel();
     let (started, outcome) = channel();
     let image = Image::new(cluster_id);
@@ -53,17 +53,22 @@ pub fn start(
                 let mut host =
                     Host { quorum, clock, shared, image, under_way: BTreeMap::new(), last_offset: -1 };
                 host.happened(events);
-                let _ = started.send(Ok(()));
-                host.run(&proposals);
+                // What is committed has been replayed to its end: a record that does not fit is known before anybody is served.
+                let failure = host.shared.failure().borrow().clone();
+                let is_up = failure.is_none();
+                let _ = started.send(failure.map_or(Ok(()), Err));
+                if is_up {
+                    host.run(&proposals);
+                }
             }
             Err(error) => {
                 let _ = started.send(Err(error.to_string()));
             }
         }
     };
-    thread::Builder::new().name("quorum".into()).spawn(run)?;
+    let thread = thread::Builder::new().name("quorum".into()).spawn(run)?;
     match outcome.recv() {
-        Ok(Ok(())) => Ok(send),
+        Ok(Ok(())) => Ok((send, thread)),
         Ok(Err(why)) => Err(anyhow::anyhow!(why)),
         Err(_) => Err(io::Error::other("the quorum's thread ended").into()),
     }

@@ -73,10 +73,16 @@ impl Shared {
         self.offline.lock().unwrap_or_else(PoisonError::into_inner).contains(&dir)
     }
 
-    /// The node cannot go on.
+    /// The node cannot go on. The first reason stays: others may follow from it.
     pub fn fail(&self, why: String) {
-        self.health.set(HealthState::Failed(why.clone()));
-        self.failed.send_replace(Some(why));
+        self.failed.send_if_modified(|failed| {
+            let is_first = failed.is_none();
+            if is_first {
+                self.health.set(HealthState::Failed(why.clone()));
+                *failed = Some(why);
+            }
+            is_first
+        });
     }
 
     /// Why the node cannot go on, once it cannot.

@@ -8,7 +8,7 @@ use moldau_base::disk::DirId;
 use moldau_base::{NodeId, Now, PartitionIndex, Rng, TopicPartition, Uuid};
 use moldau_broker::{LogDir, Settings, Shard, ShardId, owner};
 use moldau_controller::Listener;
-use moldau_storage::{RecoveredLog, RecoveryPolicy, recover};
+use moldau_storage::{RecoveredLog, RecoveryPolicy, is_marked_clean, recover};
 
 use crate::disk::SimDisk;
 use crate::world::Setup;
@@ -46,6 +46,7 @@ pub(crate) struct Booted {
 /// Recovers what the disk holds and makes the shards.
 pub(crate) fn boot(setup: &Setup, disk: &SimDisk, mut rng: Rng, now: Now) -> Result<Booted, String> {
     let mut findings = Vec::new();
+    check_metadata(disk)?;
     let settings = Arc::new(settings(setup));
     let mut logs: Vec<Vec<RecoveredLog>> = (0..settings.shards).map(|_| Vec::new()).collect();
     for dir in 0..setup.weather.log_dirs {
@@ -66,6 +67,14 @@ pub(crate) fn boot(setup: &Setup, disk: &SimDisk, mut rng: Rng, now: Now) -> Res
     let shards = logs.into_iter().zip(0..);
     let shards = shards.map(|(logs, id)| Shard::new(ShardId(id), settings.clone(), rng.fork(), logs, now));
     Ok(Booted { shards: shards.collect(), findings })
+}
+
+/// After a clean stop the metadata log ends with a whole batch, or it is damaged.
+fn check_metadata(disk: &SimDisk) -> Result<(), String> {
+    if is_marked_clean(disk, DirId(0)).map_err(|error| error.to_string())? {
+        moldau_quorum::check_end(disk, DirId(0)).map_err(|error| error.to_string())?;
+    }
+    Ok(())
 }
 
 fn settings(setup: &Setup) -> Settings {

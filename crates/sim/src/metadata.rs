@@ -25,7 +25,7 @@ pub(crate) struct Quorum {
 }
 
 impl Quorum {
-    /// Starts it on what the disk holds.
+    /// Starts it on what the disk holds; refuses what the node refuses.
     pub(crate) fn start(
         disk: SimDisk,
         cluster: &str,
@@ -47,7 +47,7 @@ impl Quorum {
         let mut quorum =
             Quorum { quorum, image, under_way: BTreeMap::new(), news: VecDeque::new(), failed: None };
         quorum.happened(events);
-        Ok(quorum)
+        quorum.failed.take().map_or(Ok(quorum), Err)
     }
 
     /// Takes a proposal of shard 0.
@@ -118,7 +118,7 @@ impl Quorum {
         let applied =
             record.and_then(|record| self.image.apply(offset, &record).map_err(|error| error.to_string()));
         if let Err(why) = applied {
-            self.failed = Some(format!("metadata record {offset} does not fit: {why}"));
+            self.failed.get_or_insert_with(|| format!("metadata record {offset} does not fit: {why}"));
         }
     }
 

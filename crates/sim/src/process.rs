@@ -32,6 +32,8 @@ pub(crate) enum Want {
     Ready,
     /// The shard has stopped.
     Stopped,
+    /// The node has to end.
+    Failed(String),
     /// A log line.
     Say(String),
     /// The shard broke the contract with its host.
@@ -129,6 +131,7 @@ impl Process {
             Effect::Trace(trace) => Some(match trace {
                 Trace::Ready { .. } => Want::Ready,
                 Trace::Stopped => Want::Stopped,
+                Trace::Failed { why } => Want::Failed(why),
                 Trace::Offline { path, why } => {
                     self.offline.insert(path.dir);
                     Want::Say(format!("shard {shard}: {path} is offline: {why}"))

@@ -25,6 +25,8 @@ use crate::world::{Setup, World};
 
 /// Milliseconds of virtual time in which everyone must be done.
 const PATIENCE_MS: i64 = 600_000;
+/// Milliseconds in which it must be ready or have refused.
+const START_MS: i64 = 10_000;
 /// Milliseconds that the broker is left alone with what strangers left behind. Not longer: virtual time is not free.
 const AFTERMATH_MS: i64 = 15_000;
 /// Rounds of the client that behaves.
@@ -80,6 +82,8 @@ impl Siege {
         let mut world = World::new(rng.fork(), setup);
         world.disk = self.disk;
         world.run(Mono(0), |_| false);
+        let end = world.clock.now().after_ms(START_MS);
+        world.run(end, |world| world.process.as_ref().is_none_or(|process| process.ready));
         if self.may_refuse && world.process.is_none() {
             return Ok(End::Refused);
         }

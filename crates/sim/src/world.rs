@@ -460,6 +460,7 @@ impl World {
             }
             Want::Stopped => self.stopped(),
             Want::Say(what) => self.trace.line(now, || what),
+            Want::Failed(why) => self.node_failed(&why),
             Want::Broken(what) => self.fail(failure::BAD_SHARD, what),
         }
     }
@@ -480,7 +481,7 @@ impl World {
         }
         let (more, deadline, failed) = (quorum.news.len() - told, quorum.deadline(), quorum.failed.take());
         if let Some(why) = failed {
-            return self.quorum_failed(&why);
+            return self.node_failed(&why);
         }
         for _ in 0..more {
             let delay = self.rng.below(2 * MILLI);
@@ -491,13 +492,17 @@ impl World {
         }
     }
 
-    /// The node stops when its metadata log is offline, as it must; on a good disk that is a failure.
-    fn quorum_failed(&mut self, why: &str) {
-        if !self.disk.is_limited() && !why.contains(SIMULATED) {
-            return self.fail(failure::BROKEN_NODE, format!("the metadata quorum failed: {why}"));
+    /// The node ends when its metadata log is offline or its registration is refused, as it must; where the disk is good and no
+    /// stranger wrote the files, that is a failure.
+    fn node_failed(&mut self, why: &str) {
+        self.trace.line(self.clock.now(), || format!("the node ends: {why}"));
+        if self.disk.is_limited() || why.contains(SIMULATED) {
+            self.kill(1_000);
+        } else if self.setup.strangers {
+            (self.process, self.quorum) = (None, None);
+        } else {
+            self.fail(failure::BROKEN_NODE, format!("the node ends: {why}"));
         }
-        self.trace.line(self.clock.now(), || format!("the metadata quorum failed: {why}"));
-        self.kill(1_000);
     }
 
     /// `replay(log) == live`: the controller's image is what a replay of the committed records gives.

@@ -26,11 +26,14 @@ impl World {
         self.dies_in_metadata = None;
         self.disk.set_fuse(death.map(|(after, _)| after));
         let booted = boot::boot(&self.setup, &self.disk, self.rng.fork(), now);
-        let cluster = boot::cluster_id();
-        let quorum = Quorum::start(self.disk.clone(), &cluster, NodeId(boot::NODE), &mut self.rng, now);
+        let started = booted.and_then(|booted| {
+            let (disk, cluster) = (self.disk.clone(), boot::cluster_id());
+            let quorum = Quorum::start(disk, &cluster, NodeId(boot::NODE), &mut self.rng, now)?;
+            Ok((booted, quorum))
+        });
         let blown = self.disk.set_fuse(None);
-        let (Booted { shards, findings }, quorum) = match (booted, quorum) {
-            (Ok(booted), Ok(quorum)) if !blown => (booted, quorum),
+        let (Booted { shards, findings }, quorum) = match started {
+            Ok(started) if !blown => started,
             _ if blown => {
                 self.trace.line(born, || "died in recovery".to_owned());
                 if matches!(death, Some((_, Fault::PowerLossInRecovery(_)))) {
@@ -43,11 +46,8 @@ impl World {
                 self.trace.line(born, || format!("the node does not start: {error}"));
                 return self.clock.after(1_000 * MILLI, Happening::Boot);
             }
-            (Err(error), _) => return self.fail(failure::BROKEN_NODE, format!("it does not start: {error}")),
-            (_, Err(error)) => {
-                return self.fail(failure::BROKEN_NODE, format!("the metadata log does not open: {error}"));
-            }
-            (Ok(_), Ok(_)) => return,
+            Err(error) => return self.fail(failure::BROKEN_NODE, format!("it does not start: {error}")),
+            Ok(_) => return,
         };
         for finding in findings {
             self.trace.line(born, || format!("recovery: {finding}"));
