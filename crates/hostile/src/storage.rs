@@ -70,10 +70,8 @@ fn recovery(input: &[u8]) {
     }
     let found = recover(&disk, DIR, &RecoveryPolicy::default()).expect("the disk works");
     if found.clean {
-        // As the node does after its start: what a clean stop says holds once, and then only the recovery points say it.
-        let points = found.logs.iter().map(|log| (log.name(), log.flushed_offset()));
-        disk.replace(&Path::new(DIR, RECOVERY_POINT_CHECKPOINT), &encode_offsets(points))
-            .expect("a disk in memory has room");
+        // It says that everything was flushed, whatever the checkpoints say; without it they would have to say so.
+        mark_clean(&disk, DIR, 1).expect("a disk in memory has room");
     }
     let mut first = extents(&found.logs);
     let logs = recovered(&disk);
@@ -108,6 +106,7 @@ fn use_log(disk: &SimDisk, found: RecoveredLog) {
     assert_eq!(Header::verify(&bytes).map(|header| header.base_offset), Ok(end));
     log.flush(now, &mut Vec::new);
     host.drain(&mut log, now);
+    checkpoint(disk, &name, log.flushed_offset());
     let appended = log.end_offset();
     let middle = log.start_offset() + (end - log.start_offset()) / 2;
     drop(log);
@@ -126,6 +125,18 @@ fn use_log(disk: &SimDisk, found: RecoveredLog) {
         "{} after a cut at {middle}",
         log.end_offset()
     );
+}
+
+/// Writes the log's recovery point down, as its host does after a flush.
+fn checkpoint(disk: &SimDisk, name: &str, flushed: i64) {
+    let path = Path::new(DIR, RECOVERY_POINT_CHECKPOINT);
+    let stored = disk.len(&path).expect("the disk works").map(|len| disk.read(&path, 0, len as usize));
+    let stored = stored.transpose().expect("the disk works").unwrap_or_default();
+    let mut points = parse_offsets(&stored).unwrap_or_default();
+    points.retain(|(other, _)| other != name);
+    points.push((name.to_owned(), flushed));
+    let content = encode_offsets(points.iter().map(|(name, offset)| (name.as_str(), *offset)));
+    disk.replace(&path, &content).expect("a disk in memory has room");
 }
 
 fn batch() -> Batch {
