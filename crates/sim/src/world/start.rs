@@ -41,7 +41,7 @@ impl World {
                 }
                 return self.clock.after(MILLI, Happening::Boot);
             }
-            (Err(error), _) | (_, Err(error)) if self.disk.is_limited() || error.contains(SIMULATED) => {
+            Err(error) if self.disk.is_limited() || error.contains(SIMULATED) => {
                 // It may refuse to start on a bad disk; the operator tries again.
                 self.trace.line(born, || format!("the node does not start: {error}"));
                 return self.clock.after(1_000 * MILLI, Happening::Boot);
