@@ -52,17 +52,17 @@ pub struct OpId {
 /// What a log wants done.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Op {
-    /// Binds `file` to `path`. With `create`, the file and its directories are made if they are missing; the host need not hold a
-    /// descriptor until the file is used. Never waits for the disk.
+    /// Binds `file` to `path`. With `create`, the first write makes the file and its directories if they are missing; everything else finds
+    /// a missing file [`Fault::Missing`]. The host need not hold a descriptor until the file is used. Never waits for the disk.
     Open {
         /// The id to bind.
         file: FileId,
         /// Where.
         path: Path,
-        /// Make it if it is missing.
+        /// A write makes it if it is missing.
         create: bool,
     },
-    /// Writes `parts` one after the other at `position`. Done: they are in the page cache (visible to [`Op::Read`] and file ranges).
+    /// Writes `parts` one after the other at `position`; without parts it only makes the file. Done: they are in the page cache (visible to [`Op::Read`] and file ranges).
     Write {
         /// The file.
         file: FileId,

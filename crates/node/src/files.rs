@@ -95,8 +95,24 @@ impl Files {
         Ok(())
     }
 
-    /// A descriptor of the file, opened if need be.
+    /// A descriptor of the file, opened if need be; what is missing is an error.
     pub fn open(&mut self, file: FileId) -> io::Result<Arc<File>> {
+        self.obtain(file, fs::open_existing)
+    }
+
+    /// The same; a file that may be made is made.
+    fn make(&mut self, file: FileId) -> io::Result<Arc<File>> {
+        match self.bindings.get(&file) {
+            Some(binding) if binding.create => self.obtain(file, fs::open_or_make),
+            _ => self.open(file),
+        }
+    }
+
+    fn obtain(
+        &mut self,
+        file: FileId,
+        open: impl FnOnce(&std::path::Path) -> io::Result<File>,
+    ) -> io::Result<Arc<File>> {
         self.clock += 1;
         let Some(binding) = self.bindings.get_mut(&file) else {
             return Err(io::Error::new(ErrorKind::NotFound, format!("file {} is not open", file.0)));
@@ -106,7 +122,7 @@ impl Files {
             return Ok(open.clone());
         }
         let known = binding.path.exists();
-        let open = Arc::new(fs::open_file(&binding.path, binding.create)?);
+        let open = Arc::new(open(&binding.path)?);
         binding.fresh |= !known;
         binding.open = Some(open.clone());
         self.make_room();
@@ -144,7 +160,7 @@ impl Files {
     }
 
     fn write(&mut self, file: FileId, mut position: u64, parts: &[Bytes]) -> io::Result<()> {
-        let open = self.open(file)?;
+        let open = self.make(file)?;
         for parts in parts.chunks(PARTS_PER_WRITE) {
             let mut slices: Vec<IoSlice<'_>> = parts.iter().map(|part| IoSlice::new(part)).collect();
             let mut rest = &mut slices[..];
@@ -262,7 +278,7 @@ mod tests {
             files.bind(FileId(id), &Path::new(DirId(0), name), true).unwrap();
         }
         let mut opened_after = |uses: &[u64]| {
-            uses.iter().for_each(|id| drop(files.open(FileId(*id)).unwrap()));
+            uses.iter().for_each(|id| drop(files.make(FileId(*id)).unwrap()));
             let open = |id: &u64| files.bindings[&FileId(*id)].open.is_some();
             assert_eq!(files.open_count(), 2);
             [1, 2, 3].into_iter().filter(open).collect::<Vec<u64>>()
@@ -270,6 +286,22 @@ mod tests {
         assert_eq!(opened_after(&[1, 2]), [1, 2]);
         assert_eq!(opened_after(&[1, 3]), [1, 3], "b was not used since it was opened");
         assert_eq!(opened_after(&[3, 1, 3, 2]), [2, 3], "a was used before c");
+        std::fs::remove_dir_all(&dir).unwrap();
+    }
+
+    #[test]
+    fn only_a_write_makes_a_file() {
+        let dir = std::env::temp_dir().join(format!("moldau-makes-{}", std::process::id()));
+        let background = Threads::start(1).unwrap().of(Arc::default());
+        let mut files = Files::new(vec![dir.clone()], 2, background);
+        let (id, file) = (OpId { owner: 0, seq: 0 }, FileId(1));
+        files.bind(file, &Path::new(DirId(0), "t-0/0.log"), true).unwrap();
+        let missing = Some(Done::Failed(Fault::Missing));
+        assert_eq!(files.run(id, Op::Truncate { file, len: 0 }), missing);
+        assert_eq!(files.run(id, Op::Sync { file }), missing);
+        assert_eq!(files.run(id, Op::Read { file, position: 0, len: 1 }), missing);
+        assert_eq!(files.run(id, Op::Write { file, position: 0, parts: Vec::new() }), Some(Done::Ok));
+        assert_eq!(files.run(id, Op::Truncate { file, len: 0 }), Some(Done::Ok));
         std::fs::remove_dir_all(&dir).unwrap();
     }
 }

@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
-use moldau_base::disk::{Disk, Entry, Path};
+use moldau_base::disk::{DirId, Disk, Entry, Path};
 use rustix::fs::{Advice, Mode, OFlags};
 use rustix::io::ReadWriteFlags;
 
@@ -43,7 +43,8 @@ impl FsDisk {
             open.push(entry);
             return Ok(file);
         }
-        let file = Arc::new(open_file(&self.locate(path)?, create)?);
+        let path_there = self.locate(path)?;
+        let file = Arc::new(if create { open_or_make(&path_there) } else { open_existing(&path_there) }?);
         if open.len() >= KEPT_OPEN {
             open.remove(0);
         }
@@ -68,11 +69,16 @@ pub fn locate(dirs: &[PathBuf], path: &Path) -> io::Result<PathBuf> {
     }
 }
 
-/// Opens for reading and writing; with `create`, makes the file and its directories.
-pub fn open_file(path: &std::path::Path, create: bool) -> io::Result<File> {
-    let open = || OpenOptions::new().read(true).write(true).create(create).truncate(false).open(path);
+/// Opens for reading and writing.
+pub fn open_existing(path: &std::path::Path) -> io::Result<File> {
+    OpenOptions::new().read(true).write(true).open(path)
+}
+
+/// Opens for reading and writing; makes the file and its directories if they are missing.
+pub fn open_or_make(path: &std::path::Path) -> io::Result<File> {
+    let open = || OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path);
     match open() {
-        Err(error) if error.kind() == ErrorKind::NotFound && create => {
+        Err(error) if error.kind() == ErrorKind::NotFound => {
             if let Some(parent) = path.parent() {
                 fs::create_dir_all(parent)?;
             }
@@ -188,6 +194,16 @@ pub fn warm(file: &File, position: u64, len: u64) -> io::Result<()> {
     Ok(())
 }
 
+/// File systems by their numbers in statfs(2) that do not hear of syncfs(2), or do not pass it on to where the data is: FUSE, NFS, SMB, CIFS,
+/// SMB2, 9P, Ceph, Lustre.
+const DEAF_TO_SYNCFS: [u32; 8] =
+    [0x6573_5546, 0x6969, 0x517B, 0xFF53_4D42, 0xFE53_4D42, 0x0102_1997, 0x00C3_6400, 0x0BD0_0BD0];
+
+/// Whether `syncfs` on a file system with this number makes its files durable.
+fn hears_syncfs(number: u32) -> bool {
+    !DEAF_TO_SYNCFS.contains(&number)
+}
+
 /// More syncs than this are one pass over the file system: each single one commits its journal.
 const SINGLE_SYNCS: usize = 16;
 
@@ -252,9 +268,16 @@ impl Disk for FsDisk {
         if paths.len() <= SINGLE_SYNCS {
             return paths.iter().try_for_each(|path| self.sync(path));
         }
-        let used: BTreeSet<u16> = paths.iter().map(|path| path.dir.0).collect();
-        for dir in used.into_iter().filter_map(|dir| self.dirs.get(usize::from(dir))) {
-            rustix::fs::syncfs(File::open(dir)?)?;
+        let used: BTreeSet<DirId> = paths.iter().map(|path| path.dir).collect();
+        for dir in used {
+            let Some(at) = self.dirs.get(usize::from(dir.0)) else { continue };
+            let whole = File::open(at)?;
+            // What is cut off is the sign of some of them.
+            if hears_syncfs(rustix::fs::fstatfs(&whole)?.f_type as u32) {
+                rustix::fs::syncfs(whole)?;
+            } else {
+                paths.iter().filter(|path| path.dir == dir).try_for_each(|path| self.sync(path))?;
+            }
         }
         Ok(())
     }
@@ -289,7 +312,7 @@ mod tests {
     #[test]
     fn what_was_read_is_in_memory_and_the_end_of_a_file_is_no_error() {
         let path = std::env::temp_dir().join(format!("moldau-warm-{}", std::process::id()));
-        let file = open_file(&path, true).unwrap();
+        let file = open_or_make(&path).unwrap();
         let len = 3 * PROBE_STEP + 5;
         file.write_all_at(&vec![1; len as usize], 0).unwrap();
         warm(&file, 0, len).unwrap();
@@ -297,5 +320,12 @@ mod tests {
         warm(&file, len - 1, 100).unwrap();
         assert!(is_in_memory(&file, len - 1, 100), "nothing to wait for behind the end");
         std::fs::remove_file(&path).unwrap();
+    }
+
+    #[test]
+    fn a_file_system_that_does_not_pass_syncfs_on_is_known() {
+        for (number, hears) in [(0xEF53, true), (0x5846_5342, true), (0x6573_5546, false), (0x6969, false)] {
+            assert_eq!(hears_syncfs(number), hears, "{number:x}");
+        }
     }
 }

@@ -25,7 +25,7 @@ pub fn claim(dirs: &[PathBuf]) -> anyhow::Result<Locks> {
 
 fn lock(dir: &Path) -> anyhow::Result<File> {
     let path = dir.join(".lock");
-    let file = crate::fs::open_file(&path, true).with_context(|| {
+    let file = crate::fs::open_or_make(&path).with_context(|| {
         format!("log directory {} is not writable: see its owner and mode", dir.display())
     })?;
     match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use bytes::Bytes;
-use moldau_base::disk::{DirId, Done, FileId, Op, OpId};
+use moldau_base::disk::{DirId, Done, Fault, FileId, Op, OpId};
 use moldau_base::{Mono, Now};
 use moldau_broker::{ConnId, Effect, Input, Message, Shard, ShardId, ToPeer, Trace};
 use moldau_wire::{Frame, Segment};
@@ -132,6 +132,10 @@ impl Process {
                 Trace::Ready { .. } => Want::Ready,
                 Trace::Stopped => Want::Stopped,
                 Trace::Failed { why } => Want::Failed(why),
+                // It is to refuse writes, and to go on by itself.
+                Trace::Offline { path, why } if why == Fault::Full.to_string() => {
+                    Want::Broken(format!("shard {shard}: a full disk took {path} out of service"))
+                }
                 Trace::Offline { path, why } => {
                     self.offline.insert(path.dir);
                     Want::Say(format!("shard {shard}: {path} is offline: {why}"))

@@ -69,6 +69,9 @@ impl World {
             }
             "delete" => self.log.delete(),
             "space" => self.host.disk.limit_space(line.number("bytes")),
+            "refuse-renames" => {
+                self.host.disk.refuse_renames(line.number("times").unwrap_or(0));
+            }
             "fail" => self.host.disk.fail(line.get("file")),
             "checkpoint" => self.checkpoint(),
             "stop" => mark_clean(&self.host.disk, DIR, 1).expect("a marker"),

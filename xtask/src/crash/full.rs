@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use anyhow::{Result, bail, ensure};
 
-use super::broker::Broker;
+use super::broker::{Broker, Started};
 use super::draw::Draw;
 use super::load::list;
 use super::session::{Plan, Session, TOPIC, rounds as run_rounds};
@@ -22,6 +22,9 @@ const DISK: u64 = 64 << 20;
 /// What the load leaves of it, so that it is full soon.
 const ROOM: u64 = 12 << 20;
 const BALLAST: &str = "ballast";
+/// A topic that is there to be deleted, and its bytes.
+const BULK: &str = "bulk";
+const BULK_BYTES: usize = 3 << 20;
 
 /// Whether the machine can mount a file as a disk.
 pub fn needs() -> Result<()> {
@@ -71,6 +74,10 @@ pub fn run(context: &Context, rounds: u64) -> Result<Tally> {
     toolbox::install(Command::new("fallocate").args(["-l", &size]).arg(&file))?;
     session.progress()?;
     run_rounds("full-disk", rounds, session, |session, draw| {
+        let way = Way::draw(draw);
+        if way == Way::Delete {
+            fill_bulk(context, session)?;
+        }
         if !session.falls_silent(Duration::from_secs(3), Duration::from_secs(90))? {
             bail!("acknowledgements go on although the disk must be full");
         }
@@ -78,10 +85,10 @@ pub fn run(context: &Context, rounds: u64) -> Result<Tally> {
         session.verify()?;
         if draw.one_in(3) {
             session.broker.kill();
-            session.broker.start()?;
+            start_without_room(session)?;
             session.verify()?;
         }
-        make_room(context, session, draw)?;
+        make_room(context, session, way)?;
         session.progress()
     })
 }
@@ -92,19 +99,74 @@ fn space(path: &Path) -> Result<u64> {
     Ok(found.f_bavail * found.f_frsize)
 }
 
-/// Deletes most of what is there, in one of two ways.
-fn make_room(context: &Context, session: &mut Session<'_>, draw: &mut Draw) -> Result<()> {
+/// How room is made.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Way {
+    DeleteRecords,
+    Retention,
+    Delete,
+}
+
+impl Way {
+    fn draw(draw: &mut Draw) -> Self {
+        match draw.below(3) {
+            0 => Self::DeleteRecords,
+            1 => Self::Retention,
+            _ => Self::Delete,
+        }
+    }
+}
+
+/// A broker may refuse to start without room, by that name; the operator then takes something else off the disk.
+fn start_without_room(session: &mut Session<'_>) -> Result<()> {
+    match session.broker.try_start()? {
+        Started::Ready => Ok(()),
+        Started::Refused(said) if said.contains("No space left") => {
+            let ballast = session.folder.join("disk").join(BALLAST);
+            let file = std::fs::File::options().write(true).open(ballast)?;
+            file.set_len(file.metadata()?.len().saturating_sub(1 << 20))?;
+            session.broker.start()
+        }
+        Started::Refused(said) => bail!("the broker refuses to start:\n{said}"),
+    }
+}
+
+/// Creates the topic that will be deleted, with as much in it as fits.
+fn fill_bulk(context: &Context, session: &Session<'_>) -> Result<()> {
+    let (address, file) = (&session.broker.address, session.folder.join("bulk"));
+    context.programs.create(address, BULK, 1, &["segment.bytes=1048576"])?;
+    std::fs::write(&file, format!("{}\n", "b".repeat(999)).repeat(BULK_BYTES / 1000))?;
+    let mut produce = Command::new(&context.bin);
+    produce.args(["produce", BULK, "--bootstrap-server", address, "--file"]).arg(&file);
+    let said = produce.output()?;
+    let why = String::from_utf8_lossy(&said.stderr);
+    // The writers may have been faster.
+    let is_full = why.contains("KAFKA_STORAGE_ERROR") || why.contains("full");
+    ensure!(said.status.success() || is_full, "filling {BULK}: {why}");
+    Ok(())
+}
+
+/// Deletes most of what is there, or what is there for it.
+fn make_room(context: &Context, session: &mut Session<'_>, way: Way) -> Result<()> {
     let (programs, address) = (&context.programs, session.broker.address.clone());
     let topic = format!("topic={TOPIC}");
-    if draw.one_in(2) {
-        let to = list(&session.ledger.ends());
-        let starts = programs.ask(&address, "trim", &[topic, format!("to={to}")])?;
-        let starts: Vec<u64> = starts.split(',').map(str::parse).collect::<Result<_, _>>()?;
-        session.ledger.trim(&starts);
-        return Ok(());
+    match way {
+        Way::DeleteRecords => {
+            let to = list(&session.ledger.ends());
+            let starts = programs.ask(&address, "trim", &[topic, format!("to={to}")])?;
+            let starts: Vec<u64> = starts.split(',').map(str::parse).collect::<Result<_, _>>()?;
+            session.ledger.trim(&starts);
+            Ok(())
+        }
+        Way::Retention => retain_little(context, session, &topic),
+        Way::Delete => programs.ask(&address, "delete", &[format!("topic={BULK}")]).map(drop),
     }
+}
+
+fn retain_little(context: &Context, session: &mut Session<'_>, topic: &str) -> Result<()> {
+    let (programs, address) = (&context.programs, session.broker.address.clone());
     let alter = |value: &str| {
-        let words = [topic.clone(), format!("set=retention.bytes={value}")];
+        let words = [topic.to_owned(), format!("set=retention.bytes={value}")];
         programs.ask(&address, "alter", &words).map(drop)
     };
     alter("100000")?;

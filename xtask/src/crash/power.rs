@@ -2,7 +2,7 @@
 //!
 //! The power goes before a change that the seed chooses: under load, right after a kill -9 or a clean stop and a
 //! restart, or while the broker recovers from the loss before. With `flush.messages=1` nothing acknowledged may be lost, and idempotent writers go
-//! on through all of it. Without, each partition must keep what was synced (the file system knows), what it had after
+//! on through all of it. What a start found after a kill must be certain when the broker is ready. Without, each partition must keep what was synced (the file system knows), what it had after
 //! the loss before, and serve nothing that was not sent. A topic that was created, or deleted, stays so.
 
 use std::collections::BTreeMap;
@@ -19,7 +19,8 @@ use super::powerfs::PowerFs;
 use super::{Context, Tally};
 
 const TOPIC: &str = "torn";
-const PARTITIONS: usize = 3;
+/// So many that recovery has more files to make durable than it syncs one by one.
+const PARTITIONS: usize = 12;
 /// Records a second of each writer.
 const RATE: u64 = 300;
 /// The longest wait for the change before which the power goes.
@@ -109,7 +110,9 @@ impl<'a> Case<'a> {
                 true => self.broker.kill(),
                 false => self.broker.stop()?,
             }
+            let left = self.left()?;
             self.broker.start()?;
+            self.check_recovered(&left);
         }
         let topics = self.churn(round)?;
         std::thread::sleep(draw.millis(0, 1200));
@@ -223,18 +226,46 @@ impl<'a> Case<'a> {
                 segments.entry(partition).or_default().insert(base, end_of(base, content));
             }
         });
-        let contiguous = |segments: BTreeMap<u64, u64>| {
-            let mut end = 0;
-            for (base, to) in segments {
-                if base != end {
-                    break;
-                }
-                end = to;
-            }
-            end
-        };
-        segments.into_iter().map(|(partition, segments)| (partition, contiguous(segments))).collect()
+        contiguous(segments)
     }
+
+    /// Where each partition of the topic ends in the files as the running system sees them.
+    fn left(&self) -> Result<BTreeMap<usize, u64>> {
+        let data = self.context.folder(self.name)?.join("disk/data");
+        let mut segments: BTreeMap<usize, BTreeMap<u64, u64>> = BTreeMap::new();
+        for partition in 0..PARTITIONS {
+            let Ok(entries) = std::fs::read_dir(data.join(format!("{TOPIC}-{partition}"))) else { continue };
+            for entry in entries {
+                let path = entry?.path();
+                if let Some((partition, base)) = segment_of(&path) {
+                    let end = end_of(base, &std::fs::read(&path)?);
+                    segments.entry(partition).or_default().insert(base, end);
+                }
+            }
+        }
+        Ok(contiguous(segments))
+    }
+
+    /// What was in the files before a start is served after it, so the start must have made it durable.
+    fn check_recovered(&mut self, left: &BTreeMap<usize, u64>) {
+        let certain = self.certain();
+        for (partition, end) in left {
+            let certain = certain.get(partition).copied().unwrap_or(0);
+            if certain < *end {
+                self.ledger.problem(format!(
+                    "partition {partition} ended at {end} before a start, of which a power loss would leave {certain}"
+                ));
+            }
+        }
+    }
+}
+
+/// Where partitions end whose segments begin and end so.
+fn contiguous(partitions: BTreeMap<usize, BTreeMap<u64, u64>>) -> BTreeMap<usize, u64> {
+    let end = |segments: BTreeMap<u64, u64>| {
+        segments.into_iter().fold(0, |end, (base, to)| if base == end { to } else { end })
+    };
+    partitions.into_iter().map(|(partition, segments)| (partition, end(segments))).collect()
 }
 
 /// Partition and base offset of a segment of the topic.

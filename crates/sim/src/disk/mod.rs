@@ -109,7 +109,7 @@ impl Disk for SimDisk {
         if is_dead {
             return burnt;
         }
-        let id = volume.find_or_create(path);
+        let id = volume.find_or_create(path)?;
         if burnt.is_err() {
             volume.write_half(id, position, parts);
             return burnt;

@@ -59,6 +59,7 @@ impl Sync {
 #[derive(Clone, Debug)]
 struct Open {
     path: Path,
+    create: bool,
     inode: Option<InodeId>,
 }
 
@@ -79,8 +80,8 @@ impl Queue {
 
     /// Binds the name of a file that is being opened, so that a response may send from it; what it names is found when it is used.
     pub fn announce(&mut self, what: &Op) {
-        if let Op::Open { file, path, .. } = what {
-            self.open.insert(*file, Open { path: path.clone(), inode: None });
+        if let Op::Open { file, path, create } = what {
+            self.open.insert(*file, Open { path: path.clone(), create: *create, inode: None });
         }
     }
 
@@ -110,7 +111,7 @@ impl Queue {
     /// The process dies in the middle of an operation: a write is torn, anything else has not begun.
     pub fn tear(&mut self, what: &Op, rng: &mut Rng) {
         if let Op::Write { file, position, parts } = what
-            && let Ok(inode) = self.bound(*file)
+            && let Ok(inode) = self.made(*file)
         {
             let len = parts.iter().map(Bytes::len).sum::<usize>();
             let torn = rng.below(len as u64 + 1) as usize;
@@ -142,7 +143,10 @@ impl Queue {
     fn execute(&mut self, op: Op) -> Done {
         let done = match op {
             Op::Sync { .. } => Ok(()),
-            Op::Open { file, path, create } => self.bind(file, path, create),
+            Op::Open { file, path, create } => {
+                self.bind(file, path, create);
+                Ok(())
+            }
             Op::Write { file, position, parts } => self.write(file, position, &parts),
             Op::Read { file, position, len } => match self.bound(file) {
                 Ok(inode) => return Done::Read(self.disk.volume().read(inode, position, len as usize)),
@@ -167,26 +171,30 @@ impl Queue {
         done.map_or_else(Done::Failed, |()| Done::Ok)
     }
 
-    /// Renames; what is being replaced in a directory goes with it, since the directory was opened when that was asked for.
+    /// Renames; names that are bound follow. So does what is being replaced in a directory, since the directory was opened when that was
+    /// asked for.
     fn rename(&mut self, from: &Path, to: &Path) -> Result<(), Fault> {
         self.disk.volume().rename(from, to).map_err(|e| Fault::from(&e))?;
         for (_, op) in self.background.values_mut() {
             if let Op::Replace { path, .. } = op
-                && path.dir == from.dir
-                && path.name.strip_prefix(&from.name).is_some_and(|rest| rest.starts_with('/'))
+                && let Some(target) = moved(path, from, to)
             {
-                *path = moved(path, from, to);
+                *path = target;
+            }
+        }
+        for open in self.open.values_mut() {
+            if let Some(path) = moved(&open.path, from, to) {
+                open.path = path;
             }
         }
         Ok(())
     }
 
-    fn bind(&mut self, file: FileId, path: Path, create: bool) -> Result<(), Fault> {
-        let mut volume = self.disk.volume();
-        let inode = if create { Some(volume.find_or_create(&path)) } else { volume.find(&path) };
-        let open = self.open.entry(file).or_insert(Open { path, inode });
+    /// Binds a name; the first write makes the file.
+    fn bind(&mut self, file: FileId, path: Path, create: bool) {
+        let inode = self.disk.volume().find(&path);
+        let open = self.open.entry(file).or_insert(Open { path, create, inode });
         open.inode = open.inode.or(inode);
-        Ok(())
     }
 
     fn bound(&mut self, file: FileId) -> Result<InodeId, Fault> {
@@ -197,8 +205,20 @@ impl Queue {
         open.inode.ok_or(Fault::Missing)
     }
 
+    /// The file, made if it is missing.
+    fn made(&mut self, file: FileId) -> Result<InodeId, Fault> {
+        match self.bound(file) {
+            Err(Fault::Missing) => {}
+            bound => return bound,
+        }
+        let open = self.open.get_mut(&file).filter(|open| open.create).ok_or(Fault::Missing)?;
+        let inode = self.disk.volume().find_or_create(&open.path).map_err(|e| Fault::from(&e))?;
+        open.inode = Some(inode);
+        Ok(inode)
+    }
+
     fn write(&mut self, file: FileId, position: u64, parts: &[Bytes]) -> Result<(), Fault> {
-        let inode = self.bound(file)?;
+        let inode = self.made(file)?;
         self.disk.volume().write_or_fail(inode, position, parts).map_err(|e| Fault::from(&e))
     }
 

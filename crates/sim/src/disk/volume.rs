@@ -76,8 +76,10 @@ fn directory(path: &Path) -> (DirId, String) {
     (path.dir, path.name.rsplit_once('/').map_or(String::new(), |(at, _)| at.to_owned()))
 }
 
-pub(super) fn moved(path: &Path, from: &Path, to: &Path) -> Path {
-    Path::new(to.dir, format!("{}{}", to.name, &path.name[from.name.len()..]))
+/// Where `path` is once `from` is called `to`, if it is `from` or lies below it.
+pub(super) fn moved(path: &Path, from: &Path, to: &Path) -> Option<Path> {
+    let inside = path.dir == from.dir && is_within(&path.name, &from.name);
+    inside.then(|| Path::new(to.dir, format!("{}{}", to.name, &path.name[from.name.len()..])))
 }
 
 impl Volume {
@@ -111,15 +113,23 @@ impl Volume {
         self.names.get(path).copied()
     }
 
-    pub(super) fn find_or_create(&mut self, path: &Path) -> InodeId {
+    fn room(&self) -> u64 {
+        self.capacity.map_or(u64::MAX, |capacity| capacity.saturating_sub(self.used))
+    }
+
+    /// A disk that is quite full has no place for a new name either.
+    pub(super) fn find_or_create(&mut self, path: &Path) -> io::Result<InodeId> {
         if let Some(id) = self.find(path) {
-            return id;
+            return Ok(id);
+        }
+        if self.room() == 0 {
+            return Err(full());
         }
         let id = InodeId(self.next);
         self.next += 1;
         self.inodes.insert(id, Inode::default());
         self.bind(path.clone(), id);
-        id
+        Ok(id)
     }
 
     fn bind(&mut self, path: Path, id: InodeId) {
@@ -148,7 +158,7 @@ impl Volume {
         for part in parts {
             let end = at + part.len() as u64;
             let len = self.len(id);
-            let room = self.capacity.map_or(u64::MAX, |capacity| capacity.saturating_sub(self.used));
+            let room = self.room();
             let fits = (part.len() as u64).min(len.saturating_sub(at).saturating_add(room));
             let Some(inode) = self.inodes.get_mut(&id) else { return Err(missing()) };
             inode.write(at, part.slice(..fits as usize));
@@ -229,8 +239,7 @@ impl Volume {
     }
 
     pub(super) fn replace(&mut self, path: &Path, data: Bytes) -> io::Result<()> {
-        let room = self.capacity.map_or(u64::MAX, |capacity| capacity.saturating_sub(self.used));
-        if data.len() as u64 > room {
+        if data.len() as u64 >= self.room() {
             return Err(full());
         }
         // What is to be the new file is written and synced under another name.
@@ -239,7 +248,7 @@ impl Volume {
         }
         self.forget_used(path);
         self.unbind(path);
-        let id = self.find_or_create(path);
+        let id = self.find_or_create(path)?;
         self.write(id, 0, &[data])?;
         self.sync(id)
     }
@@ -250,14 +259,14 @@ impl Volume {
             return Err(missing());
         }
         for (path, id) in sources {
-            let target = moved(&path, from, to);
+            let Some(target) = moved(&path, from, to) else { continue };
             self.forget_used(&target);
             self.unbind(&path);
             self.bind(target, id);
         }
         for (path, id) in below(&self.durable_names, from) {
             self.durable_names.remove(&path);
-            self.durable_names.insert(moved(&path, from, to), id);
+            self.durable_names.extend(moved(&path, from, to).map(|target| (target, id)));
         }
         Ok(())
     }

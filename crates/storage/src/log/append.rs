@@ -246,22 +246,33 @@ impl Log {
         }
         self.start_flush(now, producers);
         self.busy.marks.clear();
+        self.begin_unnamed(now, base);
+    }
+
+    /// Begins a segment whose name must be durable before those in front of it go.
+    pub(super) fn begin_unnamed(&mut self, now: Now, base: i64) {
         self.begin_segment(now, base);
+        if let Some(active) = self.segments.back_mut() {
+            active.named = false;
+        }
         self.keep_name();
     }
 
-    /// Makes the empty active segment durable: once the others are removed, its name is all that tells where the log ends.
+    /// Makes the active segment's name durable, if it is not: once the others are removed, it is all that tells where the log ends.
     pub(super) fn keep_name(&mut self) {
-        let active = self.active();
-        let base = self.segments[active].base;
-        self.segments[active].named = false;
-        let file = self.file(active, FileKind::Log);
-        self.ask(Op::Sync { file }, Pending::Named(base));
+        let Some(active) = self.segments.back() else { return };
+        let (base, wanted) = (active.base, !active.named);
+        if wanted && !self.busy.pending.values().any(|why| *why == Pending::Named(base)) {
+            let file = self.file(self.active(), FileKind::Log);
+            self.ask(Op::Write { file, position: 0, parts: Vec::new() }, Pending::Make);
+            self.ask(Op::Sync { file }, Pending::Named(base));
+        }
     }
 
     pub(super) fn named(&mut self, now: Now, base: i64) {
-        if let Some(at) = self.segment_at(base) {
-            self.segments[at].named = true;
+        let segment = self.segment_at(base).map(|at| &mut self.segments[at]);
+        if let Some(segment) = segment.filter(|segment| !segment.named) {
+            segment.named = true;
             self.drop_below_start(now);
         }
     }

@@ -172,14 +172,38 @@ impl Log {
         1
     }
 
-    pub(super) fn metadata_synced(&mut self, now: Now, cache: &mut IndexCache, job: Option<u32>) {
-        if let Metadata::Syncing(file) = self.metadata {
-            self.ask(Op::Close { file }, Pending::May);
-            self.metadata = Metadata::Durable;
-            self.advance_stored();
-        }
+    pub(super) fn metadata_synced(&mut self, now: Now, cache: &mut IndexCache, job: Option<u32>, done: Done) {
+        let done = match done {
+            // It could not be made, or what was written has no place: the next flush writes it again.
+            Done::Failed(Fault::Missing | Fault::Full) => {
+                self.forget_metadata();
+                Done::Failed(Fault::Full)
+            }
+            Done::Failed(fault) => return self.go_offline(fault),
+            done => {
+                if let Metadata::Syncing(file) = self.metadata {
+                    self.ask(Op::Close { file }, Pending::May);
+                    self.metadata = Metadata::Durable;
+                    self.advance_stored();
+                }
+                done
+            }
+        };
         if let Some(job) = job {
-            self.step_done(now, cache, job, Done::Ok);
+            self.step_done(now, cache, job, done);
+        }
+    }
+
+    /// The disk was too full for `partition.metadata`.
+    pub(super) fn metadata_refused(&mut self, now: Now) {
+        self.forget_metadata();
+        self.fail_flushes(now.mono, Outcome::Full);
+    }
+
+    fn forget_metadata(&mut self) {
+        if let Metadata::Written(file) | Metadata::Syncing(file) = self.metadata {
+            self.ask(Op::Close { file }, Pending::May);
+            self.metadata = Metadata::Missing;
         }
     }
 
@@ -191,9 +215,8 @@ impl Log {
         let (first, entries) = self.segments[segment].time.emit();
         let time = (u64::from(first) * TIME_ENTRY_BYTES, encode_time_index(entries));
         for (kind, (position, bytes)) in [(FileKind::Index, index), (FileKind::TimeIndex, time)] {
-            // The files are there from the first flush on, even if they are empty.
-            let file = self.file(segment, kind);
             if !bytes.is_empty() {
+                let file = self.file(segment, kind);
                 self.ask(Op::Write { file, position, parts: vec![bytes] }, Pending::Step(id));
                 self.ask(Op::Sync { file }, Pending::StepSync(id));
                 steps += 2;
@@ -230,11 +253,15 @@ impl Log {
         job: Option<u32>,
         done: Done,
     ) {
-        if let Done::Failed(fault) = done {
-            if planted(Bug::RetrySync) {
-                return self.sync_again(seq, job);
-            }
-            return self.go_offline(fault);
+        let to = self.busy.syncs.iter().find(|s| s.seq == seq).map(|s| s.to);
+        let is_empty = to.is_none_or(|to| to.position == 0);
+        match done {
+            // Nothing was written to it, or that was taken back.
+            Done::Failed(Fault::Missing) if is_empty => {}
+            Done::Failed(_) if planted(Bug::RetrySync) => return self.sync_again(seq, job),
+            Done::Failed(fault) => return self.go_offline(fault),
+            // Its name is durable with it.
+            _ => to.into_iter().for_each(|to| self.named(now, to.segment)),
         }
         if let Some(sync) = self.busy.syncs.iter_mut().find(|s| s.seq == seq) {
             sync.done = true;

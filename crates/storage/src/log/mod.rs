@@ -99,7 +99,8 @@ enum Pending {
     Sync(Option<u32>),
     /// A step of a flush that may be tried again when the disk was full.
     Step(u32),
-    /// A sync that is a step of a flush, and is never tried again.
+    /// A sync of an index file, a step of a flush. On a full disk the file may be missing, or without what was written: the next flush
+    /// writes all of it again. Any other failure is final.
     StepSync(u32),
     /// A read for this job.
     Read(ReadId),
@@ -107,14 +108,22 @@ enum Pending {
     Metadata,
     /// A sync or rename of a cut: the last one ends it.
     Cut,
-    /// The sync that makes the name of the segment with this base offset durable.
+    /// A write of nothing, which makes a file. On a full disk it is not made; what needs it finds it missing.
+    Make,
+    /// The sync that makes the name of the segment with this base offset durable; tried again when the disk was full.
     Named(i64),
+    /// The rename that takes the segment with this base offset out of the log.
+    Retire(i64),
     /// The sync of `partition.metadata`, possibly a step of a flush.
     SyncMetadata(Option<u32>),
-    /// Something whose failure takes the log offline and whose success needs nothing.
+    /// Something whose failure takes the log offline and whose success needs nothing; a file that is missing needs nothing either.
     Must,
     /// Something that may fail.
     May,
+    /// The rename that deletes the log.
+    Leave,
+    /// The same, once the files are empty.
+    LeaveEmpty,
     /// The last operation of a deletion.
     Gone,
 }
@@ -291,7 +300,8 @@ impl Log {
     /// Tells how an operation ended. Numbers that are not known are ignored.
     pub fn done(&mut self, now: Now, cache: &mut IndexCache, seq: u32, done: Done) {
         let Some(pending) = self.busy.pending.remove(&seq) else { return };
-        if matches!(self.state, State::Offline(_)) && pending != Pending::Gone {
+        let is_deletion = matches!(pending, Pending::Leave | Pending::LeaveEmpty | Pending::Gone);
+        if self.is_unusable() && !is_deletion {
             return;
         }
         match pending {
@@ -299,37 +309,44 @@ impl Log {
             Pending::Sync(job) => self.sync_done(now, cache, seq, job, done),
             Pending::Step(job) => self.step_done(now, cache, job, done),
             Pending::StepSync(job) => match done {
-                Done::Failed(fault) => self.go_offline(fault),
+                Done::Failed(Fault::Missing) => self.step_done(now, cache, job, Done::Failed(Fault::Full)),
                 done => self.step_done(now, cache, job, done),
             },
             Pending::Read(id) => self.read_done(now, cache, id, done),
-            Pending::Must => {
-                if let Done::Failed(fault) = done {
-                    self.go_offline(fault);
-                }
-            }
+            Pending::Must => self.or_offline(done, &[Fault::Missing]),
+            Pending::Make => self.or_offline(done, &[Fault::Full]),
             Pending::Cut => match done {
                 Done::Failed(fault) if fault != Fault::Missing => self.go_offline(fault),
                 _ => self.cut_done(),
             },
             Pending::Named(base) => match done {
-                Done::Failed(fault) => self.go_offline(fault),
+                Done::Failed(_) => self.or_offline(done, &[Fault::Missing, Fault::Full]),
                 _ => self.named(now, base),
             },
-            Pending::SyncMetadata(job) => match done {
-                Done::Failed(fault) => self.go_offline(fault),
-                _ => self.metadata_synced(now, cache, job),
+            Pending::Retire(base) => match done {
+                Done::Failed(Fault::Full) => self.remove_retired(base),
+                done => self.or_offline(done, &[Fault::Missing]),
             },
+            Pending::SyncMetadata(job) => self.metadata_synced(now, cache, job, done),
             Pending::Metadata => match done {
-                Done::Failed(Fault::Full) => self.metadata = Metadata::Missing,
-                Done::Failed(fault) => self.go_offline(fault),
-                _ => {}
+                Done::Failed(Fault::Full) => self.metadata_refused(now),
+                done => self.or_offline(done, &[]),
             },
             Pending::May => self.note_leftover(done),
+            Pending::Leave | Pending::LeaveEmpty => self.renamed_away(pending, done),
             Pending::Gone => {
                 self.note_leftover(done);
                 self.events().deleted = true;
             }
+        }
+    }
+
+    /// A failure takes the log offline, unless it is one of `allowed`.
+    fn or_offline(&mut self, done: Done, allowed: &[Fault]) {
+        if let Done::Failed(fault) = done
+            && !allowed.contains(&fault)
+        {
+            self.go_offline(fault);
         }
     }
 

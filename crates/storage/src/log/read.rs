@@ -300,6 +300,11 @@ impl Log {
         let Some(mut job) = self.busy.jobs.remove(&id) else { return };
         let is_cut = matches!(job.want, Want::Cut { .. });
         let (segment, target) = (job.segment, job.target);
+        let done = match done {
+            // As one that ends at once: without an index headers are read, a log without its file is damaged.
+            Done::Failed(Fault::Missing) => Done::Read(Bytes::new()),
+            done => done,
+        };
         let read = match done {
             Done::Read(bytes) => match self.absorb(cache, &mut job, bytes) {
                 Ok(None) => self.drive(cache, id, job),

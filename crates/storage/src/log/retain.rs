@@ -3,7 +3,7 @@
 //! A segment that goes is renamed to `.deleted` at once, oldest first, so that a crash leaves no gap in the log; its files are
 //! removed after `file.delete.delay.ms`.
 
-use moldau_base::disk::{Fault, Op};
+use moldau_base::disk::{Done, Fault, Op, Path};
 use moldau_base::planted::{Bug, planted};
 use moldau_base::{Mono, Now, Uuid};
 
@@ -34,6 +34,8 @@ impl Log {
     /// Rolls by time and applies `retention.ms` and `retention.bytes`, to what lies below the high watermark.
     pub(super) fn retain(&mut self, now: Now, high_watermark: i64, producers: Producers<'_>) {
         self.roll_by_time(now, producers);
+        // If the disk was too full for it when it was to be made.
+        self.keep_name();
         if self.config.delete {
             let expired = self.count_expired(now, high_watermark);
             let oversized = self.count_oversized(high_watermark);
@@ -93,7 +95,7 @@ impl Log {
             let (from, to) =
                 (file_name(segment.base, FileKind::Log), deleted_name(segment.base, FileKind::Log));
             let (from, to) = (self.path(&from), self.path(&to));
-            self.ask(Op::Rename { from, to }, Pending::Must);
+            self.ask(Op::Rename { from, to }, Pending::Retire(segment.base));
             let due = now.mono.after_ms(self.config.file_delete_delay_ms);
             self.busy.doomed.push_back(Doomed { due, segment });
             dropped = true;
@@ -104,6 +106,12 @@ impl Log {
             let first = self.segments.front().map_or(0, |s| s.base);
             self.busy.cursors.retain(|c| c.segment >= first);
         }
+    }
+
+    /// A full disk has no place for another name: the file goes at once, since that is what makes room.
+    pub(super) fn remove_retired(&mut self, base: i64) {
+        let path = self.path(&file_name(base, FileKind::Log));
+        self.ask(Op::Remove { path }, Pending::May);
     }
 
     pub(super) fn remove_doomed(&mut self, now: Now) {
@@ -218,8 +226,7 @@ impl Log {
         (self.written, self.synced, self.stored) = (place, place, place);
         self.flushed = offset;
         self.dirty = super::Dirty::default();
-        self.begin_segment(now, offset);
-        self.keep_name();
+        self.begin_unnamed(now, offset);
         self.state = State::Truncating;
         if self.cut_steps == 0 {
             self.state = State::Online;
@@ -247,12 +254,39 @@ impl Log {
             self.events().deleted = true;
             return;
         }
-        self.close_all();
+        self.rename_away(Pending::Leave);
+    }
+
+    fn rename_away(&mut self, why: Pending) {
+        let (from, to) = self.way_out();
+        self.ask(Op::Rename { from, to }, why);
+    }
+
+    fn way_out(&self) -> (Path, Path) {
         let tag = Uuid((u128::from_be_bytes(self.topic.0) ^ u128::from(self.files.unique())).to_be_bytes());
-        let from = moldau_base::disk::Path::new(self.dir, self.name.clone());
-        let to = moldau_base::disk::Path::new(self.dir, deleted_dir(&self.name, tag));
-        self.ask(Op::Rename { from, to: to.clone() }, Pending::May);
-        self.ask(Op::Remove { path: to }, Pending::Gone);
+        (Path::new(self.dir, self.name.clone()), Path::new(self.dir, deleted_dir(&self.name, tag)))
+    }
+
+    /// The rename that deletes the log has ended. A full disk may have no place for another name: then the files are emptied first.
+    /// Whatever else fails takes the log directory out of service, since the name may be wanted by another log.
+    pub(super) fn renamed_away(&mut self, why: Pending, done: Done) {
+        match done {
+            Done::Failed(Fault::Full) if why == Pending::Leave => {
+                for at in 0..self.segments.len() {
+                    let file = self.file(at, FileKind::Log);
+                    self.ask(Op::Truncate { file, len: 0 }, Pending::May);
+                }
+                return self.rename_away(Pending::LeaveEmpty);
+            }
+            Done::Failed(fault) if fault != Fault::Missing => {
+                self.events().offline = Some(fault.clone());
+                self.note_leftover(Done::Failed(fault));
+            }
+            _ => {}
+        }
+        self.close_all();
+        let (_, path) = self.way_out();
+        self.ask(Op::Remove { path }, Pending::Gone);
     }
 
     fn close_all(&mut self) {

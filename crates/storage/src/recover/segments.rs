@@ -121,8 +121,10 @@ impl Segments<'_, '_> {
             }
             self.files.disk.read(&path, len - entry, entry as usize).map(Some)
         };
-        let (Some(index), Some(time)) = (files.index, files.time) else {
-            let kind = if files.index.is_none() { FileKind::Index } else { FileKind::TimeIndex };
+        // So little that it has no entries, and no file for them.
+        let index = files.index.or((size <= u64::from(self.interval)).then_some(0));
+        let (Some(index), Some(time)) = (index, files.time) else {
+            let kind = if index.is_none() { FileKind::Index } else { FileKind::TimeIndex };
             let needed = size > 0;
             let empty = SegmentMeta { size, ..SegmentMeta::empty(base) };
             return Ok(if needed { Err((kind, "it is missing".into())) } else { Ok(empty) });
@@ -168,7 +170,7 @@ impl Segments<'_, '_> {
         let upto = u32::try_from(verified.saturating_sub(base)).unwrap_or(u32::MAX);
         if files.index.is_none() || verified <= base || size == 0 {
             let flushed = verified > base && verified < i64::MAX;
-            if files.index.is_none() && size > 0 && flushed {
+            if files.index.is_none() && size > u64::from(self.interval) && flushed {
                 self.rebuilt(base, FileKind::Index, "it is missing".into());
             }
             return Ok(none);

@@ -86,6 +86,7 @@ struct State {
     /// Bytes that writes may still add; `None` for no limit.
     space: Option<u64>,
     failing: Option<String>,
+    renames_refused: u32,
 }
 
 /// One log directory in memory.
@@ -159,13 +160,23 @@ impl ModelDisk {
         self.with(|s| s.names.get(name).map(|i| s.inodes[i].current.clone()))
     }
 
-    /// The inode of a name, made if it is missing and `create`.
-    pub fn open(&self, path: &Path, create: bool) -> Option<u64> {
-        self.with(|state| match state.names.get(&path.name) {
-            Some(&inode) => Some(inode),
-            None if create => Some(state.create(&path.name)),
-            None => None,
+    /// The inode of a name.
+    pub fn find(&self, name: &str) -> Option<u64> {
+        self.with(|state| state.names.get(name).copied())
+    }
+
+    /// The inode of a name, made if it is missing; a disk that is quite full has no place for another name.
+    pub fn make(&self, name: &str) -> io::Result<u64> {
+        self.with(|state| match state.names.get(name) {
+            Some(&inode) => Ok(inode),
+            None if state.space == Some(0) => Err(io::ErrorKind::StorageFull.into()),
+            None => Ok(state.create(name)),
         })
+    }
+
+    /// The disk has no place for another name in place of an old one, so many times.
+    pub fn refuse_renames(&self, times: u32) {
+        self.with(|state| state.renames_refused = times);
     }
 
     pub fn read_inode(&self, inode: u64, position: u64, len: usize) -> Bytes {
@@ -272,22 +283,22 @@ impl Disk for ModelDisk {
     }
 
     fn read(&self, path: &Path, position: u64, len: usize) -> io::Result<Bytes> {
-        let inode = self.open(path, false).ok_or(io::ErrorKind::NotFound)?;
+        let inode = self.find(&path.name).ok_or(io::ErrorKind::NotFound)?;
         Ok(self.read_inode(inode, position, len))
     }
 
     fn write(&self, path: &Path, position: u64, parts: &[Bytes]) -> io::Result<()> {
-        let inode = self.open(path, true).ok_or(io::ErrorKind::NotFound)?;
+        let inode = self.make(&path.name)?;
         self.write_inode(inode, position, parts)
     }
 
     fn sync(&self, path: &Path) -> io::Result<()> {
-        let inode = self.open(path, false).ok_or(io::ErrorKind::NotFound)?;
+        let inode = self.find(&path.name).ok_or(io::ErrorKind::NotFound)?;
         self.sync_inode(inode)
     }
 
     fn truncate(&self, path: &Path, len: u64) -> io::Result<()> {
-        let inode = self.open(path, false).ok_or(io::ErrorKind::NotFound)?;
+        let inode = self.find(&path.name).ok_or(io::ErrorKind::NotFound)?;
         self.truncate_inode(inode, len);
         Ok(())
     }
@@ -312,6 +323,10 @@ impl Disk for ModelDisk {
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         self.with(|state| {
+            if state.renames_refused > 0 {
+                state.renames_refused -= 1;
+                return Err(io::ErrorKind::StorageFull.into());
+            }
             let moved = State::below(&state.names, &from.name);
             if moved.is_empty() {
                 return Err(io::ErrorKind::NotFound.into());

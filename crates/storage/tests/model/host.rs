@@ -23,6 +23,13 @@ pub enum Pace {
     Lines(Rng),
 }
 
+/// A file that is bound.
+struct Open {
+    name: String,
+    create: bool,
+    inode: Option<u64>,
+}
+
 /// A host for one log.
 pub struct Host {
     pub disk: ModelDisk,
@@ -32,8 +39,7 @@ pub struct Host {
     pub trace: Vec<String>,
     /// How often the disk was read.
     pub reads: u64,
-    files: BTreeMap<FileId, u64>,
-    names: BTreeMap<FileId, String>,
+    files: BTreeMap<FileId, Open>,
     queue: VecDeque<(u32, Op)>,
     /// The lines of [`Pace::Lines`].
     lines: [VecDeque<(u32, Op)>; 2],
@@ -48,7 +54,6 @@ impl Host {
             trace: Vec::new(),
             reads: 0,
             files: BTreeMap::new(),
-            names: BTreeMap::new(),
             queue: VecDeque::new(),
             lines: Default::default(),
         }
@@ -57,7 +62,6 @@ impl Host {
     /// The process is gone, and what it had not done with it.
     pub fn restart(&mut self) {
         self.files.clear();
-        self.names.clear();
         self.queue.clear();
         self.lines = Default::default();
         self.cache = IndexCache::new(1 << 20);
@@ -135,7 +139,25 @@ impl Host {
     }
 
     fn name(&self, file: FileId) -> &str {
-        self.names.get(&file).map_or("?", String::as_str)
+        self.files.get(&file).map_or("?", |open| &open.name)
+    }
+
+    /// The file, if it is there.
+    fn find(&mut self, file: FileId) -> Result<u64, Fault> {
+        let open = self.files.get_mut(&file).ok_or(Fault::Missing)?;
+        open.inode = open.inode.or_else(|| self.disk.find(&open.name));
+        open.inode.ok_or(Fault::Missing)
+    }
+
+    /// The file, made if it may be.
+    fn make(&mut self, file: FileId) -> Result<u64, Fault> {
+        let found = self.find(file);
+        let Some(open) = self.files.get_mut(&file).filter(|open| open.create && found.is_err()) else {
+            return found;
+        };
+        let made = self.disk.make(&open.name).map_err(|e| Fault::from(&e))?;
+        open.inode = Some(made);
+        Ok(made)
     }
 
     fn note(&mut self, text: String, done: &Done) {
@@ -147,50 +169,45 @@ impl Host {
     }
 
     fn carry_out(&mut self, op: Op) -> Done {
-        let result = |r: std::io::Result<()>| r.map_or_else(|e| Done::Failed(Fault::from(&e)), |()| Done::Ok);
-        let missing = Done::Failed(Fault::Missing);
+        let result = |r: std::io::Result<()>| r.map_err(|e| Fault::from(&e));
+        let told = |r: Result<(), Fault>| r.map_or_else(Done::Failed, |()| Done::Ok);
         match op {
-            Op::Open { file, path, create } => match self.disk.open(&path, create) {
-                Some(inode) => {
-                    self.files.insert(file, inode);
-                    self.names.insert(file, path.name);
-                    Done::Ok
-                }
-                None => missing,
-            },
+            Op::Open { file, path, create } => {
+                let inode = self.disk.find(&path.name);
+                self.files.insert(file, Open { name: path.name, create, inode });
+                Done::Ok
+            }
             Op::Write { file, position, parts } => {
-                let Some(&inode) = self.files.get(&file) else { return missing };
-                let done = result(self.disk.write_inode(inode, position, &parts));
+                let made = self.make(file);
+                let done = told(made.and_then(|i| result(self.disk.write_inode(i, position, &parts))));
                 let len: usize = parts.iter().map(Bytes::len).sum();
                 self.note(format!("write {} {position}+{len}", self.name(file)), &done);
                 done
             }
             Op::Sync { file } => {
-                let Some(&inode) = self.files.get(&file) else { return missing };
-                let done = result(self.disk.sync_inode(inode));
+                let done = told(self.find(file).and_then(|i| result(self.disk.sync_inode(i))));
                 self.note(format!("sync {}", self.name(file)), &done);
                 done
             }
             Op::Read { file, position, len } => {
                 self.reads += 1;
-                let Some(&inode) = self.files.get(&file) else { return missing };
+                let Ok(inode) = self.find(file) else { return Done::Failed(Fault::Missing) };
                 let bytes = self.disk.read_inode(inode, position, len as usize);
                 self.note(format!("read {} {position}+{}", self.name(file), bytes.len()), &Done::Ok);
                 Done::Read(bytes)
             }
             Op::Truncate { file, len } => {
-                let Some(&inode) = self.files.get(&file) else { return missing };
-                self.disk.truncate_inode(inode, len);
-                self.note(format!("truncate {} to {len}", self.name(file)), &Done::Ok);
-                Done::Ok
+                let done = told(self.find(file).map(|inode| self.disk.truncate_inode(inode, len)));
+                self.note(format!("truncate {} to {len}", self.name(file)), &done);
+                done
             }
             Op::Replace { path, data } => {
-                let done = result(self.disk.replace(&path, &data));
+                let done = told(result(self.disk.replace(&path, &data)));
                 self.note(format!("replace {} by {} bytes", path.name, data.len()), &done);
                 done
             }
             Op::Rename { from, to } => {
-                let done = result(self.disk.rename(&from, &to));
+                let done = told(result(self.disk.rename(&from, &to)));
                 self.note(format!("rename {} to {}", from.name, to.name), &done);
                 done
             }
@@ -199,7 +216,7 @@ impl Host {
                 Done::Ok
             }
             Op::Remove { path } => {
-                let done = result(self.disk.remove(&path));
+                let done = told(result(self.disk.remove(&path)));
                 self.note(format!("remove {}", path.name), &done);
                 done
             }
@@ -227,7 +244,8 @@ impl Host {
 
     /// The bytes of a range.
     pub fn bytes(&self, range: &Range) -> Bytes {
-        let inode = self.files[&range.file];
+        let open = &self.files[&range.file];
+        let inode = open.inode.or_else(|| self.disk.find(&open.name)).expect("a file that may be sent from");
         self.disk.read_inode(inode, range.position, range.len as usize)
     }
 }
