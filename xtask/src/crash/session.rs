@@ -64,7 +64,8 @@ impl<'a> Session<'a> {
             family: load::OWN,
             name: "w".into(),
             rate: plan.rate,
-            timeout: 120,
+            // Longer than any trouble lasts: librdkafka gives an idempotent producer up when a record in its middle is too old.
+            timeout: 600,
             folder: &folder,
         };
         let writing = &families[..families.len().min(plan.families)];
