@@ -68,16 +68,17 @@ pub fn run(context: &Context, rounds: u64) -> Result<Tally> {
     let configs = ["file.delete.delay.ms=500"];
     let plan = Plan { configs: &configs, rate: 3000, families: 2, ..Plan::default() };
     let mut session = Session::begin(context, folder, broker, &plan)?;
+    let mut bulk = fill_bulk(context, &session)?;
     let free = space(&disk.0)?;
     let file = disk.0.join(BALLAST);
     let size = free.saturating_sub(ROOM).to_string();
     toolbox::install(Command::new("fallocate").args(["-l", &size]).arg(&file))?;
     session.progress()?;
     run_rounds("full-disk", rounds, session, |session, draw| {
-        let way = Way::draw(draw);
-        if way == Way::Delete {
-            fill_bulk(context, session)?;
-        }
+        let way = match Way::draw(draw) {
+            Way::Delete if !bulk => Way::DeleteRecords,
+            way => way,
+        };
         if !session.falls_silent(Duration::from_secs(3), Duration::from_secs(90))? {
             bail!("acknowledgements go on although the disk must be full");
         }
@@ -89,6 +90,10 @@ pub fn run(context: &Context, rounds: u64) -> Result<Tally> {
             session.verify()?;
         }
         make_room(context, session, way)?;
+        bulk = match way {
+            Way::Delete => false,
+            _ => bulk || fill_bulk(context, session)?,
+        };
         session.progress()
     })
 }
@@ -131,19 +136,24 @@ fn start_without_room(session: &mut Session<'_>) -> Result<()> {
     }
 }
 
-/// Creates the topic that will be deleted, with as much in it as fits.
-fn fill_bulk(context: &Context, session: &Session<'_>) -> Result<()> {
-    let (address, file) = (&session.broker.address, session.folder.join("bulk"));
-    context.programs.create(address, BULK, 1, &["segment.bytes=1048576"])?;
+/// Creates the topic that will be deleted, with as much in it as fits; whether its deletion will make room.
+fn fill_bulk(context: &Context, session: &Session<'_>) -> Result<bool> {
+    let (programs, address, file) = (&context.programs, &session.broker.address, session.folder.join("bulk"));
+    match programs.create(address, BULK, 1, &["segment.bytes=1048576"]) {
+        Err(why) if !why.to_string().contains("TOPIC_ALREADY_EXISTS") => return Err(why),
+        _ => {}
+    }
     std::fs::write(&file, format!("{}\n", "b".repeat(999)).repeat(BULK_BYTES / 1000))?;
     let mut produce = Command::new(&context.bin);
     produce.args(["produce", BULK, "--bootstrap-server", address, "--file"]).arg(&file);
     let said = produce.output()?;
-    let why = String::from_utf8_lossy(&said.stderr);
-    // The writers may have been faster.
-    let is_full = why.contains("KAFKA_STORAGE_ERROR") || why.contains("full");
-    ensure!(said.status.success() || is_full, "filling {BULK}: {why}");
-    Ok(())
+    if !said.status.success() {
+        // The writers may have been faster.
+        let why = String::from_utf8_lossy(&said.stderr);
+        ensure!(why.contains("KAFKA_STORAGE_ERROR") || why.contains("full"), "filling {BULK}: {why}");
+    }
+    let (_, ends) = programs.bounds(address, BULK)?;
+    Ok(ends.iter().sum::<u64>() * 1000 > ROOM / 8)
 }
 
 /// Deletes most of what is there, or what is there for it.
