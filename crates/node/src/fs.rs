@@ -1,7 +1,7 @@
 //! The node's disks: the blocking [`Disk`] for recovery and the metadata log, over the log directories of the configuration.
 
 use std::collections::BTreeSet;
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, ErrorKind};
 use std::num::NonZeroU64;
@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 use moldau_base::disk::{DirId, Disk, Entry, Path};
-use rustix::fs::{Advice, Mode, OFlags};
+use rustix::fs::{Advice, AtFlags, Mode, OFlags};
 use rustix::io::ReadWriteFlags;
 
 /// Descriptors that the blocking interface keeps open.
@@ -124,13 +124,22 @@ impl Replacement {
     pub fn finish(&self, data: &[u8]) -> io::Result<()> {
         let mut temporary = self.name.clone();
         temporary.push(".tmp");
-        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::CLOEXEC;
-        let mode = Mode::from_raw_mode(0o644);
-        let file = File::from(rustix::fs::openat(&self.directory, &temporary, flags, mode)?);
-        file.write_all_at(data, 0)?;
-        file.sync_data()?;
+        let written = self.write_beside(&temporary, data);
+        if written.is_err() {
+            // On a full disk it would take the place that is missing.
+            let _ = rustix::fs::unlinkat(&self.directory, &temporary, AtFlags::empty());
+        }
+        written?;
         rustix::fs::renameat(&self.directory, &temporary, &self.directory, &self.name)?;
         self.directory.sync_all()
+    }
+
+    fn write_beside(&self, temporary: &OsStr, data: &[u8]) -> io::Result<()> {
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::CLOEXEC;
+        let mode = Mode::from_raw_mode(0o644);
+        let file = File::from(rustix::fs::openat(&self.directory, temporary, flags, mode)?);
+        file.write_all_at(data, 0)?;
+        file.sync_data()
     }
 }
 

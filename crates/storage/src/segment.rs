@@ -223,6 +223,11 @@ impl Segment {
         }
     }
 
+    /// Its index files are going to be removed.
+    pub(crate) fn forget_indexes(&mut self) {
+        (self.index, self.time) = (Tail::new(0), Tail::new(0));
+    }
+
     /// True when one more entry would make an index larger than `max_bytes`.
     pub(crate) fn index_is_full(&self, max_bytes: u32) -> bool {
         let (index, time) = (u64::from(self.index.len()) + 1, u64::from(self.time.len()) + 2);

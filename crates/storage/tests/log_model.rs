@@ -401,3 +401,13 @@ proptest! {
         play(seed, config, steps);
     }
 }
+
+/// A kill came between the write of the topic's id and the first batch; recovery must make the id durable, since the log takes it for so.
+#[test]
+fn an_id_without_batches_survives_a_kill_and_a_power_loss() {
+    let config = LogConfig { flush_messages: 1, ..LogConfig::default() };
+    let append = || Step::Append(vec![(1, 0)], 0);
+    for seed in 0..300 {
+        play(seed, config, vec![append(), Step::Crash(Crash::Kill), append()]);
+    }
+}

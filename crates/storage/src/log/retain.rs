@@ -34,8 +34,7 @@ impl Log {
     /// Rolls by time and applies `retention.ms` and `retention.bytes`, to what lies below the high watermark.
     pub(super) fn retain(&mut self, now: Now, high_watermark: i64, producers: Producers<'_>) {
         self.roll_by_time(now, producers);
-        // If the disk was too full for it when it was to be made.
-        self.keep_name();
+        self.name_again();
         if self.config.delete {
             let expired = self.count_expired(now, high_watermark);
             let oversized = self.count_oversized(high_watermark);
@@ -48,6 +47,25 @@ impl Log {
             }
         }
         self.drop_below_start(now);
+    }
+
+    /// If the disk was too full for the name of the active segment, tries it again. Until then the one in front of it must stay; its indexes need
+    /// not if nothing of it may be read any more, and a name finds its place where theirs were.
+    fn name_again(&mut self) {
+        let start = self.start;
+        if self.segments.back().is_none_or(|active| active.named) {
+            return;
+        }
+        if self.segments.get(1).is_some_and(|next| next.base <= start && !next.named) {
+            self.segments[0].forget_indexes();
+            for kind in [FileKind::Index, FileKind::TimeIndex] {
+                let (file, path) =
+                    (self.segments[0].file(kind), self.path(&file_name(self.segments[0].base, kind)));
+                self.ask(Op::Close { file }, Pending::May);
+                self.ask(Op::Remove { path }, Pending::May);
+            }
+        }
+        self.keep_name();
     }
 
     fn roll_by_time(&mut self, now: Now, producers: Producers<'_>) {

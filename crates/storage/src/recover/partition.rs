@@ -101,7 +101,8 @@ pub(super) fn recover(
     let mut body = settle_start(&mut files, name, body, hints.start, findings)?;
     if body.segments.is_empty() {
         let own = files.path("");
-        unsynced.retain(|path| path.dir != dir || !path.name.starts_with(&own.name));
+        let id = files.path(PARTITION_METADATA);
+        unsynced.retain(|path| path.dir != dir || !path.name.starts_with(&own.name) || *path == id);
     }
     epochs.truncate_end(body.end);
     epochs.truncate_start(body.start);
