@@ -411,3 +411,12 @@ fn an_id_without_batches_survives_a_kill_and_a_power_loss() {
         play(seed, config, vec![append(), Step::Crash(Crash::Kill), append()]);
     }
 }
+
+/// The id was refused by a full disk and written again; the end of the first one's sync is not that of the second's.
+#[test]
+fn an_id_that_a_full_disk_refused_is_made_durable() {
+    let config = LogConfig { flush_messages: 1, ..LogConfig::default() };
+    for seed in 0..300 {
+        play(seed, config, vec![Step::Full(1), Step::Append(vec![(1, 0)], 0)]);
+    }
+}

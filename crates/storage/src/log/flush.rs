@@ -5,7 +5,7 @@
 //! at the offset where it ended when the flush began; when all have succeeded, that offset is the recovery point.
 
 use bytes::Bytes;
-use moldau_base::disk::{Done, Fault, Op};
+use moldau_base::disk::{Done, Fault, FileId, Op};
 use moldau_base::planted::{Bug, planted};
 use moldau_base::{Mono, Now};
 
@@ -168,20 +168,30 @@ impl Log {
     fn sync_metadata(&mut self, job: Option<u32>) -> u32 {
         let Metadata::Written(file) = self.metadata else { return 0 };
         self.metadata = Metadata::Syncing(file);
-        self.ask(Op::Sync { file }, Pending::SyncMetadata(job));
+        self.ask(Op::Sync { file }, Pending::SyncMetadata(file, job));
         1
     }
 
-    pub(super) fn metadata_synced(&mut self, now: Now, cache: &mut IndexCache, job: Option<u32>, done: Done) {
+    pub(super) fn metadata_synced(
+        &mut self,
+        now: Now,
+        cache: &mut IndexCache,
+        (file, job): (FileId, Option<u32>),
+        done: Done,
+    ) {
+        let is_current = self.metadata == Metadata::Syncing(file);
         let done = match done {
             // It could not be made, or what was written has no place: the next flush writes it again.
             Done::Failed(Fault::Missing | Fault::Full) => {
-                self.forget_metadata();
+                if is_current {
+                    self.forget_metadata();
+                }
                 Done::Failed(Fault::Full)
             }
             Done::Failed(fault) => return self.go_offline(fault),
             done => {
-                if let Metadata::Syncing(file) = self.metadata {
+                // One that was refused and written again since waits for a sync of its own.
+                if is_current {
                     self.ask(Op::Close { file }, Pending::May);
                     self.metadata = Metadata::Durable;
                     self.advance_stored();

@@ -114,8 +114,8 @@ enum Pending {
     Named(i64),
     /// The rename that takes the segment with this base offset out of the log.
     Retire(i64),
-    /// The sync of `partition.metadata`, possibly a step of a flush.
-    SyncMetadata(Option<u32>),
+    /// The sync of `partition.metadata` as this file, possibly a step of a flush.
+    SyncMetadata(FileId, Option<u32>),
     /// Something whose failure takes the log offline and whose success needs nothing; a file that is missing needs nothing either.
     Must,
     /// Something that may fail.
@@ -327,7 +327,7 @@ impl Log {
                 Done::Failed(Fault::Full) => self.remove_retired(base),
                 done => self.or_offline(done, &[Fault::Missing]),
             },
-            Pending::SyncMetadata(job) => self.metadata_synced(now, cache, job, done),
+            Pending::SyncMetadata(file, job) => self.metadata_synced(now, cache, (file, job), done),
             Pending::Metadata => match done {
                 Done::Failed(Fault::Full) => self.metadata_refused(now),
                 done => self.or_offline(done, &[]),
