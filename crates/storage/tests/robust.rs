@@ -169,7 +169,7 @@ fn damage_after_a_clean_stop_takes_nothing_else_with_it() {
     for (harmed, byte) in (0..9).flat_map(|batch| bytes.map(|byte| (batch, byte))) {
         let (mut host, now) = (Host::new(Pace::AtOnce), Now { wall_ms: 1_000_000, mono: Mono(0) });
         let config = LogConfig::default();
-        let mut log = Log::create(0, &mut FileIds::new(0), DIR, NAME.into(), Uuid([7; 16]), config.clone());
+        let mut log = Log::create(0, &mut FileIds::new(0), DIR, NAME.into(), Uuid([7; 16]), config);
         for _ in 0..10 {
             let batch = producer_batch(None, 3, 60, now.wall_ms);
             log.append(now, LeaderEpoch(0), None, &[batch], &mut Vec::new).expect("an append");
