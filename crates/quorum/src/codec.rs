@@ -11,13 +11,13 @@
 
 use std::io;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use moldau_base::NodeId;
-use moldau_batch::{Batch, Builder, Codec, Header};
+use moldau_batch::{Batch, Builder, Codec, HEADER_BYTES, Header, checksum};
 use openraft::EntryPayload;
 
 use crate::control::{self, Kind};
-use crate::types::{Entry, Membership, Records, log_id, term};
+use crate::types::{Entry, LogId, Membership, Records, log_id, term};
 
 /// How many records, and so offsets, the entry takes.
 pub(crate) fn offsets(entry: &Entry) -> i64 {
@@ -86,6 +86,25 @@ pub(crate) fn encode(entry: &Entry, place: Place, voters: &Membership) -> io::Re
         }
     };
     builder.build().map_err(|error| invalid(error.to_string()))
+}
+
+/// The batch of an entry that came from the leader, at its place within this append; nothing else of it changes.
+pub(crate) fn regroup(batch: &Batch, in_group: i32) -> Bytes {
+    let mut header = *batch.header();
+    if header.base_sequence == in_group {
+        return batch.bytes().clone();
+    }
+    header.base_sequence = in_group;
+    let mut bytes = BytesMut::from(&batch.bytes()[..]);
+    bytes[..HEADER_BYTES].copy_from_slice(&header.to_bytes());
+    header.crc = checksum(&bytes);
+    bytes[..HEADER_BYTES].copy_from_slice(&header.to_bytes());
+    bytes.freeze()
+}
+
+/// Whether this is the batch of the entry.
+pub(crate) fn is(header: &Header, of: &LogId) -> bool {
+    id(header) == Some((of.index, term(of)))
 }
 
 /// Index and term in a batch's header.

@@ -7,6 +7,10 @@ use moldau_base::NodeId;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct ProposalId(pub u64);
 
+/// Names a call to another voter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct CallId(pub u64);
+
 /// What happened, in the order in which it happened.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
@@ -33,6 +37,22 @@ pub enum Event {
         id: ProposalId,
         /// The offset of its first record, which is committed and came before as [`Event::Committed`].
         result: Result<i64, ProposeError>,
+    },
+    /// Carry this to another voter; its answer, or that there is none, comes back by [`crate::Quorum::answered`].
+    Call {
+        /// Which call.
+        id: CallId,
+        /// To whom.
+        to: NodeId,
+        /// What is asked.
+        request: Bytes,
+    },
+    /// The answer to a call of another voter, which came by [`crate::Quorum::called`].
+    Answer {
+        /// The host's name for the call.
+        token: u64,
+        /// What is answered.
+        answer: Bytes,
     },
     /// Enough has been appended since the last snapshot to write one.
     SnapshotDue,

@@ -6,20 +6,24 @@
 //! [`Quorum`] is stepped by its host, and a node and a simulation run the same code. After KIP-595, KIP-630
 //! and KIP-853.
 
+mod calls;
 mod codec;
 mod control;
 mod event;
 mod log;
+mod message;
 pub mod meta;
-mod network;
+mod peers;
 mod quorum;
 mod recovery;
 pub mod runtime;
+mod serve;
 mod snapshot;
 mod store;
 mod types;
 mod vote;
 
-pub use event::{Committed, Event, ProposalId, ProposeError};
-pub use quorum::{Config, MAX_PROPOSAL_BYTES, MAX_PROPOSALS, Quorum, StartError};
+pub use event::{CallId, Committed, Event, ProposalId, ProposeError};
+pub use quorum::{Config, MAX_PROPOSAL_BYTES, MAX_PROPOSALS, Pace, Quorum, StartError};
 pub use recovery::{Damage, check_end};
+pub use types::Voter;

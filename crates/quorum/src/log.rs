@@ -11,7 +11,7 @@ use std::io;
 use std::ops::Range;
 use std::sync::Arc;
 
-use bytes::{Buf, Bytes};
+use bytes::{Buf, Bytes, BytesMut};
 use moldau_base::NodeId;
 use moldau_base::disk::{DirId, Disk, Path};
 use moldau_base::planted::{Bug, planted};
@@ -85,8 +85,8 @@ pub(crate) struct Log {
     purged: Option<LogId>,
     /// The next append begins a segment.
     roll: bool,
-    /// Entries that are not applied yet, so that applying them does not read them again.
-    recent: VecDeque<Entry>,
+    /// Entries that are not applied yet, and their batches, so that nobody reads them again.
+    recent: VecDeque<(Entry, Bytes)>,
     failed: Option<String>,
 }
 
@@ -153,10 +153,11 @@ impl Log {
         Some((segment, segment.entries.get(usize::try_from(index - segment.first_index).ok()?)?))
     }
 
-    /// Appends `entries` and makes them durable.
+    /// Appends `entries` and makes them durable. Those that came from the leader have a batch in `received`.
     pub(crate) fn append(
         &mut self,
         entries: Vec<Entry>,
+        received: Vec<Option<Batch>>,
         timestamp: i64,
         leader: NodeId,
         voters: &Membership,
@@ -165,13 +166,14 @@ impl Log {
         if entries.is_empty() {
             return Ok(());
         }
-        let result = self.try_append(entries, timestamp, leader, voters);
+        let result = self.try_append(entries, &received, timestamp, leader, voters);
         self.remember_failure(result)
     }
 
     fn try_append(
         &mut self,
         entries: Vec<Entry>,
+        received: &[Option<Batch>],
         timestamp: i64,
         leader: NodeId,
         voters: &Membership,
@@ -185,13 +187,19 @@ impl Log {
         let mut position = segment.size;
         let mut parts = Vec::with_capacity(entries.len());
         let mut spans = Vec::with_capacity(entries.len());
-        for (in_group, entry) in (0..).zip(&entries) {
+        for (in_group, (entry, received)) in (0..).zip(entries.iter().zip(received)) {
             if entry.log_id.index != end.next_index {
                 let (index, expected) = (entry.log_id.index, end.next_index);
                 return Err(io::Error::other(format!("entry {index} where entry {expected} belongs")));
             }
             let place = Place { base_offset: end.next_offset, in_group, timestamp, leader };
-            let bytes = codec::encode(entry, place, voters)?;
+            let bytes = match received {
+                Some(batch) if batch.header().base_offset == end.next_offset => {
+                    codec::regroup(batch, in_group)
+                }
+                Some(batch) => return Err(misplaced(batch, end.next_offset)),
+                None => codec::encode(entry, place, voters)?,
+            };
             let next_offset = end.next_offset + codec::offsets(entry);
             spans.push(Span {
                 position,
@@ -212,7 +220,7 @@ impl Log {
         segment.size = position;
         segment.entries.extend(spans);
         self.end = end;
-        self.recent.extend(entries);
+        self.recent.extend(entries.into_iter().zip(parts));
         Ok(())
     }
 
@@ -220,13 +228,13 @@ impl Log {
     pub(crate) fn entries(&self, range: Range<u64>) -> io::Result<Vec<Entry>> {
         let mut next = self.purged.map_or(0, |id| id.index + 1).max(range.start);
         let end = self.end.next_index.min(range.end);
-        let in_memory = self.recent.front().map_or(end, |entry| entry.log_id.index);
+        let in_memory = self.recent.front().map_or(end, |(entry, _)| entry.log_id.index);
         let mut entries = Vec::new();
         while next < end.min(in_memory) {
             next = self.read_run(next, end.min(in_memory), &mut entries)?;
         }
-        let recent = self.recent.iter().filter(|entry| (next..end).contains(&entry.log_id.index));
-        entries.extend(recent.cloned());
+        let recent = self.recent.iter().map(|(entry, _)| entry);
+        entries.extend(recent.filter(|entry| (next..end).contains(&entry.log_id.index)).cloned());
         Ok(entries)
     }
 
@@ -252,9 +260,48 @@ impl Log {
         Ok(next)
     }
 
+    /// The batches of the first of `entries`, not more than `limit` bytes if they are more than one, and how many
+    /// they are.
+    pub(crate) fn batches(&self, entries: &[Entry], limit: usize) -> io::Result<(Bytes, usize)> {
+        let mut bytes = BytesMut::new();
+        for (count, entry) in entries.iter().enumerate() {
+            let batch = self.batch(&entry.log_id)?;
+            if count > 0 && bytes.len() + batch.len() > limit {
+                return Ok((bytes.freeze(), count));
+            }
+            bytes.extend_from_slice(&batch);
+        }
+        Ok((bytes.freeze(), entries.len()))
+    }
+
+    /// The batch of one entry.
+    fn batch(&self, id: &LogId) -> io::Result<Bytes> {
+        if let Some((_, bytes)) = self.recent.iter().find(|(entry, _)| entry.log_id == *id) {
+            return Ok(bytes.clone());
+        }
+        let span = self.span(id.index).filter(|(_, span)| span.term == term(id));
+        let (segment, span) = span.ok_or_else(|| damaged(id.index, "it is not there"))?;
+        let len = usize::try_from(span.size).unwrap_or(usize::MAX);
+        self.disk.read(&path(self.dir, &segment.name()), span.position, len)
+    }
+
+    /// A snapshot of the leader stands for everything up to it: without the entries before it, the log goes on
+    /// after it.
+    pub(crate) fn follow(&mut self, snapshot: SnapshotId) -> io::Result<()> {
+        self.check()?;
+        let known = self.span(snapshot.id.index).is_some_and(|(_, span)| span.term == term(&snapshot.id));
+        if known {
+            return Ok(());
+        }
+        let result = self.try_truncate(self.segments.first().map_or(0, |first| first.first_index));
+        self.purged = self.purged.max(Some(snapshot.id));
+        self.end = End { next_index: snapshot.id.index + 1, next_offset: snapshot.end_offset };
+        self.remember_failure(result)
+    }
+
     /// Forgets what was kept in memory of entries up to `index`.
     pub(crate) fn applied(&mut self, index: u64) {
-        while self.recent.front().is_some_and(|entry| entry.log_id.index <= index) {
+        while self.recent.front().is_some_and(|(entry, _)| entry.log_id.index <= index) {
             self.recent.pop_front();
         }
     }
@@ -267,7 +314,7 @@ impl Log {
     }
 
     fn try_truncate(&mut self, next_index: u64) -> io::Result<()> {
-        self.recent.retain(|entry| entry.log_id.index < next_index);
+        self.recent.retain(|(entry, _)| entry.log_id.index < next_index);
         while let Some(segment) = self.segments.last_mut() {
             let path = path(self.dir, &segment.name());
             if segment.first_index >= next_index {
@@ -323,6 +370,11 @@ impl Log {
         }
         result
     }
+}
+
+fn misplaced(batch: &Batch, next_offset: i64) -> io::Error {
+    let offset = batch.header().base_offset;
+    io::Error::other(format!("an entry of the leader is at offset {offset} where {next_offset} belongs"))
 }
 
 fn damaged(index: u64, why: impl Display) -> io::Error {

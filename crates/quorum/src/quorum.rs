@@ -1,4 +1,5 @@
-//! The quorum as its host sees it: proposals go in, committed records come out of [`Quorum::step`].
+//! The quorum as its host sees it: proposals and calls of other voters go in, committed records and calls to others
+//! come out of [`Quorum::step`].
 //!
 //! openraft is a guest that runs only inside the calls of this file, on a runtime that is given the time and
 //! a seed: the host owns the thread and the clock, so the node and the simulator run the same code.
@@ -8,36 +9,43 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use moldau_base::disk::{DirId, Disk};
 use moldau_base::{Mono, NodeId, Now, Uuid};
 use openraft::async_runtime::watch::WatchReceiver;
 use openraft::errors::{ClientWriteError, RaftError};
-use openraft::{Raft, SnapshotPolicy};
+use openraft::{AsyncRuntime, Raft, SnapshotPolicy};
 
-use crate::event::{Event, ProposalId, ProposeError};
+use crate::calls::Calls;
+use crate::event::{CallId, Event, ProposalId, ProposeError};
 use crate::log::Log;
-use crate::network::Alone;
+use crate::peers::Peers;
 use crate::recovery::Damage;
 use crate::runtime::Runtime;
-use crate::snapshot;
 use crate::store::{Applied, Shared, Store};
 use crate::types::{Records, Types, Voter};
 use crate::vote;
+use crate::{serve, snapshot};
 
 /// Proposals whose outcome is not known yet; more are refused.
 pub const MAX_PROPOSALS: usize = 10_000;
 /// Bytes of one proposal; more are refused.
 pub const MAX_PROPOSAL_BYTES: usize = 64 << 20;
 
+/// When a leader is lost, voters stand within so many microseconds, each at a random moment.
+const LOST_SPREAD_US: u64 = 20_000;
+
 /// What a quorum is started with.
 #[derive(Clone, Debug)]
 pub struct Config {
     /// `node.id`.
     pub node: NodeId,
-    /// Ids of all voters.
-    pub voters: BTreeSet<NodeId>,
+    /// The voters of a new quorum, the same on each of them; the log knows them afterwards.
+    pub voters: BTreeMap<NodeId, Voter>,
+    /// How the voters watch each other; a voter that is alone does not.
+    pub pace: Pace,
     /// `metadata.log.dir`.
     pub dir: DirId,
     /// The id of that directory.
@@ -50,12 +58,29 @@ pub struct Config {
     pub snapshot_bytes: u64,
 }
 
+/// How often a leader is heard, and how long it may be silent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pace {
+    /// Milliseconds between two signs of life of a leader.
+    pub heartbeat_ms: u64,
+    /// A voter that has heard nothing for a random time between these two (in milliseconds) stands for election; the
+    /// second is also how long a voter that hears its leader refuses to elect another.
+    pub election_ms: (u64, u64),
+}
+
+impl Default for Pace {
+    fn default() -> Pace {
+        Pace { heartbeat_ms: 50, election_ms: (250, 500) }
+    }
+}
+
 impl Config {
     /// A quorum of this one node, with sizes that keep recovery short.
     pub fn alone(node: NodeId, directory: Uuid, seed: u64) -> Config {
         Config {
             node,
-            voters: BTreeSet::from([node]),
+            voters: BTreeMap::from([(node, Voter { directory })]),
+            pace: Pace::default(),
             dir: DirId::default(),
             directory,
             seed,
@@ -68,23 +93,21 @@ impl Config {
 /// Why a quorum does not start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    /// The voters are not this node alone.
-    #[error(
-        "a metadata quorum of {voters} voters is not supported yet: let controller.quorum.voters name node {node} alone"
-    )]
-    Voters {
+    /// This node is not a voter.
+    #[error("node {node} is not among the voters of the metadata quorum ({voters:?})")]
+    NotVoter {
         /// This node.
         node: NodeId,
-        /// How many are named.
-        voters: usize,
+        /// Those that are named.
+        voters: Vec<NodeId>,
     },
     /// The log belongs to other voters.
-    #[error("the metadata log names other voters ({log:?}) than node {node}: it belongs to another node")]
+    #[error("the metadata log on this disk names the voters {log:?}, the configuration {configured:?}")]
     OtherVoters {
-        /// This node.
-        node: NodeId,
         /// The voters in the log.
         log: Vec<NodeId>,
+        /// The voters in the configuration.
+        configured: Vec<NodeId>,
     },
     /// What is on disk cannot be used.
     #[error(transparent)]
@@ -119,16 +142,17 @@ impl fmt::Debug for Quorum {
 }
 
 impl Quorum {
-    /// Recovers what is on disk and elects. When it returns, a quorum of one leads and has committed
-    /// everything: the events say so. Blocks for the disk.
+    /// Recovers what is on disk. When it returns, a voter that is alone leads and has committed everything: the
+    /// events say so. Blocks for the disk.
     pub fn start(
         config: Config,
         disk: Arc<dyn Disk>,
         now: Now,
         events: &mut Vec<Event>,
     ) -> Result<Quorum, StartError> {
-        if config.voters.len() != 1 || !config.voters.contains(&config.node) {
-            return Err(StartError::Voters { node: config.node, voters: config.voters.len() });
+        if !config.voters.contains_key(&config.node) {
+            let voters = config.voters.keys().copied().collect();
+            return Err(StartError::NotVoter { node: config.node, voters });
         }
         let (shared, cut_bytes) = recover(&config, disk, now)?;
         let runtime = Runtime::seeded(config.seed);
@@ -146,39 +170,82 @@ impl Quorum {
             failed: false,
             cut_bytes,
         };
-        quorum.check_voters()?;
-        quorum.elect(&config);
+        quorum.check_voters(&config)?;
+        quorum.begin(&config);
         quorum.step(now, events);
         let leads = quorum.leader.is_some_and(|(_, leader)| leader == Some(config.node));
-        match leads || quorum.failed {
+        match leads || quorum.failed || config.voters.len() > 1 {
             true => Ok(quorum),
             false => Err(StartError::Guest("this node is not elected".to_owned())),
         }
     }
 
-    fn check_voters(&self) -> Result<(), StartError> {
+    fn check_voters(&self, config: &Config) -> Result<(), StartError> {
         let _entered = self.runtime.enter();
         let log: Vec<NodeId> = self.raft.metrics().borrow_watched().membership_config.voter_ids().collect();
+        let configured: Vec<NodeId> = config.voters.keys().copied().collect();
         let is_new = log.is_empty() && self.shared.borrow().log.last().is_none();
-        if !is_new && log != [self.node] {
-            return Err(StartError::OtherVoters { node: self.node, log });
+        if !is_new && log != configured {
+            return Err(StartError::OtherVoters { log, configured });
         }
         Ok(())
     }
 
-    /// A log without entries begins with its voters; otherwise this node stands at once, as nobody else could
-    /// lead.
-    fn elect(&self, config: &Config) {
-        let raft = self.raft.clone();
-        let voters = BTreeMap::from([(config.node, Voter { directory: config.directory })]);
+    /// A log without entries begins with its voters, which is the same entry on each of them; otherwise a voter that
+    /// is alone stands at once, as nobody else could lead.
+    fn begin(&self, config: &Config) {
+        let (raft, voters) = (self.raft.clone(), config.voters.clone());
         let empty = self.shared.borrow().log.last().is_none();
         self.runtime.start(async move {
             // A failure shows in the metrics, which `step` reads.
             if empty {
                 let _ = raft.initialize(voters).await;
-            } else {
+            } else if voters.len() == 1 {
                 let _ = raft.trigger().elect(false).await;
             }
+        });
+    }
+
+    /// A call of another voter has come; [`Event::Answer`] with this token is its answer.
+    pub fn called(&mut self, token: u64, from: NodeId, request: Bytes) {
+        let (raft, shared) = (self.raft.clone(), Rc::clone(&self.shared));
+        self.runtime.start(async move {
+            let answer = serve::answer(raft, Rc::clone(&shared), from, request).await;
+            // What cannot be written down is too long, and nothing that is answered is.
+            let answer = answer.encode().unwrap_or_default();
+            shared.borrow_mut().events.push_back(Event::Answer { token, answer });
+        });
+    }
+
+    /// The answer to an [`Event::Call`], or `None` when there is none: the connection broke, nobody listens.
+    pub fn answered(&mut self, call: CallId, answer: Option<Bytes>) {
+        self.shared.borrow_mut().calls.answered(call, answer);
+    }
+
+    /// `node` is dead beyond doubt: its connections broke and it does not listen. If it leads, the others elect at once
+    /// and do not wait out its lease.
+    pub fn lost(&mut self, node: NodeId) {
+        if self.leader.and_then(|(_, leader)| leader) != Some(node) || node == self.node {
+            return;
+        }
+        self.shared.borrow_mut().leader_lost = true;
+        let (raft, shared) = (self.raft.clone(), Rc::clone(&self.shared));
+        self.runtime.start(async move {
+            // All voters hear of it at about the same time; who stands first should be through before the next does.
+            Runtime::sleep(Duration::from_micros(Runtime::random_below(LOST_SPREAD_US))).await;
+            if shared.borrow().leader_lost {
+                // A failure shows in the metrics, which `step` reads.
+                let _ = raft.trigger().elect(false).await;
+            }
+        });
+    }
+
+    /// Gives leadership to another voter, if this one leads: before it stops, for example.
+    pub fn hand_over(&mut self, to: NodeId) {
+        let raft = self.raft.clone();
+        self.runtime.start(async move {
+            // If it does not come to that, the voters elect.
+            let _ = raft.trigger().transfer_leader(to).await;
         });
     }
 
@@ -247,12 +314,13 @@ impl Quorum {
         self.shared.borrow_mut().wall_ms = now.wall_ms;
         self.runtime.run_until_idle(now.mono);
         events.extend(self.shared.borrow_mut().events.drain(..));
+        events.extend(self.shared.borrow_mut().calls.take());
         self.report_leader(events);
         self.report_snapshot_due(events);
         self.report_failure(events);
     }
 
-    /// When the quorum wants to run again without an input; a quorum of one never does.
+    /// When the quorum wants to run again without an input; a voter that is alone never does.
     pub fn deadline(&self) -> Option<Mono> {
         self.runtime.deadline()
     }
@@ -268,6 +336,7 @@ impl Quorum {
         let known = Some((epoch, leader));
         if known != self.leader && (leader.is_some() || self.leader.is_some()) {
             self.leader = known;
+            self.shared.borrow_mut().leader_lost = false;
             events.push(Event::Leader { epoch, leader });
         }
     }
@@ -322,17 +391,26 @@ fn recover(config: &Config, disk: Arc<dyn Disk>, now: Now) -> Result<(Rc<RefCell
         applied,
         snapshot,
         events: restored.into_iter().collect(),
+        calls: Calls::default(),
+        received: BTreeMap::new(),
+        incoming: None,
+        leader_lost: false,
     };
     Ok((Rc::new(RefCell::new(shared)), cut_bytes))
 }
 
-/// Timers are off: a voter that is alone has nobody to hear from and nobody to beat.
-fn guest_config() -> openraft::Config {
+/// A voter that is alone has nobody to hear from and nobody to beat: its timers are off.
+fn guest_config(config: &Config) -> openraft::Config {
+    let watch = config.voters.len() > 1;
     openraft::Config {
         cluster_name: "moldau".to_owned(),
-        enable_tick: false,
-        enable_heartbeat: false,
-        enable_elect: false,
+        heartbeat_interval: config.pace.heartbeat_ms,
+        election_timeout_min: config.pace.election_ms.0,
+        election_timeout_max: config.pace.election_ms.1,
+        enable_tick: watch,
+        enable_heartbeat: watch,
+        enable_elect: watch,
+        enable_pre_vote: Some(true),
         enable_leader_restore: Some(false),
         snapshot_policy: SnapshotPolicy::Never,
         max_in_snapshot_log_to_keep: 0,
@@ -346,12 +424,13 @@ fn build(
     shared: &Rc<RefCell<Shared>>,
     now: Now,
 ) -> Result<Raft<Types, Store>, StartError> {
-    let guest = guest_config().validate().map_err(|error| StartError::Guest(error.to_string()))?;
+    let guest = guest_config(config).validate().map_err(|error| StartError::Guest(error.to_string()))?;
     type Built = Option<Result<Raft<Types, Store>, String>>;
     let built: Rc<RefCell<Built>> = Rc::default();
     let (slot, store, node) = (Rc::clone(&built), Store(Rc::clone(shared)), config.node);
+    let peers = Peers(Rc::clone(shared));
     runtime.start(async move {
-        let raft = Raft::new(node, Arc::new(guest), Alone, store.clone(), store).await;
+        let raft = Raft::new(node, Arc::new(guest), peers, store.clone(), store).await;
         *slot.borrow_mut() = Some(raft.map_err(|error| error.to_string()));
     });
     runtime.run_until_idle(now.mono);

@@ -36,6 +36,20 @@ impl SnapshotId {
     }
 }
 
+/// The content of a snapshot, as openraft passes it on.
+#[derive(Clone, Debug)]
+pub(crate) enum SnapshotFile {
+    /// The file that is in the directory.
+    Here,
+    /// A file that came from the leader.
+    Received {
+        /// Its content.
+        bytes: Bytes,
+        /// The offset after the last record in it, which only its name says.
+        end_offset: i64,
+    },
+}
+
 /// A snapshot without its values.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Meta {
@@ -72,12 +86,31 @@ pub(crate) fn write(
     }
     file.values(values, meta.timestamp)?;
     file.control(meta.id.id, [(Kind::SnapshotFooter, control::snapshot_footer())], meta.timestamp)?;
-    disk.sync(&part)?;
-    disk.rename(&part, &path(dir, &name))?;
-    for (_, older) in list(&**disk, dir)?.into_iter().filter(|(_, other)| *other < name) {
+    finish(&**disk, dir, &part, &name)
+}
+
+/// Gives a written file its name; when it returns, the file is durable and older ones are gone.
+fn finish(disk: &dyn Disk, dir: DirId, part: &Path, name: &str) -> io::Result<()> {
+    disk.sync(part)?;
+    disk.rename(part, &path(dir, name))?;
+    for (_, older) in list(disk, dir)?.into_iter().filter(|(_, other)| other.as_str() < name) {
         disk.remove(&path(dir, &older))?;
     }
     Ok(())
+}
+
+/// Writes a snapshot that came from the leader, as it is.
+pub(crate) fn write_file(disk: &dyn Disk, dir: DirId, id: SnapshotId, file: &Bytes) -> io::Result<()> {
+    let name = id.name();
+    let part = path(dir, &format!("{name}.part"));
+    disk.remove(&part)?;
+    disk.write(&part, 0, std::slice::from_ref(file))?;
+    finish(disk, dir, &part, &name)
+}
+
+/// The content of a snapshot's file.
+pub(crate) fn read_file(disk: &dyn Disk, dir: DirId, id: SnapshotId) -> io::Result<Bytes> {
+    read_all(disk, &path(dir, &id.name()))
 }
 
 fn invalid(error: impl std::fmt::Display) -> io::Error {
@@ -167,7 +200,8 @@ pub(crate) fn read_latest(disk: &dyn Disk, dir: DirId) -> Result<Option<(Meta, V
     Ok(Some((meta, values)))
 }
 
-fn read(bytes: Bytes, end_offset: i64) -> Result<(Meta, Vec<Bytes>), String> {
+/// Reads a snapshot's content: what it contains, and its values.
+pub(crate) fn read(bytes: Bytes, end_offset: i64) -> Result<(Meta, Vec<Bytes>), String> {
     let mut id = None;
     let mut timestamp = -1;
     let mut membership = StoredMembership::default();

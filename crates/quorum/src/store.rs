@@ -5,7 +5,7 @@
 //! returns.
 
 use std::cell::RefCell;
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::fmt::Debug;
 use std::io;
 use std::ops::{Bound, RangeBounds};
@@ -16,14 +16,17 @@ use bytes::Bytes;
 use futures_util::{Stream, StreamExt};
 use moldau_base::disk::{DirId, Disk};
 use moldau_base::{NodeId, Uuid};
+use moldau_batch::Batch;
 use openraft::alias::{SnapshotMetaOf, SnapshotOf};
 use openraft::storage::{EntryResponder, IOFlushed, RaftLogStorage, RaftStateMachine};
 use openraft::{EntryPayload, LogState, RaftLogReader, RaftSnapshotBuilder};
 
+use crate::calls::Calls;
 use crate::codec;
 use crate::event::{Committed, Event};
 use crate::log::Log;
-use crate::snapshot::{self, Meta, SnapshotId};
+use crate::serve::Incoming;
+use crate::snapshot::{self, Meta, SnapshotFile, SnapshotId};
 use crate::types::{Entry, LogId, StoredMembership, Types, Vote, term};
 use crate::vote;
 
@@ -40,6 +43,13 @@ pub(crate) struct Shared {
     pub(crate) applied: Applied,
     pub(crate) snapshot: Option<Meta>,
     pub(crate) events: VecDeque<Event>,
+    pub(crate) calls: Calls,
+    /// The batches of entries that came from the leader, by their index, until they are appended.
+    pub(crate) received: BTreeMap<u64, Batch>,
+    /// A snapshot that comes from the leader in pieces.
+    pub(crate) incoming: Option<Incoming>,
+    /// The leader is known to be dead: its lease does not stand in the way of an election.
+    pub(crate) leader_lost: bool,
 }
 
 /// How far entries have been handed to the host.
@@ -110,6 +120,27 @@ impl Shared {
         Ok(true)
     }
 
+    /// The bytes of the last snapshot.
+    pub(crate) fn read_snapshot(&self) -> io::Result<(SnapshotId, Bytes)> {
+        let meta = self.snapshot.as_ref().ok_or_else(|| io::Error::other("no snapshot has been written"))?;
+        Ok((meta.id, snapshot::read_file(&*self.disk, self.dir, meta.id)?))
+    }
+
+    /// Puts a snapshot of the leader in the place of everything up to it.
+    fn install(&mut self, last: LogId, file: &Bytes, end_offset: i64) -> io::Result<()> {
+        let invalid = |why| io::Error::new(io::ErrorKind::InvalidData, why);
+        let (meta, values) = snapshot::read(file.clone(), end_offset).map_err(invalid)?;
+        if meta.id.id != last {
+            return Err(invalid(format!("a snapshot of entry {} in place of {last}", meta.id.id)));
+        }
+        snapshot::write_file(&*self.disk, self.dir, meta.id, file)?;
+        self.log.follow(meta.id)?;
+        self.applied = Applied::from(&meta);
+        self.events.push_back(Event::Restored { next_offset: end_offset, values });
+        self.snapshot = Some(meta);
+        Ok(())
+    }
+
     fn snapshot_meta(&self) -> Option<SnapshotMetaOf<Types>> {
         let meta = self.snapshot.as_ref()?;
         Some(SnapshotMetaOf::<Types> {
@@ -172,8 +203,13 @@ impl RaftLogStorage<Types> for Store {
         let entries: Vec<Entry> = entries.into_iter().collect();
         let result = {
             let shared = &mut *self.0.borrow_mut();
+            let received = entries.iter().map(|entry| {
+                let batch = shared.received.remove(&entry.log_id.index);
+                batch.filter(|batch| codec::is(batch.header(), &entry.log_id))
+            });
+            let received = received.collect();
             let voters = shared.applied.membership.membership();
-            shared.log.append(entries, shared.wall_ms, shared.node, voters)
+            shared.log.append(entries, received, shared.wall_ms, shared.node, voters)
         };
         flushed.io_completed(result);
         Ok(())
@@ -189,18 +225,18 @@ impl RaftLogStorage<Types> for Store {
 }
 
 impl RaftSnapshotBuilder<Types> for Store {
-    type SnapshotData = ();
+    type SnapshotData = SnapshotFile;
 
     /// The snapshot that the host wrote last: the host owns the image, so it decides when one is written.
-    async fn build_snapshot(&mut self) -> Result<SnapshotOf<Types, ()>, io::Error> {
+    async fn build_snapshot(&mut self) -> Result<SnapshotOf<Types, SnapshotFile>, io::Error> {
         let meta = self.0.borrow().snapshot_meta();
         let meta = meta.ok_or_else(|| io::Error::other("no snapshot has been written"))?;
-        Ok(SnapshotOf::<Types, ()> { meta, snapshot: () })
+        Ok(SnapshotOf::<Types, SnapshotFile> { meta, snapshot: SnapshotFile::Here })
     }
 }
 
 impl RaftStateMachine<Types> for Store {
-    type SnapshotData = ();
+    type SnapshotData = SnapshotFile;
     type SnapshotBuilder = Store;
 
     async fn applied_state(&mut self) -> Result<(Option<LogId>, StoredMembership), io::Error> {
@@ -228,13 +264,22 @@ impl RaftStateMachine<Types> for Store {
 
     async fn install_snapshot(
         &mut self,
-        _meta: &SnapshotMetaOf<Types>,
-        _snapshot: (),
+        meta: &SnapshotMetaOf<Types>,
+        snapshot: SnapshotFile,
     ) -> Result<(), io::Error> {
-        Err(io::Error::new(io::ErrorKind::Unsupported, "a quorum of one takes snapshots from nobody"))
+        match (meta.last_log_id, snapshot) {
+            (Some(last), SnapshotFile::Received { bytes, end_offset }) => {
+                self.0.borrow_mut().install(last, &bytes, end_offset)
+            }
+            _ => Err(io::Error::new(io::ErrorKind::InvalidInput, "this snapshot did not come from a leader")),
+        }
     }
 
-    async fn get_current_snapshot(&mut self) -> Result<Option<SnapshotOf<Types, ()>>, io::Error> {
-        Ok(self.0.borrow().snapshot_meta().map(|meta| SnapshotOf::<Types, ()> { meta, snapshot: () }))
+    async fn get_current_snapshot(&mut self) -> Result<Option<SnapshotOf<Types, SnapshotFile>>, io::Error> {
+        Ok(self
+            .0
+            .borrow()
+            .snapshot_meta()
+            .map(|meta| SnapshotOf::<Types, SnapshotFile> { meta, snapshot: SnapshotFile::Here }))
     }
 }

@@ -5,3 +5,4 @@ mod kafka;
 mod meta;
 mod model;
 mod quorum;
+mod voters;

@@ -6,7 +6,7 @@ use crate::model::ModelDisk;
 use bytes::Bytes;
 use moldau_base::disk::Disk;
 use moldau_base::{Mono, NodeId, Now, Rng, Uuid};
-use moldau_quorum::{Config, Event, ProposeError, Quorum, StartError};
+use moldau_quorum::{Config, Event, ProposeError, Quorum, StartError, Voter};
 use proptest::prelude::{ProptestConfig, proptest};
 
 const NODE: NodeId = NodeId(7);
@@ -348,11 +348,15 @@ fn what_cannot_be_proposed_is_refused() {
 #[test]
 fn other_voters_are_refused() {
     let disk = Arc::new(ModelDisk::default());
-    let three = Config { voters: [1, 2, 7].map(NodeId).into(), ..config() };
-    assert!(matches!(Host::start_with(three, &disk), Err(StartError::Voters { voters: 3, .. })));
+    let voters = |ids: &[i32]| ids.iter().map(|id| (NodeId(*id), Voter::default())).collect();
+    let without_us = Config { voters: voters(&[1, 2, 8]), ..config() };
+    assert!(matches!(Host::start_with(without_us, &disk), Err(StartError::NotVoter { .. })));
     drop(Host::start(&disk).expect("starts"));
-    let other = Config::alone(NodeId(8), Uuid([9; 16]), 1);
-    assert!(matches!(Host::start_with(other, &disk), Err(StartError::OtherVoters { .. })));
+    for other in
+        [Config::alone(NodeId(8), Uuid([9; 16]), 1), Config { voters: voters(&[1, 2, 7]), ..config() }]
+    {
+        assert!(matches!(Host::start_with(other, &disk), Err(StartError::OtherVoters { .. })));
+    }
 }
 
 /// One life after the other: proposals, snapshots, a crash at any disk operation.

@@ -1,0 +1,186 @@
+//! Calls of other voters, and what this one answers.
+//!
+//! openraft takes for granted that a peer follows the protocol, and ends the process where it sees that one
+//! does not. Whatever can be checked of a call without knowing the cluster's history is therefore checked
+//! before it is told: who speaks for whom, that entries follow each other, that a snapshot is whole.
+
+use std::cell::RefCell;
+use std::fmt::Display;
+use std::rc::Rc;
+
+use bytes::{Bytes, BytesMut};
+use moldau_base::NodeId;
+use moldau_batch::Batch;
+use openraft::Raft;
+use openraft::alias::{SnapshotMetaOf, SnapshotOf};
+use openraft::raft::{
+    AppendEntriesRequest, AppendEntriesResponse, TransferLeaderRequest, VoteRequest, VoteResponse,
+};
+use openraft::vote::RaftLeaderId;
+
+use crate::codec;
+use crate::message::{Answer, Append, Ballot, Call, Outcome, Piece};
+use crate::snapshot::{self, SnapshotFile};
+use crate::store::{Shared, Store};
+use crate::types::{Entry, LogId, Types, Vote, term};
+
+/// The largest snapshot that is taken from a leader.
+const MAX_SNAPSHOT_BYTES: u64 = 1 << 30;
+
+/// A snapshot of which not all pieces have come.
+#[derive(Debug)]
+pub(crate) struct Incoming {
+    vote: Vote,
+    id: LogId,
+    bytes: BytesMut,
+}
+
+/// Answers a call of `from`.
+pub(crate) async fn answer(
+    raft: Raft<Types, Store>,
+    shared: Rc<RefCell<Shared>>,
+    from: NodeId,
+    request: Bytes,
+) -> Answer {
+    let call = match Call::decode(request) {
+        Ok(call) => call,
+        Err(error) => return failed(error),
+    };
+    if *call.vote().leader_id().node_id() != from {
+        return failed(format_args!("node {from} speaks for node {}", call.vote().leader_id().node_id()));
+    }
+    let served = match call {
+        Call::PreVote(ballot) => raft.pre_vote(request_of(ballot)).await.map(voted).map_err(failed),
+        Call::Vote(ballot) => raft.vote(request_of(ballot)).await.map(voted).map_err(failed),
+        Call::Append(append) => appended(&raft, &shared, append).await,
+        Call::Snapshot(piece) => received(&raft, &shared, piece).await,
+        Call::Transfer { vote, to, last } => {
+            let request = TransferLeaderRequest::new(vote, to, last);
+            match raft.handle_transfer_leader(request).await {
+                Ok(Ok(())) => Ok(Answer::Standing),
+                Ok(Err(refused)) => Err(failed(refused)),
+                Err(fatal) => Err(failed(fatal)),
+            }
+        }
+    };
+    served.unwrap_or_else(|answer| answer)
+}
+
+fn failed(why: impl Display) -> Answer {
+    Answer::Failed { why: why.to_string() }
+}
+
+fn request_of(ballot: Ballot) -> VoteRequest<Types> {
+    let Ballot { vote, last, in_place_of_leader } = ballot;
+    VoteRequest { leadership_transfer: in_place_of_leader, ..VoteRequest::new(vote, last) }
+}
+
+fn voted(response: VoteResponse<Types>) -> Answer {
+    Answer::Voted { vote: response.vote, granted: response.vote_granted, last: response.last_log_id }
+}
+
+async fn appended(
+    raft: &Raft<Types, Store>,
+    shared: &Rc<RefCell<Shared>>,
+    append: Append,
+) -> Result<Answer, Answer> {
+    let Append { vote, previous, committed, batches } = append;
+    if !vote.is_committed() {
+        return Err(failed("entries of a node that was not elected"));
+    }
+    let received = read_entries(batches, previous, &vote).map_err(failed)?;
+    let mut entries = Vec::with_capacity(received.len());
+    for (entry, batch) in received {
+        shared.borrow_mut().received.insert(entry.log_id.index, batch);
+        entries.push(entry);
+    }
+    let request = AppendEntriesRequest { vote, prev_log_id: previous, entries, leader_commit: committed };
+    let outcome = match raft.append_entries(request).await.map_err(failed)? {
+        AppendEntriesResponse::Success => Outcome::All,
+        AppendEntriesResponse::PartialSuccess(id) => Outcome::UpTo(id),
+        AppendEntriesResponse::Conflict => Outcome::Conflict,
+        AppendEntriesResponse::HigherVote(vote) => Outcome::HigherVote(vote),
+    };
+    Ok(Answer::Appended(outcome))
+}
+
+/// The entries of `batches`, each with its batch, if they can follow `previous` in a log of this leader.
+fn read_entries(
+    mut batches: Bytes,
+    previous: Option<LogId>,
+    vote: &Vote,
+) -> Result<Vec<(Entry, Batch)>, String> {
+    let mut entries = Vec::new();
+    let (mut last_term, mut next) = previous.map_or((0, 0), |id| (term(&id), id.index.saturating_add(1)));
+    while !batches.is_empty() {
+        let batch = Batch::verify(&batches).map_err(|error| error.to_string())?;
+        let entry = codec::decode(&batch)?;
+        let id = entry.log_id;
+        if id.index != next || term(&id) < last_term || term(&id) > vote.leader_id().term() {
+            return Err(format!("entry {id} cannot follow entry {next} of term {last_term}"));
+        }
+        (last_term, next) = (term(&id), id.index + 1);
+        batches = batches.slice(batch.bytes().len()..);
+        entries.push((entry, batch));
+    }
+    Ok(entries)
+}
+
+async fn received(
+    raft: &Raft<Types, Store>,
+    shared: &Rc<RefCell<Shared>>,
+    piece: Piece,
+) -> Result<Answer, Answer> {
+    let Piece { vote, id, end_offset, size, position, bytes } = piece;
+    if !vote.is_committed() || term(&id) > vote.leader_id().term() {
+        return Err(failed("a snapshot of a node that was not elected"));
+    }
+    let Some(file) = collect(shared, (vote, id), size, position, &bytes).map_err(failed)? else {
+        // Whether this leader is still followed is answered with the last piece.
+        return Ok(Answer::Received { vote });
+    };
+    let (meta, _) = snapshot::read(file.clone(), end_offset).map_err(failed)?;
+    if meta.id.id != id {
+        return Err(failed(format_args!("a snapshot of entry {} in place of {id}", meta.id.id)));
+    }
+    let contradicts = shared.borrow().applied.id.is_some_and(|known| id > known && id.index <= known.index);
+    if contradicts {
+        return Err(failed(format_args!("snapshot {id} contradicts what is committed here")));
+    }
+    let meta = SnapshotMetaOf::<Types> { last_log_id: Some(meta.id.id), last_membership: meta.membership };
+    let snapshot = SnapshotFile::Received { bytes: file, end_offset };
+    let snapshot = SnapshotOf::<Types, SnapshotFile> { meta, snapshot };
+    let response = raft.install_full_snapshot(vote, snapshot).await.map_err(failed)?;
+    Ok(Answer::Received { vote: response.vote })
+}
+
+/// Adds a piece; the whole file when it was the last. Pieces come in order; the first one begins anew.
+fn collect(
+    shared: &Rc<RefCell<Shared>>,
+    (vote, id): (Vote, LogId),
+    size: u64,
+    position: u64,
+    piece: &Bytes,
+) -> Result<Option<Bytes>, String> {
+    let incoming = &mut shared.borrow_mut().incoming;
+    if size > MAX_SNAPSHOT_BYTES {
+        return Err(format!("a snapshot of {size} bytes is too large"));
+    }
+    if position == 0 {
+        *incoming = Some(Incoming { vote, id, bytes: BytesMut::new() });
+    }
+    let Some(parts) = incoming
+        .as_mut()
+        .filter(|parts| parts.vote == vote && parts.id == id && parts.bytes.len() as u64 == position)
+    else {
+        *incoming = None;
+        return Err(format!("a piece of a snapshot at {position} that does not follow the last"));
+    };
+    parts.bytes.extend_from_slice(piece);
+    let have = parts.bytes.len() as u64;
+    if have < size && !piece.is_empty() {
+        return Ok(None);
+    }
+    let whole = incoming.take().map(|parts| parts.bytes.freeze());
+    if have == size { Ok(whole) } else { Err(format!("{have} bytes of a snapshot of {size}")) }
+}
