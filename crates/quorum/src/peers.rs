@@ -62,7 +62,7 @@ fn unreachable(why: impl Display) -> Unreachable<Types> {
 
 impl Peer {
     async fn call(&self, call: Call, time: Duration) -> Result<Answer, RPCError<Types>> {
-        let request = call.encode().map_err(|error| unreachable(error))?;
+        let request = call.encode().map_err(unreachable)?;
         let answer = self.shared.borrow_mut().calls.call(self.target, request);
         let answer = Runtime::timeout(time, answer).await.map_err(|elapsed| NetworkError::new(&elapsed))?;
         let answer = answer.ok().flatten().ok_or_else(|| unreachable("the call was not answered"))?;

@@ -193,7 +193,11 @@ impl World {
                 Event::Proposed { id, result } => {
                     let text = node.proposed.remove(&id);
                     if let (Ok(offset), Some(text)) = (result, text) {
-                        assert_eq!(self.history[&offset].1, [text.clone()], "acknowledged at another place");
+                        assert_eq!(
+                            self.history[&offset].1,
+                            std::slice::from_ref(&text),
+                            "acknowledged at another place"
+                        );
                         self.acknowledged.insert(text);
                     }
                 }
