@@ -132,6 +132,9 @@ impl Host {
                     }
                 }
                 Event::SnapshotDue => self.write_snapshot(),
+                // A voter that is alone calls nobody and is not called.
+                Event::Call { id, .. } => self.quorum.answered(id, None),
+                Event::Answer { .. } => {}
                 Event::Failed(why) => {
                     tracing::error!(why, "the metadata log is offline: the node stops");
                     self.shared.fail(format!("the metadata log is offline: {why}"));

@@ -94,8 +94,14 @@ async fn appended(
         shared.borrow_mut().received.insert(entry.log_id.index, batch);
         entries.push(entry);
     }
+    let indexes: Vec<u64> = entries.iter().map(|entry| entry.log_id.index).collect();
     let request = AppendEntriesRequest { vote, prev_log_id: previous, entries, leader_commit: committed };
-    let outcome = match raft.append_entries(request).await.map_err(failed)? {
+    let answer = raft.append_entries(request).await;
+    // Those that were refused, or were there already.
+    for index in indexes {
+        shared.borrow_mut().received.remove(&index);
+    }
+    let outcome = match answer.map_err(failed)? {
         AppendEntriesResponse::Success => Outcome::All,
         AppendEntriesResponse::PartialSuccess(id) => Outcome::UpTo(id),
         AppendEntriesResponse::Conflict => Outcome::Conflict,

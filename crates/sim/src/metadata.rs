@@ -100,6 +100,9 @@ impl Quorum {
                     self.proposed(id, result.map_err(|error| error.to_string()))
                 }
                 Event::SnapshotDue => self.snapshot(),
+                // A voter that is alone calls nobody and is not called.
+                Event::Call { id, .. } => self.quorum.answered(id, None),
+                Event::Answer { .. } => {}
                 Event::Failed(why) => self.failed = Some(why),
             }
         }
