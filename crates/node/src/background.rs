@@ -7,7 +7,7 @@ use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread;
 
 use bytes::Bytes;
@@ -84,8 +84,8 @@ struct Order {
 /// The threads of all log directories.
 #[derive(Clone)]
 pub struct Threads {
-    syncs: Vec<Sender<Order>>,
-    others: Vec<Sender<Order>>,
+    syncs: Vec<SyncSender<Order>>,
+    others: Vec<SyncSender<Order>>,
 }
 
 /// The threads as one shard sees them.
@@ -96,14 +96,15 @@ pub struct Background {
 }
 
 impl Threads {
-    /// Starts the threads of `dirs` log directories. They end when the last [`Background`] is gone.
-    pub fn start(dirs: usize) -> io::Result<Threads> {
+    /// Starts the threads of `dirs` log directories. They end when the last [`Background`] is gone. Jobs hold descriptors: at most
+    /// `line` of them wait for a thread, and a shard that has one more waits until there is room.
+    pub fn start(dirs: usize, line: usize) -> io::Result<Threads> {
         let mut threads = Threads { syncs: Vec::new(), others: Vec::new() };
         for dir in 0..dirs {
-            let (send, orders) = channel();
-            thread::Builder::new().name(format!("sync-{dir}")).spawn(move || sync_loop(&orders))?;
+            let (send, orders) = sync_channel(line);
+            thread::Builder::new().name(format!("sync-{dir}")).spawn(move || sync_loop(&orders, line))?;
             threads.syncs.push(send);
-            let (send, orders) = channel();
+            let (send, orders) = sync_channel(line);
             thread::Builder::new().name(format!("disk-{dir}")).spawn(move || other_loop(&orders))?;
             threads.others.push(send);
         }
@@ -165,10 +166,10 @@ struct Waiting {
     ids: Vec<(OpId, Arc<Mailbox>)>,
 }
 
-fn sync_loop(orders: &Receiver<Order>) {
+fn sync_loop(orders: &Receiver<Order>, line: usize) {
     while let Ok(first) = orders.recv() {
         let mut files: BTreeMap<usize, Waiting> = BTreeMap::new();
-        for order in std::iter::once(first).chain(orders.try_iter()) {
+        for order in std::iter::once(first).chain(orders.try_iter()).take(line.max(1)) {
             if let Job::Sync { id, file, directory } = order.job {
                 let waiting = files.entry(Arc::as_ptr(&file) as usize).or_insert_with(|| Waiting {
                     file,
@@ -227,4 +228,26 @@ fn read(file: &File, position: u64, len: u32) -> Done {
     }
     bytes.truncate(filled);
     Done::Read(bytes.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn jobs_that_wait_hold_few_descriptors() {
+        let line = 4;
+        let path = std::env::temp_dir().join(format!("moldau-background-{}", std::process::id()));
+        let background = Threads::start(1, line).unwrap().of(Arc::default());
+        let mut sent = Vec::new();
+        for seq in 0..200 {
+            let file = Arc::new(File::create(&path).unwrap());
+            sent.push(Arc::downgrade(&file));
+            background.send(0, Job::Sync { id: OpId { owner: 0, seq }, file, directory: None });
+            let held = sent.iter().filter(|file| file.strong_count() > 0).count();
+            // In the line, in the hands of the thread, and the one that a shard waits with.
+            assert!(held <= 2 * line + 1, "{held} files are open");
+        }
+        std::fs::remove_file(&path).unwrap();
+    }
 }

@@ -272,7 +272,7 @@ mod tests {
     fn the_descriptor_that_was_not_used_for_longest_is_closed() {
         let dir = std::env::temp_dir().join(format!("moldau-files-{}", std::process::id()));
         std::fs::create_dir_all(&dir).unwrap();
-        let background = Threads::start(1).unwrap().of(Arc::default());
+        let background = Threads::start(1, 16).unwrap().of(Arc::default());
         let mut files = Files::new(vec![dir.clone()], 2, background);
         for (id, name) in [(1, "a"), (2, "b"), (3, "c")] {
             files.bind(FileId(id), &Path::new(DirId(0), name), true).unwrap();
@@ -292,7 +292,7 @@ mod tests {
     #[test]
     fn only_a_write_makes_a_file() {
         let dir = std::env::temp_dir().join(format!("moldau-makes-{}", std::process::id()));
-        let background = Threads::start(1).unwrap().of(Arc::default());
+        let background = Threads::start(1, 16).unwrap().of(Arc::default());
         let mut files = Files::new(vec![dir.clone()], 2, background);
         let (id, file) = (OpId { owner: 0, seq: 0 }, FileId(1));
         files.bind(file, &Path::new(DirId(0), "t-0/0.log"), true).unwrap();

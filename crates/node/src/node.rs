@@ -33,6 +33,8 @@ use crate::{settings, space};
 
 /// Descriptors that are left to sockets and everything else; log files may use half of the rest.
 const RESERVED_DESCRIPTORS: u64 = 128;
+/// Most jobs that wait for one thread of a log directory; each holds a descriptor.
+const MOST_WAITING_JOBS: u64 = 1024;
 /// How long requests in work may go on after a stop was asked for.
 const GRACE: Duration = Duration::from_secs(10);
 /// The directory of the metadata log, which is not a partition of the broker.
@@ -203,7 +205,9 @@ impl Start<'_> {
         rng: &mut Rng,
     ) -> anyhow::Result<Vec<JoinHandle<()>>> {
         let shards = self.settings.shards;
-        let background = Threads::start(self.dirs.len())?;
+        let descriptors = raise_descriptor_limit();
+        let line = descriptors / 16 / self.dirs.len().max(1) as u64;
+        let background = Threads::start(self.dirs.len(), line.clamp(16, MOST_WAITING_JOBS) as usize)?;
         let mut logs: Vec<Vec<RecoveredLog>> = (0..shards).map(|_| Vec::new()).collect();
         for log in recovered {
             // Shard 0 finds out whose the logs without an id are.
@@ -212,7 +216,6 @@ impl Start<'_> {
                 log.topic_id.map_or(ShardId(0), |topic| owner(TopicPartition { topic, partition }, shards));
             logs[usize::from(owner.0)].push(log);
         }
-        let descriptors = raise_descriptor_limit();
         let files_per_shard =
             (descriptors.saturating_sub(RESERVED_DESCRIPTORS) / 2 / u64::from(shards)).max(16);
         let mut proposals = Some(proposals);
