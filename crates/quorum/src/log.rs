@@ -137,6 +137,20 @@ impl Log {
         self.span(index).map(|(_, span)| log_id(span.term, index)).or(self.purged)
     }
 
+    /// The term of the entry with this index, if it is still there.
+    pub(crate) fn term_at(&self, index: u64) -> Option<u64> {
+        self.span(index).map(|(_, span)| span.term)
+    }
+
+    /// The offset behind an entry, or that of the first one; `None` if the entry is not known here.
+    pub(crate) fn offset_after(&self, id: Option<LogId>) -> Option<i64> {
+        let Some(id) = id else { return Some(0) };
+        let here = self.span(id.index).filter(|(_, span)| span.term == term(&id));
+        let at_end =
+            (self.purged == Some(id) && self.end.next_index == id.index + 1).then_some(self.end.next_offset);
+        here.map(|(_, span)| span.next_offset).or(at_end)
+    }
+
     /// Why nothing more is written.
     pub(crate) fn failed(&self) -> Option<&str> {
         self.failed.as_deref()

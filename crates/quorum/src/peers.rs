@@ -117,9 +117,19 @@ impl RaftNetworkV2<Types> for Peer {
             Answer::Appended(outcome) => outcome,
             other => return Err(misfit(&other)),
         };
+        let last = last_sent(&entries, sent).or(prev_log_id);
+        let fits = match &outcome {
+            Outcome::All => true,
+            Outcome::UpTo(id) => (prev_log_id..=last).contains(id),
+            Outcome::Conflict => prev_log_id.is_some(),
+            Outcome::HigherVote(theirs) => *theirs > vote,
+        };
+        if !fits {
+            return Err(misfit(&Answer::Appended(outcome)));
+        }
         Ok(match outcome {
             Outcome::All if sent == entries.len() => AppendEntriesResponse::Success,
-            Outcome::All => AppendEntriesResponse::PartialSuccess(last_sent(&entries, sent)),
+            Outcome::All => AppendEntriesResponse::PartialSuccess(last),
             Outcome::UpTo(id) => AppendEntriesResponse::PartialSuccess(id),
             Outcome::Conflict => AppendEntriesResponse::Conflict,
             Outcome::HigherVote(vote) => AppendEntriesResponse::HigherVote(vote),
@@ -164,6 +174,9 @@ impl RaftNetworkV2<Types> for Peer {
                 Either::Left((Err(error), _)) => return Err(streaming(error)),
                 Either::Right((closed, _)) => return Err(StreamingError::Closed(closed)),
             };
+            if theirs < vote {
+                return Err(streaming(misfit(&Answer::Received { vote: theirs })));
+            }
             if theirs != vote || next == file.len() {
                 return Ok(SnapshotResponse::new(theirs));
             }

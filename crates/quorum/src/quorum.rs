@@ -384,6 +384,7 @@ fn recover(config: &Config, disk: Arc<dyn Disk>, now: Now) -> Result<(Rc<RefCell
         disk,
         dir: config.dir,
         node: config.node,
+        voters: config.voters.keys().copied().collect(),
         directory: config.directory,
         log,
         vote,
@@ -414,6 +415,8 @@ fn guest_config(config: &Config) -> openraft::Config {
         enable_leader_restore: Some(false),
         snapshot_policy: SnapshotPolicy::Never,
         max_in_snapshot_log_to_keep: 0,
+        // A voter that lost its disk is fed from the beginning, as a new one is.
+        allow_log_reversion: Some(true),
         ..openraft::Config::default()
     }
 }

@@ -11,12 +11,12 @@ use std::rc::Rc;
 use bytes::{Bytes, BytesMut};
 use moldau_base::NodeId;
 use moldau_batch::Batch;
-use openraft::Raft;
 use openraft::alias::{SnapshotMetaOf, SnapshotOf};
 use openraft::raft::{
     AppendEntriesRequest, AppendEntriesResponse, TransferLeaderRequest, VoteRequest, VoteResponse,
 };
 use openraft::vote::RaftLeaderId;
+use openraft::{EntryPayload, Raft};
 
 use crate::codec;
 use crate::message::{Answer, Append, Ballot, Call, Outcome, Piece};
@@ -48,6 +48,9 @@ pub(crate) async fn answer(
     };
     if *call.vote().leader_id().node_id() != from {
         return failed(format_args!("node {from} speaks for node {}", call.vote().leader_id().node_id()));
+    }
+    if call.vote().leader_id().term() == 0 {
+        return failed("nobody stands in epoch 0");
     }
     let served = match call {
         Call::PreVote(ballot) => raft.pre_vote(request_of(ballot)).await.map(voted).map_err(failed),
@@ -89,6 +92,7 @@ async fn appended(
         return Err(failed("entries of a node that was not elected"));
     }
     let received = read_entries(batches, previous, &vote).map_err(failed)?;
+    check_entries(&shared.borrow(), previous, &received).map_err(failed)?;
     let mut entries = Vec::with_capacity(received.len());
     for (entry, batch) in received {
         shared.borrow_mut().received.insert(entry.log_id.index, batch);
@@ -132,6 +136,32 @@ fn read_entries(
     Ok(entries)
 }
 
+/// Refuses what can be known to be wrong here: another entry where one is committed, other voters, other offsets.
+fn check_entries(shared: &Shared, previous: Option<LogId>, entries: &[(Entry, Batch)]) -> Result<(), String> {
+    let ids = previous.iter().chain(entries.iter().map(|(entry, _)| &entry.log_id));
+    if let Some(id) = ids.into_iter().find(|id| !shared.may_hold(id)) {
+        return Err(format!("entry {id} contradicts what is committed here"));
+    }
+    let mut expected = shared.log.offset_after(previous);
+    for (entry, batch) in entries {
+        if let EntryPayload::Membership(membership) = &entry.payload {
+            shared.check_voters(membership).map_err(|why| format!("entry {}: {why}", entry.log_id))?;
+        }
+        let header = batch.header();
+        let offset = expected.unwrap_or(header.base_offset);
+        let next_offset = offset.checked_add(codec::offsets(entry)).ok_or("offsets are exhausted")?;
+        if (header.base_offset, header.next_offset()) != (offset, next_offset) {
+            let (from, to) = (header.base_offset, header.next_offset());
+            return Err(format!(
+                "entry {} has the offsets {from}..{to}, not {offset}..{next_offset}",
+                entry.log_id
+            ));
+        }
+        expected = Some(next_offset);
+    }
+    Ok(())
+}
+
 async fn received(
     raft: &Raft<Types, Store>,
     shared: &Rc<RefCell<Shared>>,
@@ -149,6 +179,7 @@ async fn received(
     if meta.id.id != id {
         return Err(failed(format_args!("a snapshot of entry {} in place of {id}", meta.id.id)));
     }
+    shared.borrow().check_voters(meta.membership.membership()).map_err(failed)?;
     let contradicts = shared.borrow().applied.id.is_some_and(|known| id > known && id.index <= known.index);
     if contradicts {
         return Err(failed(format_args!("snapshot {id} contradicts what is committed here")));

@@ -5,7 +5,7 @@
 //! returns.
 
 use std::cell::RefCell;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt::Debug;
 use std::io;
 use std::ops::{Bound, RangeBounds};
@@ -27,7 +27,7 @@ use crate::event::{Committed, Event};
 use crate::log::Log;
 use crate::serve::Incoming;
 use crate::snapshot::{self, Meta, SnapshotFile, SnapshotId};
-use crate::types::{Entry, LogId, StoredMembership, Types, Vote, term};
+use crate::types::{Entry, LogId, Membership, StoredMembership, Types, Vote, term};
 use crate::vote;
 
 /// What the log, the state machine and the host share.
@@ -35,6 +35,8 @@ pub(crate) struct Shared {
     pub(crate) disk: Arc<dyn Disk>,
     pub(crate) dir: DirId,
     pub(crate) node: NodeId,
+    /// The voters, which do not change.
+    pub(crate) voters: BTreeSet<NodeId>,
     pub(crate) directory: Uuid,
     pub(crate) log: Log,
     pub(crate) vote: Option<Vote>,
@@ -118,6 +120,22 @@ impl Shared {
         self.snapshot = Some(meta);
         self.log.roll();
         Ok(true)
+    }
+
+    /// Whether an entry with this id may have the place that it names: what is committed here stays.
+    pub(crate) fn may_hold(&self, id: &LogId) -> bool {
+        let Some(applied) = self.applied.id.filter(|applied| id.index <= applied.index) else { return true };
+        let term_here = self.log.term_at(id.index).or((id.index == applied.index).then(|| term(&applied)));
+        term_here.map_or(term(id) <= term(&applied), |here| here == term(id))
+    }
+
+    /// Refuses voters other than those that are configured.
+    pub(crate) fn check_voters(&self, membership: &Membership) -> Result<(), String> {
+        let named: BTreeSet<NodeId> = membership.voter_ids().collect();
+        match named == self.voters {
+            true => Ok(()),
+            false => Err(format!("it names the voters {named:?}, the configuration {:?}", self.voters)),
+        }
     }
 
     /// The bytes of the last snapshot.

@@ -44,6 +44,9 @@ fn parse(bytes: &[u8]) -> Result<Vote, String> {
         return Err(format!("data_version {} is not {VERSION}", file.data_version));
     }
     let epoch = u64::try_from(file.leader_epoch).map_err(|_| "leaderEpoch below zero")?;
+    if epoch == 0 {
+        return Err("leaderEpoch 0, in which nobody stands".into());
+    }
     match (file.leader_id, file.voted_id) {
         (leader, _) if leader > NOBODY => Ok(Vote::new_committed(epoch, NodeId(leader))),
         (_, voted) if voted > NOBODY => Ok(Vote::new(epoch, NodeId(voted))),

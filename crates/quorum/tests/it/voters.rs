@@ -396,6 +396,22 @@ fn a_death_that_is_noticed_does_not_wait_for_the_lease() {
 }
 
 #[test]
+fn a_voter_that_lost_its_disk_is_fed_again() {
+    let mut world = World::new(3, 3);
+    world.run(2_000_000);
+    let leader = world.leader().expect("somebody leads");
+    for _ in 0..5 {
+        world.propose(leader);
+        world.run(100_000);
+    }
+    let lost = (leader + 1) % 3;
+    world.crash(lost);
+    world.nodes[lost].disk = Arc::default();
+    world.start(lost);
+    world.finish();
+}
+
+#[test]
 fn what_is_no_message_is_refused_by_name() {
     let mut world = World::new(1, 3);
     world.run(2_000_000);
