@@ -30,6 +30,8 @@ pub const START: Target = Target {
 
 /// Most partitions that an input may ask for: what a partition costs is not what is measured here.
 const PARTITIONS: i64 = 50;
+/// Milliseconds for which all moves of an input may wait: who behaves has to be done in ten minutes.
+const WAITS_MS: u64 = 120_000;
 /// Connections of strangers.
 const CONNECTIONS: u8 = 4;
 
@@ -54,8 +56,12 @@ fn besiege(disk: SimDisk, moves: Vec<Move>, may_refuse: bool) -> End {
 /// A byte says what and on which connection; then, for a request, its API, its version and its body, for raw bytes a piece.
 fn moves(input: &[u8]) -> Option<Vec<Move>> {
     let mut input = Input(input);
-    let mut moves = Vec::new();
-    while let Some(next) = next_move(&mut input) {
+    let (mut moves, mut waits) = (Vec::new(), 0);
+    while let Some(mut next) = next_move(&mut input) {
+        if let Move::Wait(ms) = &mut next {
+            *ms = (*ms).min(WAITS_MS - waits);
+            waits += *ms;
+        }
         if let Move::Send(_, bytes) = &next
             && partitions_asked(bytes) > PARTITIONS
         {

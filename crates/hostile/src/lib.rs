@@ -16,6 +16,7 @@ mod metadata;
 mod mutate;
 pub mod seeds;
 mod storage;
+mod voters;
 mod wire;
 
 pub use batches::{BATCH_RECORDS, BATCH_SPLIT};
@@ -26,6 +27,7 @@ pub use memory::peak_of;
 pub use metadata::{IMAGE, QUORUM};
 pub use mutate::Mutator;
 pub use storage::{INDEXES, RECOVERY, SMALL_FILES};
+pub use voters::VOTERS;
 pub use wire::{FRAMES, LOG_RECORDS, REQUESTS, RESPONSES};
 
 /// One property of one parser, or of several that read the same bytes.
@@ -64,6 +66,7 @@ pub const TARGETS: &[Target] = &[
     INDEXES,
     SMALL_FILES,
     QUORUM,
+    VOTERS,
     IMAGE,
     GROUPS,
     CONFIG,

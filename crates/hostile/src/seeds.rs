@@ -13,7 +13,7 @@ use moldau_wire::{ApiKey, DecodeError, Request, decode_response};
 
 use crate::directory::DIR;
 use crate::input::put_piece;
-use crate::{broker, directory, groups, storage};
+use crate::{broker, directory, groups, storage, voters};
 
 /// Written by the generated classes of Kafka: a line of JSON for each record or blob.
 const KAFKA_MESSAGES: &str = include_str!("../../wire/tests/data/kafka_4_3_1.jsonl");
@@ -53,6 +53,7 @@ pub fn of(target: &str) -> Vec<Vec<u8>> {
         "indexes" => indexes(),
         "small_files" => small_files(),
         "quorum" => directories(|name| name.starts_with("__cluster_metadata-0")),
+        "voters" => voters::conversations(),
         "image" => images(),
         "groups" => vec![groups::describe(&group_records())],
         "config" => config(),

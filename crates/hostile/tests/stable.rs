@@ -59,7 +59,7 @@ macro_rules! targets {
 }
 
 targets! {
-    frames requests responses log_records batch_split batch_records recovery indexes small_files quorum image groups config
+    frames requests responses log_records batch_split batch_records recovery indexes small_files quorum voters image groups config
     start broker
 }
 
