@@ -149,10 +149,7 @@ fn handle(shard: &mut Shard, context: Context, request: Request) {
             describe_topic_partitions::handle(shard, context, request);
         }
         // Decoded for other uses of the codec; `SERVED` does not hold them and `dispatch` lets none through.
-        Request::AddPartitionsToTxn(_)
-        | Request::AddOffsetsToTxn(_)
-        | Request::EndTxn(_)
-        | Request::TxnOffsetCommit(_) => shard.close(context.conn, format!("{} is not served", context.api)),
+        _ => shard.close(context.conn, format!("{} is not served", context.api)),
     }
 }
 

@@ -4,8 +4,13 @@
 
 pub mod add_offsets_to_txn;
 pub mod add_partitions_to_txn;
+pub mod allocate_producer_ids;
 pub mod alter_configs;
+pub mod alter_partition;
+pub mod alter_partition_reassignments;
 pub mod api_versions;
+pub mod broker_heartbeat;
+pub mod broker_registration;
 pub mod consumer_protocol;
 pub mod create_partitions;
 pub mod create_topics;
@@ -17,8 +22,11 @@ pub mod describe_configs;
 pub mod describe_groups;
 pub mod describe_log_dirs;
 pub mod describe_producers;
+pub mod describe_quorum;
 pub mod describe_topic_partitions;
+pub mod elect_leaders;
 pub mod end_txn;
+pub mod envelope;
 pub mod fetch;
 pub mod find_coordinator;
 pub mod group_records;
@@ -30,6 +38,7 @@ pub mod join_group;
 pub mod leave_group;
 pub mod list_groups;
 pub mod list_offsets;
+pub mod list_partition_reassignments;
 pub mod metadata;
 pub mod metadata_records;
 pub mod offset_commit;
@@ -39,6 +48,7 @@ pub mod offset_for_leader_epoch;
 pub mod produce;
 pub mod sync_group;
 pub mod txn_offset_commit;
+pub mod unregister_broker;
 
 use crate::{DecodeError, Reader, VersionRange, Writer};
 use bytes::Bytes;
@@ -103,21 +113,41 @@ pub enum ApiKey {
     CreatePartitions = 37,
     /// Key 42: remove empty groups (KIP-229).
     DeleteGroups = 42,
+    /// Key 43: elect leaders of partitions, the preferred ones or unclean ones (KIP-183, KIP-460).
+    ElectLeaders = 43,
     /// Key 44: change single configs (KIP-339).
     IncrementalAlterConfigs = 44,
+    /// Key 45: begin or cancel moves of partitions to other replicas (KIP-455).
+    AlterPartitionReassignments = 45,
+    /// Key 46: the moves of partitions that are under way (KIP-455).
+    ListPartitionReassignments = 46,
     /// Key 47: forget offsets of a group (KIP-496).
     OffsetDelete = 47,
+    /// Key 55: the leader, voters and observers of the metadata quorum (KIP-595, KIP-836, KIP-853).
+    DescribeQuorum = 55,
+    /// Key 56: what the in-sync set of partitions is to be, asked by their leader of the controller (KIP-497, KIP-704, KIP-841, KIP-903).
+    AlterPartition = 56,
+    /// Key 58: a client's request, carried from a broker to the active controller (KIP-590).
+    Envelope = 58,
     /// Key 60: brokers or controllers of the cluster (KIP-700).
     DescribeCluster = 60,
     /// Key 61: producer state of partitions (KIP-664).
     DescribeProducers = 61,
+    /// Key 62: a broker makes itself known to the controller (KIP-631).
+    BrokerRegistration = 62,
+    /// Key 63: a broker tells the controller that it is there, how far it is, and what it wants (KIP-631).
+    BrokerHeartbeat = 63,
+    /// Key 64: forget a broker (KIP-631).
+    UnregisterBroker = 64,
+    /// Key 67: a block of producer ids for a broker (KIP-730).
+    AllocateProducerIds = 67,
     /// Key 75: partitions of topics, page by page (KIP-966).
     DescribeTopicPartitions = 75,
 }
 
 impl ApiKey {
     /// All of them, by key.
-    pub const ALL: [ApiKey; 33] = [
+    pub const ALL: [ApiKey; 43] = [
         ApiKey::Produce,
         ApiKey::Fetch,
         ApiKey::ListOffsets,
@@ -146,10 +176,20 @@ impl ApiKey {
         ApiKey::DescribeLogDirs,
         ApiKey::CreatePartitions,
         ApiKey::DeleteGroups,
+        ApiKey::ElectLeaders,
         ApiKey::IncrementalAlterConfigs,
+        ApiKey::AlterPartitionReassignments,
+        ApiKey::ListPartitionReassignments,
         ApiKey::OffsetDelete,
+        ApiKey::DescribeQuorum,
+        ApiKey::AlterPartition,
+        ApiKey::Envelope,
         ApiKey::DescribeCluster,
         ApiKey::DescribeProducers,
+        ApiKey::BrokerRegistration,
+        ApiKey::BrokerHeartbeat,
+        ApiKey::UnregisterBroker,
+        ApiKey::AllocateProducerIds,
         ApiKey::DescribeTopicPartitions,
     ];
 
@@ -184,10 +224,20 @@ impl ApiKey {
             35 => ApiKey::DescribeLogDirs,
             37 => ApiKey::CreatePartitions,
             42 => ApiKey::DeleteGroups,
+            43 => ApiKey::ElectLeaders,
             44 => ApiKey::IncrementalAlterConfigs,
+            45 => ApiKey::AlterPartitionReassignments,
+            46 => ApiKey::ListPartitionReassignments,
             47 => ApiKey::OffsetDelete,
+            55 => ApiKey::DescribeQuorum,
+            56 => ApiKey::AlterPartition,
+            58 => ApiKey::Envelope,
             60 => ApiKey::DescribeCluster,
             61 => ApiKey::DescribeProducers,
+            62 => ApiKey::BrokerRegistration,
+            63 => ApiKey::BrokerHeartbeat,
+            64 => ApiKey::UnregisterBroker,
+            67 => ApiKey::AllocateProducerIds,
             75 => ApiKey::DescribeTopicPartitions,
             _ => return None,
         })
@@ -224,10 +274,20 @@ impl ApiKey {
             ApiKey::DescribeLogDirs => "DescribeLogDirs",
             ApiKey::CreatePartitions => "CreatePartitions",
             ApiKey::DeleteGroups => "DeleteGroups",
+            ApiKey::ElectLeaders => "ElectLeaders",
             ApiKey::IncrementalAlterConfigs => "IncrementalAlterConfigs",
+            ApiKey::AlterPartitionReassignments => "AlterPartitionReassignments",
+            ApiKey::ListPartitionReassignments => "ListPartitionReassignments",
             ApiKey::OffsetDelete => "OffsetDelete",
+            ApiKey::DescribeQuorum => "DescribeQuorum",
+            ApiKey::AlterPartition => "AlterPartition",
+            ApiKey::Envelope => "Envelope",
             ApiKey::DescribeCluster => "DescribeCluster",
             ApiKey::DescribeProducers => "DescribeProducers",
+            ApiKey::BrokerRegistration => "BrokerRegistration",
+            ApiKey::BrokerHeartbeat => "BrokerHeartbeat",
+            ApiKey::UnregisterBroker => "UnregisterBroker",
+            ApiKey::AllocateProducerIds => "AllocateProducerIds",
             ApiKey::DescribeTopicPartitions => "DescribeTopicPartitions",
         }
     }
@@ -263,10 +323,20 @@ impl ApiKey {
             ApiKey::DescribeLogDirs => VersionRange { min: 1, max: 5 },
             ApiKey::CreatePartitions => VersionRange { min: 0, max: 3 },
             ApiKey::DeleteGroups => VersionRange { min: 0, max: 2 },
+            ApiKey::ElectLeaders => VersionRange { min: 0, max: 2 },
             ApiKey::IncrementalAlterConfigs => VersionRange { min: 0, max: 1 },
+            ApiKey::AlterPartitionReassignments => VersionRange { min: 0, max: 1 },
+            ApiKey::ListPartitionReassignments => VersionRange { min: 0, max: 0 },
             ApiKey::OffsetDelete => VersionRange { min: 0, max: 0 },
+            ApiKey::DescribeQuorum => VersionRange { min: 0, max: 2 },
+            ApiKey::AlterPartition => VersionRange { min: 2, max: 3 },
+            ApiKey::Envelope => VersionRange { min: 0, max: 0 },
             ApiKey::DescribeCluster => VersionRange { min: 0, max: 2 },
             ApiKey::DescribeProducers => VersionRange { min: 0, max: 0 },
+            ApiKey::BrokerRegistration => VersionRange { min: 0, max: 4 },
+            ApiKey::BrokerHeartbeat => VersionRange { min: 0, max: 2 },
+            ApiKey::UnregisterBroker => VersionRange { min: 0, max: 0 },
+            ApiKey::AllocateProducerIds => VersionRange { min: 0, max: 0 },
             ApiKey::DescribeTopicPartitions => VersionRange { min: 0, max: 0 },
         }
     }
@@ -311,10 +381,20 @@ impl ApiKey {
             ApiKey::DescribeLogDirs => Some(2),
             ApiKey::CreatePartitions => Some(2),
             ApiKey::DeleteGroups => Some(2),
+            ApiKey::ElectLeaders => Some(2),
             ApiKey::IncrementalAlterConfigs => Some(1),
+            ApiKey::AlterPartitionReassignments => Some(0),
+            ApiKey::ListPartitionReassignments => Some(0),
             ApiKey::OffsetDelete => None,
+            ApiKey::DescribeQuorum => Some(0),
+            ApiKey::AlterPartition => Some(0),
+            ApiKey::Envelope => Some(0),
             ApiKey::DescribeCluster => Some(0),
             ApiKey::DescribeProducers => Some(0),
+            ApiKey::BrokerRegistration => Some(0),
+            ApiKey::BrokerHeartbeat => Some(0),
+            ApiKey::UnregisterBroker => Some(0),
+            ApiKey::AllocateProducerIds => Some(0),
             ApiKey::DescribeTopicPartitions => Some(0),
         }
     }
@@ -379,14 +459,34 @@ pub enum Request {
     CreatePartitions(create_partitions::Request),
     /// DeleteGroups.
     DeleteGroups(delete_groups::Request),
+    /// ElectLeaders.
+    ElectLeaders(elect_leaders::Request),
     /// IncrementalAlterConfigs.
     IncrementalAlterConfigs(incremental_alter_configs::Request),
+    /// AlterPartitionReassignments.
+    AlterPartitionReassignments(alter_partition_reassignments::Request),
+    /// ListPartitionReassignments.
+    ListPartitionReassignments(list_partition_reassignments::Request),
     /// OffsetDelete.
     OffsetDelete(offset_delete::Request),
+    /// DescribeQuorum.
+    DescribeQuorum(describe_quorum::Request),
+    /// AlterPartition.
+    AlterPartition(alter_partition::Request),
+    /// Envelope.
+    Envelope(envelope::Request),
     /// DescribeCluster.
     DescribeCluster(describe_cluster::Request),
     /// DescribeProducers.
     DescribeProducers(describe_producers::Request),
+    /// BrokerRegistration.
+    BrokerRegistration(broker_registration::Request),
+    /// BrokerHeartbeat.
+    BrokerHeartbeat(broker_heartbeat::Request),
+    /// UnregisterBroker.
+    UnregisterBroker(unregister_broker::Request),
+    /// AllocateProducerIds.
+    AllocateProducerIds(allocate_producer_ids::Request),
     /// DescribeTopicPartitions.
     DescribeTopicPartitions(describe_topic_partitions::Request),
 }
@@ -444,15 +544,37 @@ impl Request {
                 Request::CreatePartitions(create_partitions::Request::decode(r, version)?)
             }
             ApiKey::DeleteGroups => Request::DeleteGroups(delete_groups::Request::decode(r, version)?),
+            ApiKey::ElectLeaders => Request::ElectLeaders(elect_leaders::Request::decode(r, version)?),
             ApiKey::IncrementalAlterConfigs => {
                 Request::IncrementalAlterConfigs(incremental_alter_configs::Request::decode(r, version)?)
             }
+            ApiKey::AlterPartitionReassignments => Request::AlterPartitionReassignments(
+                alter_partition_reassignments::Request::decode(r, version)?,
+            ),
+            ApiKey::ListPartitionReassignments => Request::ListPartitionReassignments(
+                list_partition_reassignments::Request::decode(r, version)?,
+            ),
             ApiKey::OffsetDelete => Request::OffsetDelete(offset_delete::Request::decode(r, version)?),
+            ApiKey::DescribeQuorum => Request::DescribeQuorum(describe_quorum::Request::decode(r, version)?),
+            ApiKey::AlterPartition => Request::AlterPartition(alter_partition::Request::decode(r, version)?),
+            ApiKey::Envelope => Request::Envelope(envelope::Request::decode(r, version)?),
             ApiKey::DescribeCluster => {
                 Request::DescribeCluster(describe_cluster::Request::decode(r, version)?)
             }
             ApiKey::DescribeProducers => {
                 Request::DescribeProducers(describe_producers::Request::decode(r, version)?)
+            }
+            ApiKey::BrokerRegistration => {
+                Request::BrokerRegistration(broker_registration::Request::decode(r, version)?)
+            }
+            ApiKey::BrokerHeartbeat => {
+                Request::BrokerHeartbeat(broker_heartbeat::Request::decode(r, version)?)
+            }
+            ApiKey::UnregisterBroker => {
+                Request::UnregisterBroker(unregister_broker::Request::decode(r, version)?)
+            }
+            ApiKey::AllocateProducerIds => {
+                Request::AllocateProducerIds(allocate_producer_ids::Request::decode(r, version)?)
             }
             ApiKey::DescribeTopicPartitions => {
                 Request::DescribeTopicPartitions(describe_topic_partitions::Request::decode(r, version)?)
@@ -492,10 +614,20 @@ impl Request {
             Request::DescribeLogDirs(m) => m.encode(w, version),
             Request::CreatePartitions(m) => m.encode(w, version),
             Request::DeleteGroups(m) => m.encode(w, version),
+            Request::ElectLeaders(m) => m.encode(w, version),
             Request::IncrementalAlterConfigs(m) => m.encode(w, version),
+            Request::AlterPartitionReassignments(m) => m.encode(w, version),
+            Request::ListPartitionReassignments(m) => m.encode(w, version),
             Request::OffsetDelete(m) => m.encode(w, version),
+            Request::DescribeQuorum(m) => m.encode(w, version),
+            Request::AlterPartition(m) => m.encode(w, version),
+            Request::Envelope(m) => m.encode(w, version),
             Request::DescribeCluster(m) => m.encode(w, version),
             Request::DescribeProducers(m) => m.encode(w, version),
+            Request::BrokerRegistration(m) => m.encode(w, version),
+            Request::BrokerHeartbeat(m) => m.encode(w, version),
+            Request::UnregisterBroker(m) => m.encode(w, version),
+            Request::AllocateProducerIds(m) => m.encode(w, version),
             Request::DescribeTopicPartitions(m) => m.encode(w, version),
         }
     }
@@ -531,10 +663,20 @@ impl Request {
             Request::DescribeLogDirs(_) => ApiKey::DescribeLogDirs,
             Request::CreatePartitions(_) => ApiKey::CreatePartitions,
             Request::DeleteGroups(_) => ApiKey::DeleteGroups,
+            Request::ElectLeaders(_) => ApiKey::ElectLeaders,
             Request::IncrementalAlterConfigs(_) => ApiKey::IncrementalAlterConfigs,
+            Request::AlterPartitionReassignments(_) => ApiKey::AlterPartitionReassignments,
+            Request::ListPartitionReassignments(_) => ApiKey::ListPartitionReassignments,
             Request::OffsetDelete(_) => ApiKey::OffsetDelete,
+            Request::DescribeQuorum(_) => ApiKey::DescribeQuorum,
+            Request::AlterPartition(_) => ApiKey::AlterPartition,
+            Request::Envelope(_) => ApiKey::Envelope,
             Request::DescribeCluster(_) => ApiKey::DescribeCluster,
             Request::DescribeProducers(_) => ApiKey::DescribeProducers,
+            Request::BrokerRegistration(_) => ApiKey::BrokerRegistration,
+            Request::BrokerHeartbeat(_) => ApiKey::BrokerHeartbeat,
+            Request::UnregisterBroker(_) => ApiKey::UnregisterBroker,
+            Request::AllocateProducerIds(_) => ApiKey::AllocateProducerIds,
             Request::DescribeTopicPartitions(_) => ApiKey::DescribeTopicPartitions,
         }
     }
@@ -708,15 +850,51 @@ impl From<delete_groups::Request> for Request {
     }
 }
 
+impl From<elect_leaders::Request> for Request {
+    fn from(request: elect_leaders::Request) -> Self {
+        Request::ElectLeaders(request)
+    }
+}
+
 impl From<incremental_alter_configs::Request> for Request {
     fn from(request: incremental_alter_configs::Request) -> Self {
         Request::IncrementalAlterConfigs(request)
     }
 }
 
+impl From<alter_partition_reassignments::Request> for Request {
+    fn from(request: alter_partition_reassignments::Request) -> Self {
+        Request::AlterPartitionReassignments(request)
+    }
+}
+
+impl From<list_partition_reassignments::Request> for Request {
+    fn from(request: list_partition_reassignments::Request) -> Self {
+        Request::ListPartitionReassignments(request)
+    }
+}
+
 impl From<offset_delete::Request> for Request {
     fn from(request: offset_delete::Request) -> Self {
         Request::OffsetDelete(request)
+    }
+}
+
+impl From<describe_quorum::Request> for Request {
+    fn from(request: describe_quorum::Request) -> Self {
+        Request::DescribeQuorum(request)
+    }
+}
+
+impl From<alter_partition::Request> for Request {
+    fn from(request: alter_partition::Request) -> Self {
+        Request::AlterPartition(request)
+    }
+}
+
+impl From<envelope::Request> for Request {
+    fn from(request: envelope::Request) -> Self {
+        Request::Envelope(request)
     }
 }
 
@@ -729,6 +907,30 @@ impl From<describe_cluster::Request> for Request {
 impl From<describe_producers::Request> for Request {
     fn from(request: describe_producers::Request) -> Self {
         Request::DescribeProducers(request)
+    }
+}
+
+impl From<broker_registration::Request> for Request {
+    fn from(request: broker_registration::Request) -> Self {
+        Request::BrokerRegistration(request)
+    }
+}
+
+impl From<broker_heartbeat::Request> for Request {
+    fn from(request: broker_heartbeat::Request) -> Self {
+        Request::BrokerHeartbeat(request)
+    }
+}
+
+impl From<unregister_broker::Request> for Request {
+    fn from(request: unregister_broker::Request) -> Self {
+        Request::UnregisterBroker(request)
+    }
+}
+
+impl From<allocate_producer_ids::Request> for Request {
+    fn from(request: allocate_producer_ids::Request) -> Self {
+        Request::AllocateProducerIds(request)
     }
 }
 
@@ -797,14 +999,34 @@ pub enum Response {
     CreatePartitions(create_partitions::Response),
     /// DeleteGroups.
     DeleteGroups(delete_groups::Response),
+    /// ElectLeaders.
+    ElectLeaders(elect_leaders::Response),
     /// IncrementalAlterConfigs.
     IncrementalAlterConfigs(incremental_alter_configs::Response),
+    /// AlterPartitionReassignments.
+    AlterPartitionReassignments(alter_partition_reassignments::Response),
+    /// ListPartitionReassignments.
+    ListPartitionReassignments(list_partition_reassignments::Response),
     /// OffsetDelete.
     OffsetDelete(offset_delete::Response),
+    /// DescribeQuorum.
+    DescribeQuorum(describe_quorum::Response),
+    /// AlterPartition.
+    AlterPartition(alter_partition::Response),
+    /// Envelope.
+    Envelope(envelope::Response),
     /// DescribeCluster.
     DescribeCluster(describe_cluster::Response),
     /// DescribeProducers.
     DescribeProducers(describe_producers::Response),
+    /// BrokerRegistration.
+    BrokerRegistration(broker_registration::Response),
+    /// BrokerHeartbeat.
+    BrokerHeartbeat(broker_heartbeat::Response),
+    /// UnregisterBroker.
+    UnregisterBroker(unregister_broker::Response),
+    /// AllocateProducerIds.
+    AllocateProducerIds(allocate_producer_ids::Response),
     /// DescribeTopicPartitions.
     DescribeTopicPartitions(describe_topic_partitions::Response),
 }
@@ -866,15 +1088,41 @@ impl Response {
                 Response::CreatePartitions(create_partitions::Response::decode(r, version)?)
             }
             ApiKey::DeleteGroups => Response::DeleteGroups(delete_groups::Response::decode(r, version)?),
+            ApiKey::ElectLeaders => Response::ElectLeaders(elect_leaders::Response::decode(r, version)?),
             ApiKey::IncrementalAlterConfigs => {
                 Response::IncrementalAlterConfigs(incremental_alter_configs::Response::decode(r, version)?)
             }
+            ApiKey::AlterPartitionReassignments => Response::AlterPartitionReassignments(
+                alter_partition_reassignments::Response::decode(r, version)?,
+            ),
+            ApiKey::ListPartitionReassignments => Response::ListPartitionReassignments(
+                list_partition_reassignments::Response::decode(r, version)?,
+            ),
             ApiKey::OffsetDelete => Response::OffsetDelete(offset_delete::Response::decode(r, version)?),
+            ApiKey::DescribeQuorum => {
+                Response::DescribeQuorum(describe_quorum::Response::decode(r, version)?)
+            }
+            ApiKey::AlterPartition => {
+                Response::AlterPartition(alter_partition::Response::decode(r, version)?)
+            }
+            ApiKey::Envelope => Response::Envelope(envelope::Response::decode(r, version)?),
             ApiKey::DescribeCluster => {
                 Response::DescribeCluster(describe_cluster::Response::decode(r, version)?)
             }
             ApiKey::DescribeProducers => {
                 Response::DescribeProducers(describe_producers::Response::decode(r, version)?)
+            }
+            ApiKey::BrokerRegistration => {
+                Response::BrokerRegistration(broker_registration::Response::decode(r, version)?)
+            }
+            ApiKey::BrokerHeartbeat => {
+                Response::BrokerHeartbeat(broker_heartbeat::Response::decode(r, version)?)
+            }
+            ApiKey::UnregisterBroker => {
+                Response::UnregisterBroker(unregister_broker::Response::decode(r, version)?)
+            }
+            ApiKey::AllocateProducerIds => {
+                Response::AllocateProducerIds(allocate_producer_ids::Response::decode(r, version)?)
             }
             ApiKey::DescribeTopicPartitions => {
                 Response::DescribeTopicPartitions(describe_topic_partitions::Response::decode(r, version)?)
@@ -915,10 +1163,20 @@ impl Response {
             Response::DescribeLogDirs(m) => m.encode(w, version),
             Response::CreatePartitions(m) => m.encode(w, version),
             Response::DeleteGroups(m) => m.encode(w, version),
+            Response::ElectLeaders(m) => m.encode(w, version),
             Response::IncrementalAlterConfigs(m) => m.encode(w, version),
+            Response::AlterPartitionReassignments(m) => m.encode(w, version),
+            Response::ListPartitionReassignments(m) => m.encode(w, version),
             Response::OffsetDelete(m) => m.encode(w, version),
+            Response::DescribeQuorum(m) => m.encode(w, version),
+            Response::AlterPartition(m) => m.encode(w, version),
+            Response::Envelope(m) => m.encode(w, version),
             Response::DescribeCluster(m) => m.encode(w, version),
             Response::DescribeProducers(m) => m.encode(w, version),
+            Response::BrokerRegistration(m) => m.encode(w, version),
+            Response::BrokerHeartbeat(m) => m.encode(w, version),
+            Response::UnregisterBroker(m) => m.encode(w, version),
+            Response::AllocateProducerIds(m) => m.encode(w, version),
             Response::DescribeTopicPartitions(m) => m.encode(w, version),
         }
     }
@@ -954,10 +1212,20 @@ impl Response {
             Response::DescribeLogDirs(_) => ApiKey::DescribeLogDirs,
             Response::CreatePartitions(_) => ApiKey::CreatePartitions,
             Response::DeleteGroups(_) => ApiKey::DeleteGroups,
+            Response::ElectLeaders(_) => ApiKey::ElectLeaders,
             Response::IncrementalAlterConfigs(_) => ApiKey::IncrementalAlterConfigs,
+            Response::AlterPartitionReassignments(_) => ApiKey::AlterPartitionReassignments,
+            Response::ListPartitionReassignments(_) => ApiKey::ListPartitionReassignments,
             Response::OffsetDelete(_) => ApiKey::OffsetDelete,
+            Response::DescribeQuorum(_) => ApiKey::DescribeQuorum,
+            Response::AlterPartition(_) => ApiKey::AlterPartition,
+            Response::Envelope(_) => ApiKey::Envelope,
             Response::DescribeCluster(_) => ApiKey::DescribeCluster,
             Response::DescribeProducers(_) => ApiKey::DescribeProducers,
+            Response::BrokerRegistration(_) => ApiKey::BrokerRegistration,
+            Response::BrokerHeartbeat(_) => ApiKey::BrokerHeartbeat,
+            Response::UnregisterBroker(_) => ApiKey::UnregisterBroker,
+            Response::AllocateProducerIds(_) => ApiKey::AllocateProducerIds,
             Response::DescribeTopicPartitions(_) => ApiKey::DescribeTopicPartitions,
         }
     }
@@ -1131,15 +1399,51 @@ impl From<delete_groups::Response> for Response {
     }
 }
 
+impl From<elect_leaders::Response> for Response {
+    fn from(response: elect_leaders::Response) -> Self {
+        Response::ElectLeaders(response)
+    }
+}
+
 impl From<incremental_alter_configs::Response> for Response {
     fn from(response: incremental_alter_configs::Response) -> Self {
         Response::IncrementalAlterConfigs(response)
     }
 }
 
+impl From<alter_partition_reassignments::Response> for Response {
+    fn from(response: alter_partition_reassignments::Response) -> Self {
+        Response::AlterPartitionReassignments(response)
+    }
+}
+
+impl From<list_partition_reassignments::Response> for Response {
+    fn from(response: list_partition_reassignments::Response) -> Self {
+        Response::ListPartitionReassignments(response)
+    }
+}
+
 impl From<offset_delete::Response> for Response {
     fn from(response: offset_delete::Response) -> Self {
         Response::OffsetDelete(response)
+    }
+}
+
+impl From<describe_quorum::Response> for Response {
+    fn from(response: describe_quorum::Response) -> Self {
+        Response::DescribeQuorum(response)
+    }
+}
+
+impl From<alter_partition::Response> for Response {
+    fn from(response: alter_partition::Response) -> Self {
+        Response::AlterPartition(response)
+    }
+}
+
+impl From<envelope::Response> for Response {
+    fn from(response: envelope::Response) -> Self {
+        Response::Envelope(response)
     }
 }
 
@@ -1152,6 +1456,30 @@ impl From<describe_cluster::Response> for Response {
 impl From<describe_producers::Response> for Response {
     fn from(response: describe_producers::Response) -> Self {
         Response::DescribeProducers(response)
+    }
+}
+
+impl From<broker_registration::Response> for Response {
+    fn from(response: broker_registration::Response) -> Self {
+        Response::BrokerRegistration(response)
+    }
+}
+
+impl From<broker_heartbeat::Response> for Response {
+    fn from(response: broker_heartbeat::Response) -> Self {
+        Response::BrokerHeartbeat(response)
+    }
+}
+
+impl From<unregister_broker::Response> for Response {
+    fn from(response: unregister_broker::Response) -> Self {
+        Response::UnregisterBroker(response)
+    }
+}
+
+impl From<allocate_producer_ids::Response> for Response {
+    fn from(response: allocate_producer_ids::Response) -> Self {
+        Response::AllocateProducerIds(response)
     }
 }
 

@@ -4,8 +4,13 @@
 
 mod add_offsets_to_txn;
 mod add_partitions_to_txn;
+mod allocate_producer_ids;
 mod alter_configs;
+mod alter_partition;
+mod alter_partition_reassignments;
 mod api_versions;
+mod broker_heartbeat;
+mod broker_registration;
 mod consumer_protocol;
 mod create_partitions;
 mod create_topics;
@@ -17,8 +22,11 @@ mod describe_configs;
 mod describe_groups;
 mod describe_log_dirs;
 mod describe_producers;
+mod describe_quorum;
 mod describe_topic_partitions;
+mod elect_leaders;
 mod end_txn;
+mod envelope;
 mod fetch;
 mod find_coordinator;
 mod group_records;
@@ -30,6 +38,7 @@ mod join_group;
 mod leave_group;
 mod list_groups;
 mod list_offsets;
+mod list_partition_reassignments;
 mod metadata;
 mod metadata_records;
 mod offset_commit;
@@ -39,6 +48,7 @@ mod offset_for_leader_epoch;
 mod produce;
 mod sync_group;
 mod txn_offset_commit;
+mod unregister_broker;
 
 use super::{Kind, Visitor};
 
@@ -48,10 +58,20 @@ pub fn visit_all(v: &mut impl Visitor) {
     v.visit::<moldau_wire::add_offsets_to_txn::Response>(Kind::Response(25));
     v.visit::<moldau_wire::add_partitions_to_txn::Request>(Kind::Request(24));
     v.visit::<moldau_wire::add_partitions_to_txn::Response>(Kind::Response(24));
+    v.visit::<moldau_wire::allocate_producer_ids::Request>(Kind::Request(67));
+    v.visit::<moldau_wire::allocate_producer_ids::Response>(Kind::Response(67));
     v.visit::<moldau_wire::alter_configs::Request>(Kind::Request(33));
     v.visit::<moldau_wire::alter_configs::Response>(Kind::Response(33));
+    v.visit::<moldau_wire::alter_partition::Request>(Kind::Request(56));
+    v.visit::<moldau_wire::alter_partition::Response>(Kind::Response(56));
+    v.visit::<moldau_wire::alter_partition_reassignments::Request>(Kind::Request(45));
+    v.visit::<moldau_wire::alter_partition_reassignments::Response>(Kind::Response(45));
     v.visit::<moldau_wire::api_versions::Request>(Kind::Request(18));
     v.visit::<moldau_wire::api_versions::Response>(Kind::Response(18));
+    v.visit::<moldau_wire::broker_heartbeat::Request>(Kind::Request(63));
+    v.visit::<moldau_wire::broker_heartbeat::Response>(Kind::Response(63));
+    v.visit::<moldau_wire::broker_registration::Request>(Kind::Request(62));
+    v.visit::<moldau_wire::broker_registration::Response>(Kind::Response(62));
     v.visit::<moldau_wire::consumer_protocol::Subscription>(Kind::Data);
     v.visit::<moldau_wire::consumer_protocol::Assignment>(Kind::Data);
     v.visit::<moldau_wire::create_partitions::Request>(Kind::Request(37));
@@ -74,10 +94,16 @@ pub fn visit_all(v: &mut impl Visitor) {
     v.visit::<moldau_wire::describe_log_dirs::Response>(Kind::Response(35));
     v.visit::<moldau_wire::describe_producers::Request>(Kind::Request(61));
     v.visit::<moldau_wire::describe_producers::Response>(Kind::Response(61));
+    v.visit::<moldau_wire::describe_quorum::Request>(Kind::Request(55));
+    v.visit::<moldau_wire::describe_quorum::Response>(Kind::Response(55));
     v.visit::<moldau_wire::describe_topic_partitions::Request>(Kind::Request(75));
     v.visit::<moldau_wire::describe_topic_partitions::Response>(Kind::Response(75));
+    v.visit::<moldau_wire::elect_leaders::Request>(Kind::Request(43));
+    v.visit::<moldau_wire::elect_leaders::Response>(Kind::Response(43));
     v.visit::<moldau_wire::end_txn::Request>(Kind::Request(26));
     v.visit::<moldau_wire::end_txn::Response>(Kind::Response(26));
+    v.visit::<moldau_wire::envelope::Request>(Kind::Request(58));
+    v.visit::<moldau_wire::envelope::Response>(Kind::Response(58));
     v.visit::<moldau_wire::fetch::Request>(Kind::Request(1));
     v.visit::<moldau_wire::fetch::Response>(Kind::Response(1));
     v.visit::<moldau_wire::find_coordinator::Request>(Kind::Request(10));
@@ -104,6 +130,8 @@ pub fn visit_all(v: &mut impl Visitor) {
     v.visit::<moldau_wire::list_groups::Response>(Kind::Response(16));
     v.visit::<moldau_wire::list_offsets::Request>(Kind::Request(2));
     v.visit::<moldau_wire::list_offsets::Response>(Kind::Response(2));
+    v.visit::<moldau_wire::list_partition_reassignments::Request>(Kind::Request(46));
+    v.visit::<moldau_wire::list_partition_reassignments::Response>(Kind::Response(46));
     v.visit::<moldau_wire::metadata::Request>(Kind::Request(3));
     v.visit::<moldau_wire::metadata::Response>(Kind::Response(3));
     v.visit::<moldau_wire::metadata_records::RegisterBroker>(Kind::Data);
@@ -133,4 +161,6 @@ pub fn visit_all(v: &mut impl Visitor) {
     v.visit::<moldau_wire::sync_group::Response>(Kind::Response(14));
     v.visit::<moldau_wire::txn_offset_commit::Request>(Kind::Request(28));
     v.visit::<moldau_wire::txn_offset_commit::Response>(Kind::Response(28));
+    v.visit::<moldau_wire::unregister_broker::Request>(Kind::Request(64));
+    v.visit::<moldau_wire::unregister_broker::Response>(Kind::Response(64));
 }
