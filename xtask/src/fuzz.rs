@@ -7,6 +7,7 @@
 mod account;
 mod keep;
 mod runner;
+mod turns;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -15,6 +16,7 @@ use std::process::Command;
 use anyhow::{Context, Result, bail};
 
 use crate::toolbox::{self, CargoTool};
+use turns::Turns;
 
 const CARGO_FUZZ: CargoTool = CargoTool {
     name: "cargo-fuzz",
@@ -34,6 +36,9 @@ pub struct Args {
     /// Minutes of processor time for each target
     #[arg(long, default_value_t = 5.0)]
     minutes: f64,
+    /// Go on in turns of `--minutes` until each has so many in the account, those with the fewest first
+    #[arg(long)]
+    up_to: Option<f64>,
     /// Targets that run at the same time
     #[arg(long, default_value_t = 1)]
     jobs: usize,
@@ -68,10 +73,13 @@ pub fn run(root: &Path, args: &Args) -> Result<()> {
         return wanted.iter().try_for_each(|target| keep::smallest(root, target));
     }
     made_inputs(root)?;
-    let ended = runner::run(root, &wanted, args.minutes * 60.0, args.jobs.max(1))?;
-    account::write(root, &ended)?;
-    let broken: Vec<&str> =
-        ended.iter().filter(|end| end.found.is_some()).map(|end| end.target.as_str()).collect();
+    let mut turns = match args.up_to {
+        None => Turns::once(&wanted, args.minutes),
+        Some(goal) => Turns::up_to(goal, args.minutes, account::read(root, &wanted)?),
+    };
+    // After each, so that an end of this program by force loses no more than a turn.
+    runner::run(root, &mut turns, args.jobs.max(1), |end| account::write(root, end))?;
+    let broken = turns.broken();
     if broken.is_empty() { Ok(()) } else { bail!("something was found by {}", broken.join(", ")) }
 }
 

@@ -9,13 +9,14 @@ use anyhow::{Context, Result};
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::program;
+use super::turns::Turns;
 
 /// Longest input that is tried. The limits of the parsers' rules lie far below.
 const MAX_LEN: u32 = 16 * 1024;
 /// An input that needs more memory than this, in MiB, is a finding.
 const MEMORY_MIB: u32 = 2048;
 /// Seconds for one input; far more than any takes, since the machine may be asleep meanwhile.
-const SLOW_SECONDS: u32 = 300;
+const SLOW_SECONDS: u32 = 600;
 /// How often the programs are looked at, and how often that is shown.
 const GLANCE: Duration = Duration::from_secs(1);
 const SHOWN_EVERY: Duration = Duration::from_secs(20);
@@ -31,6 +32,16 @@ pub struct Ended {
     pub edges: u64,
     /// The input that breaks something.
     pub found: Option<PathBuf>,
+    /// It ended before its turn was over.
+    early: bool,
+}
+
+#[cfg(test)]
+impl Ended {
+    /// One that had its turn and found nothing.
+    pub fn of(target: &str, seconds: f64, inputs: u64, edges: u64) -> Ended {
+        Ended { target: target.into(), seconds, inputs, edges, found: None, early: false }
+    }
 }
 
 struct Running {
@@ -38,51 +49,62 @@ struct Running {
     child: Child,
     log: PathBuf,
     seconds: f64,
+    /// Seconds of its turn.
+    turn: f64,
     told_to_end: bool,
 }
 
-/// Runs the targets, `jobs` at a time, `seconds` of the processor each.
-pub fn run(root: &Path, targets: &[String], seconds: f64, jobs: usize) -> Result<Vec<Ended>> {
-    let mut waiting = targets.iter();
-    let (mut running, mut ended): (Vec<Running>, Vec<Ended>) = (Vec::new(), Vec::new());
+/// Runs the targets whose turn it is, `jobs` at a time; `ended` is told of each.
+pub fn run(
+    root: &Path,
+    turns: &mut Turns,
+    jobs: usize,
+    mut ended: impl FnMut(&Ended) -> Result<()>,
+) -> Result<()> {
+    let mut running: Vec<Running> = Vec::new();
     let mut shown = Instant::now();
     loop {
         while running.len() < jobs
-            && let Some(target) = waiting.next()
+            && let Some((target, turn)) = turns.begin()
         {
-            running.push(start(root, target)?);
+            running.push(start(root, &target, turn)?);
         }
         if running.is_empty() {
-            return Ok(ended);
+            return Ok(());
         }
         std::thread::sleep(GLANCE);
-        let mut still = Vec::new();
-        for mut one in running {
-            one.seconds = processor_seconds(one.child.id()).unwrap_or(one.seconds);
-            match one.child.try_wait()? {
-                Some(_) => {
-                    let end = conclude(root, &one);
-                    tell(&end);
-                    ended.push(end);
-                }
-                None => {
-                    if one.seconds >= seconds && !one.told_to_end {
-                        one.told_to_end = true;
-                        stop(&one.child);
-                    }
-                    still.push(one);
-                }
-            }
+        for end in glance(root, &mut running)? {
+            tell(&end);
+            turns.end(&end.target, end.seconds, end.early || end.found.is_some());
+            ended(&end)?;
         }
-        running = still;
         if shown.elapsed() >= SHOWN_EVERY {
             shown = Instant::now();
-            running.iter().for_each(|one| progress(one, seconds));
+            running.iter().for_each(progress);
         }
     }
 }
 
-fn start(root: &Path, target: &str) -> Result<Running> {
+/// Looks how far each is, and tells those to end whose turn is over; those that ended are taken out.
+fn glance(root: &Path, running: &mut Vec<Running>) -> Result<Vec<Ended>> {
+    let (mut still, mut ended) = (Vec::new(), Vec::new());
+    for mut one in running.drain(..) {
+        one.seconds = processor_seconds(one.child.id()).unwrap_or(one.seconds);
+        if one.child.try_wait()?.is_some() {
+            ended.push(conclude(root, &one));
+            continue;
+        }
+        if one.seconds >= one.turn && !one.told_to_end {
+            one.told_to_end = true;
+            stop(&one.child);
+        }
+        still.push(one);
+    }
+    *running = still;
+    Ok(ended)
+}
+
+fn start(root: &Path, target: &str, turn: f64) -> Result<Running> {
     let folder = |name: &str| -> Result<PathBuf> {
         let path = root.join("fuzz").join(name).join(target);
         fs::create_dir_all(&path).with_context(|| format!("cannot create {}", path.display()))?;
@@ -94,11 +116,12 @@ fn start(root: &Path, target: &str) -> Result<Running> {
     let mut command = Command::new(program(root, target));
     command.arg(&corpus).arg(&seeds);
     command.arg(format!("-max_len={MAX_LEN}")).arg(format!("-rss_limit_mb={MEMORY_MIB}"));
-    command.arg(format!("-timeout={SLOW_SECONDS}")).arg(format!("-artifact_prefix={}/", artifacts.display()));
+    command.arg(format!("-timeout={SLOW_SECONDS}")).arg(format!("-report_slow_units={SLOW_SECONDS}"));
+    command.arg(format!("-artifact_prefix={}/", artifacts.display()));
     command.arg("-print_final_stats=1").current_dir(root);
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(file);
     let child = command.spawn().with_context(|| format!("cannot start {target}"))?;
-    Ok(Running { target: target.to_owned(), child, log, seconds: 0.0, told_to_end: false })
+    Ok(Running { target: target.to_owned(), child, log, seconds: 0.0, turn, told_to_end: false })
 }
 
 /// Asks libFuzzer to end: it says its figures first.
@@ -134,10 +157,11 @@ fn conclude(root: &Path, one: &Running) -> Ended {
         inputs: last_number(&log, "stat::number_of_executed_units:"),
         edges: last_number(&log, "cov: "),
         found: written.map(|(_, path)| root.join(path.trim())),
+        early: !one.told_to_end,
     }
 }
 
-fn progress(one: &Running, seconds: f64) {
+fn progress(one: &Running) {
     let log =
         fs::read(&one.log).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default();
     let of = |word| last_number(&log, word);
@@ -145,14 +169,14 @@ fn progress(one: &Running, seconds: f64) {
         "fuzz: {:<14} {:>5.1} of {:.1} min  {:>6} edges  {:>6}/s",
         one.target,
         one.seconds / 60.0,
-        seconds / 60.0,
+        one.turn / 60.0,
         of("cov: "),
         of("exec/s: ")
     );
 }
 
 fn tell(end: &Ended) {
-    let Ended { target, seconds, inputs, edges, found } = end;
+    let Ended { target, seconds, inputs, edges, found, early } = end;
     println!("fuzz: {target:<14} ended: {:.1} min, {inputs} inputs, {edges} edges", seconds / 60.0);
     if let Some(path) = found {
         println!(
@@ -160,6 +184,8 @@ fn tell(end: &Ended) {
             path.display(),
             path.display()
         );
+    } else if *early {
+        println!("fuzz: {target} ended by itself; see fuzz/artifacts/{target}/log");
     }
 }
 
