@@ -47,6 +47,8 @@ pub(crate) struct Checkpoints {
     heard: std::collections::BTreeSet<ShardId>,
     /// Directories whose files are behind.
     behind: std::collections::BTreeSet<DirId>,
+    /// Directories where a file could not be written: the next report tries all of them again.
+    unwritten: std::collections::BTreeSet<DirId>,
     /// Files being written.
     writing: BTreeMap<u32, DirId>,
     /// What the topic id checkpoint of a directory will say once the offsets that are being written are.
@@ -131,15 +133,16 @@ pub(crate) fn note_all(shard: &mut Shard) {
 pub(crate) fn report(shard: &mut Shard, from: ShardId, reports: Vec<Report>) {
     let checkpoints = shard.partitions.checkpoints();
     checkpoints.heard.insert(from);
+    checkpoints.behind.append(&mut checkpoints.unwritten);
     for (dir, name, marks) in reports {
         let known = checkpoints.known.entry(dir).or_default();
-        let topic = marks.and_then(|marks| marks.topic);
+        let topic = marks.map(|marks| marks.topic);
         let before = match marks {
             Some(marks) => known.insert(name, marks),
             None => known.remove(&name),
         };
         checkpoints.behind.insert(dir);
-        if before.and_then(|marks| marks.topic) != topic {
+        if before.map(|marks| marks.topic) != topic {
             checkpoints.topics_behind.insert(dir);
         }
     }
@@ -178,11 +181,16 @@ fn write(shard: &mut Shard) {
 
 /// What the topic id checkpoint says once these marks are written.
 fn topics_of(known: Option<&BTreeMap<String, Marks>>) -> Bytes {
-    let topics = known.into_iter().flatten().filter_map(|(name, marks)| Some((name.as_str(), marks.topic?)));
+    let topics = known.into_iter().flatten().map(|(name, marks)| (name.as_str(), marks.topic));
     Bytes::from(moldau_storage::encode_topic_ids(topics))
 }
 
-/// Shard 0: all that was reported is written.
+/// Shard 0: directories whose checkpoints do not say what was reported.
+pub(crate) fn unwritten(shard: &mut Shard) -> Vec<DirId> {
+    shard.partitions.checkpoints().unwritten.iter().copied().collect()
+}
+
+/// Shard 0: all that was reported is written, or was tried.
 pub(crate) fn is_written(shard: &mut Shard) -> bool {
     let checkpoints = shard.partitions.checkpoints();
     checkpoints.writing.is_empty() && checkpoints.behind.is_empty()
@@ -192,7 +200,7 @@ pub(crate) fn is_written(shard: &mut Shard) -> bool {
 pub(crate) fn shard_op_done(shard: &mut Shard, seq: u32, done: Done) {
     let Some(dir) = shard.partitions.checkpoints().writing.remove(&seq) else { return };
     if let Done::Failed(fault) = done {
-        // Recovery then reads from an older point; nothing is lost, and the next flush tries again.
+        // Recovery then reads from an older point; nothing is lost.
         shard.trace(Trace::Warning(format!(
             "log directory {}: a checkpoint could not be written: {fault}",
             dir.0
@@ -200,6 +208,8 @@ pub(crate) fn shard_op_done(shard: &mut Shard, seq: u32, done: Done) {
         let checkpoints = shard.partitions.checkpoints();
         checkpoints.topics_next.remove(&dir);
         checkpoints.topics_behind.insert(dir);
+        checkpoints.unwritten.insert(dir);
+        write_soon(shard);
     }
     let checkpoints = shard.partitions.checkpoints();
     if !checkpoints.writing.values().any(|other| *other == dir)

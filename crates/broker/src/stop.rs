@@ -3,6 +3,8 @@
 
 use std::collections::BTreeSet;
 
+use moldau_base::disk::Path;
+
 use crate::Shard;
 use crate::checkpoints;
 use crate::message::Message;
@@ -97,6 +99,11 @@ pub(crate) fn checkpoint_written(shard: &mut Shard) {
     let Some(stopping) = shard.partitions.stopping.as_mut() else { return };
     if shard.id == ShardId(0) && stopping.reporting == 0 && written && !stopping.stopped {
         stopping.stopped = true;
+        for dir in checkpoints::unwritten(shard) {
+            // Without the mark of a clean stop, the next start relies on less of them.
+            let why = "its checkpoints could not be written".to_owned();
+            shard.trace(Trace::Offline { path: Path::new(dir, ""), why });
+        }
         shard.trace(Trace::Stopped);
     }
 }
