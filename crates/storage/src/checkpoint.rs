@@ -63,9 +63,10 @@ pub fn encode_offsets<'a>(offsets: impl IntoIterator<Item = (&'a str, i64)>) -> 
     encode_by_partition(offsets)
 }
 
-/// The text of a topic id checkpoint, which says whose the offsets of an offset checkpoint are.
-pub fn encode_topic_ids<'a>(topics: impl IntoIterator<Item = (&'a str, Uuid)>) -> Vec<u8> {
-    encode_by_partition(topics)
+/// The text of a topic id checkpoint, which says whose the offsets of an offset checkpoint are. Of a log whose topic nobody knows it
+/// says so, with the id of no topic: its offsets are then those of the log that has the name.
+pub fn encode_topic_ids<'a>(topics: impl IntoIterator<Item = (&'a str, Option<Uuid>)>) -> Vec<u8> {
+    encode_by_partition(topics.into_iter().map(|(name, topic)| (name, topic.unwrap_or(Uuid::ZERO))))
 }
 
 fn encode_by_partition<'a, V: fmt::Display>(values: impl IntoIterator<Item = (&'a str, V)>) -> Vec<u8> {
@@ -165,7 +166,10 @@ mod tests {
 
     #[test]
     fn topic_ids_read_back() {
-        let text = encode_topic_ids([("orders-3", Uuid::METADATA_TOPIC), ("no partition", Uuid([1; 16]))]);
+        let text = encode_topic_ids([
+            ("orders-3", Some(Uuid::METADATA_TOPIC)),
+            ("no partition", Some(Uuid([1; 16]))),
+        ]);
         assert_eq!(text, b"0\n1\norders 3 AAAAAAAAAAAAAAAAAAAAAQ\n");
         assert_eq!(parse_topic_ids(&text), Ok(vec![("orders-3".into(), Uuid::METADATA_TOPIC)]));
         assert_eq!(parse_topic_ids(b"0\n1\na 0 17\n"), Err(bad(3, "a 0 17")));

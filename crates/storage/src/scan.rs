@@ -12,6 +12,9 @@ use moldau_batch::{BatchError, HEADER_BYTES, Header};
 const VERIFY_CHUNK: usize = 1 << 20;
 /// Bytes a read takes when only headers are.
 const HEADER_CHUNK: usize = 64 << 10;
+/// How often the length of the file may have its checksum computed for places behind damage where no batch begins: bytes of a payload that
+/// look like headers could otherwise have the same bytes checked again and again.
+const RESYNC_PASSES: u64 = 16;
 /// Where the checksummed part of a batch begins.
 const CHECKED_AT: u64 = 21;
 
@@ -67,6 +70,8 @@ pub struct Scanner<'a> {
     next: i64,
     buffer: Bytes,
     buffer_at: u64,
+    /// Bytes that [`Scanner::resync`] may still check in vain.
+    resync_bytes: u64,
     /// Bytes that were read.
     pub read_bytes: u64,
 }
@@ -74,7 +79,18 @@ pub struct Scanner<'a> {
 impl<'a> Scanner<'a> {
     /// Begins at `position` of a file of `len` bytes; offsets there are `next` or above.
     pub fn new(disk: &'a dyn Disk, path: Path, len: u64, position: u64, next: i64) -> Scanner<'a> {
-        Scanner { disk, path, len, position, next, buffer: Bytes::new(), buffer_at: 0, read_bytes: 0 }
+        let resync_bytes = len.saturating_mul(RESYNC_PASSES);
+        Scanner {
+            disk,
+            path,
+            len,
+            position,
+            next,
+            buffer: Bytes::new(),
+            buffer_at: 0,
+            resync_bytes,
+            read_bytes: 0,
+        }
     }
 
     /// Where the next batch begins, or the flaw is.
@@ -114,18 +130,36 @@ impl<'a> Scanner<'a> {
         self.next = next;
     }
 
-    /// Looks for the next undamaged batch behind a flaw and goes there; false when there is none.
+    /// Looks for the next undamaged batch behind a flaw and goes there; false when there is none. An error also when too much looks like one:
+    /// what lies behind is neither found nor given up then.
     pub fn resync(&mut self) -> io::Result<bool> {
         let mut at = self.position + 1;
         while at + HEADER_BYTES as u64 <= self.len {
             let bytes = self.bytes(at, HEADER_BYTES, VERIFY_CHUNK)?;
-            if Header::parse(&bytes).is_ok() && self.check(at, Depth::Checksums)?.is_ok() {
-                self.position = at;
-                return Ok(true);
+            if Header::parse(&bytes).is_ok() {
+                match self.check(at, Depth::Checksums)? {
+                    Ok(_) => {
+                        self.position = at;
+                        return Ok(true);
+                    }
+                    Err(Flaw::Batch(BatchError::BadChecksum { .. })) => self.pay(&bytes)?,
+                    Err(_) => {}
+                }
             }
             at += 1;
         }
         Ok(false)
+    }
+
+    /// Counts the bytes of a batch that was none.
+    fn pay(&mut self, header: &[u8]) -> io::Result<()> {
+        let size = Header::parse(header).map_or(0, |header| header.size() as u64);
+        let too_much = || {
+            let why = format!("{}, byte {}: too much behind it looks like batches", self.path, self.position);
+            io::Error::new(io::ErrorKind::InvalidData, why)
+        };
+        self.resync_bytes = self.resync_bytes.checked_sub(size).ok_or_else(too_much)?;
+        Ok(())
     }
 
     fn check(&mut self, at: u64, depth: Depth) -> io::Result<Result<Header, Flaw>> {

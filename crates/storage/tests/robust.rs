@@ -8,8 +8,8 @@ use moldau_base::{LeaderEpoch, Mono, Now, ProducerEntry, Rng, Uuid};
 use moldau_batch::Header;
 use moldau_storage::names::{LOG_START_CHECKPOINT, RECOVERY_POINT_CHECKPOINT, TOPIC_ID_CHECKPOINT};
 use moldau_storage::{
-    Depth, FileIds, Flaw, Log, LogConfig, Read, ReadRequest, RecoveryPolicy, Scanned, Scanner, dump,
-    encode_offsets, encode_topic_ids, mark_clean, recover,
+    Depth, FileIds, FindingKind, Flaw, Log, LogConfig, Read, ReadRequest, RecoveryPolicy, Scanned, Scanner,
+    dump, encode_offsets, encode_topic_ids, mark_clean, recover,
 };
 use proptest::prelude::*;
 
@@ -360,7 +360,7 @@ fn the_marks_of_a_deleted_log_are_not_those_of_the_next() {
         };
         put(RECOVERY_POINT_CHECKPOINT, &encode_offsets([(NAME, 50)]));
         put(LOG_START_CHECKPOINT, &encode_offsets([(NAME, 50)]));
-        put(TOPIC_ID_CHECKPOINT, &encode_topic_ids([(NAME, Uuid([7; 16]))]));
+        put(TOPIC_ID_CHECKPOINT, &encode_topic_ids([(NAME, Some(Uuid([7; 16])))]));
         let recovered = recover(&host.disk, DIR, &RecoveryPolicy::default()).expect("it recovers");
         let log = &recovered.logs[0];
         assert_eq!((log.start_offset(), log.end_offset()), (0, 3));
@@ -384,6 +384,30 @@ fn marks_without_topic_ids_belong_to_who_has_the_name() {
     host.disk.remove(&Path::new(DIR, NAME)).expect("a removal");
     short(&mut host, Uuid([9; 16]), true);
     assert_eq!(start(&host), 0);
+}
+
+/// A log that does not know its topic, in a directory that Kafka has written, keeps what is behind damage at the first start and at the
+/// next one; also when it has got its id meanwhile, and the host has not come to write down whose the marks are.
+#[test]
+fn marks_of_a_log_without_an_id_stay_its_own() {
+    let (mut host, log, now) = filled();
+    let end = log.flushed_offset();
+    drop(log);
+    host.disk.damage(&format!("{NAME}/partition.metadata"), 0);
+    // The length of the first batch.
+    host.disk.damage(&format!("{NAME}/00000000000000000000.log"), 11);
+    for life in 0..3 {
+        host.restart();
+        let mut recovered = recover(&host.disk, DIR, &RecoveryPolicy::default()).expect("it recovers");
+        assert!(recovered.logs[0].end_offset() >= end, "life {life}: {:?}", recovered.findings);
+        if life == 1 {
+            let found = recovered.logs.remove(0);
+            let mut log = found.into_log(0, &mut FileIds::new(0), Uuid([7; 16]), LogConfig::default());
+            host.drain(&mut log, now);
+        }
+    }
+    let id = host.disk.content(&format!("{NAME}/partition.metadata"));
+    assert!(id.is_some_and(|text| text.starts_with(b"version: 0")), "it has its id");
 }
 
 /// The process dies because a sync failed. The system takes for clean what it did not write: the next life reads it, and a sync
@@ -414,5 +438,131 @@ fn the_mark_of_a_clean_stop_does_not_come_back() {
         assert!(start().clean);
         host.disk.crash(Crash::Power, &mut Rng::seeded(seed));
         assert!(!start().clean, "seed {seed}");
+    }
+}
+
+/// Behind damage, a payload that is one header after another, each of a batch that goes on to the end of the file: the search for what follows
+/// ends after a few passes over the file, and says that it did not find out.
+#[test]
+fn bytes_that_look_like_batches_are_not_checked_for_ever() {
+    let disk = model::ModelDisk::default();
+    let path = Path::new(DIR, "orders-3/00000000000000000000.log");
+    let (len, each) = (3 << 20, 1024);
+    let mut bytes = vec![0; len];
+    let header = producer_batch(None, 3, 60, 5).bytes().slice(..61);
+    for at in (each..len).step_by(each) {
+        let piece = &mut bytes[at..at + header.len()];
+        piece.copy_from_slice(&header);
+        piece[8..12].copy_from_slice(&((len - at - 12) as i32).to_be_bytes());
+    }
+    disk.write(&path, 0, &[bytes.into()]).expect("a write");
+    let mut scanner = Scanner::new(&disk, path, len as u64, 0, 0);
+    assert!(matches!(scanner.next(Depth::Checksums).expect("the disk works"), Scanned::Flaw(_)));
+    let refused = scanner.resync().expect_err("nobody knows what is there");
+    assert!(refused.to_string().contains("looks like batches"), "{refused}");
+    assert!(scanner.read_bytes < 40 * len as u64, "{} bytes were read", scanner.read_bytes);
+}
+
+/// Where a batch has its leader epoch, which its checksum does not cover.
+const EPOCH_AT: u64 = 12;
+
+/// A log of two segments that was stopped cleanly, and its batches: four of epoch 0, four of epoch 1, and four of epoch 2, three of them in the second
+/// segment.
+fn stopped() -> (Host, Vec<Header>) {
+    let mut host = Host::new(Pace::AtOnce);
+    let config = LogConfig { segment_bytes: 2400, ..LogConfig::default() };
+    let mut log = Log::create(0, &mut FileIds::new(0), DIR, NAME.into(), Uuid([7; 16]), config);
+    let now = Now { wall_ms: 1_000_000, mono: Mono(0) };
+    for i in 0..12 {
+        let batch = producer_batch(None, 3, 60, now.wall_ms + i64::from(i));
+        log.append(now, LeaderEpoch(i / 4), None, &[batch], &mut Vec::new).expect("an append");
+        host.run(&mut log, now);
+    }
+    log.flush(now, &mut Vec::new);
+    host.run(&mut log, now);
+    mark_clean(&host.disk, DIR, 0).expect("there is room");
+    let batches = all_batches(&host.disk);
+    assert_eq!((log.segment_count(), batches.len()), (2, 12));
+    (host, batches)
+}
+
+/// A leader epoch that a flipped bit has made does not come into the history: neither where the checkpoint says which one it was, nor, when
+/// that is gone, where the next batch goes back from it.
+#[test]
+fn a_damaged_leader_epoch_is_left_out() {
+    for (without, harmed) in [(false, 11), (false, 9), (true, 9)] {
+        let (host, batches) = stopped();
+        let (active, len) =
+            host.disk.files().into_iter().rfind(|(n, _)| n.ends_with(".log")).expect("it is there");
+        let behind: u64 = batches[harmed..].iter().map(|batch| batch.size() as u64).sum();
+        host.disk.damage(&active, len - behind + EPOCH_AT);
+        if without {
+            host.disk.remove(&Path::new(DIR, format!("{NAME}/leader-epoch-checkpoint"))).expect("a removal");
+        }
+        let recovered = recover(&host.disk, DIR, &RecoveryPolicy::default()).expect("it recovers");
+        assert_eq!(recovered.logs[0].end_offset(), 36);
+        assert!(recovered.findings.iter().any(|f| matches!(f.what, FindingKind::Epoch { .. })));
+        let log = recovered.logs.into_iter().next().expect("it is there");
+        let log = log.into_log(0, &mut FileIds::new(0), Uuid([7; 16]), LogConfig::default());
+        // Without the checkpoint, nothing says what is in the sealed segment.
+        let last = if without { batches[harmed + 1].base_offset } else { 24 };
+        assert_eq!(log.epochs().entries().last(), Some(&(2, last)), "batch {harmed}");
+    }
+}
+
+/// What only the batches say of leader epochs is said by them again after a second crash, until a flush has written it down.
+#[test]
+fn epochs_of_unflushed_batches_outlive_two_crashes() {
+    let mut host = Host::new(Pace::AtOnce);
+    let config = LogConfig { segment_bytes: 500, ..LogConfig::default() };
+    let mut log = Log::create(0, &mut FileIds::new(0), DIR, NAME.into(), Uuid([7; 16]), config);
+    let now = Now { wall_ms: 1_000_000, mono: Mono(0) };
+    host.pace = Pace::AtOnce;
+    for epoch in 0..3 {
+        let batch = producer_batch(None, 3, 60, now.wall_ms);
+        log.append(now, LeaderEpoch(epoch), None, &[batch], &mut Vec::new).expect("an append");
+        host.run(&mut log, now);
+    }
+    let epochs = log.epochs().clone();
+    host.disk.remove(&Path::new(DIR, format!("{NAME}/leader-epoch-checkpoint"))).expect("a removal");
+    for _ in 0..3 {
+        host.restart();
+        let found = recover(&host.disk, DIR, &RecoveryPolicy::default()).expect("it recovers").logs.remove(0);
+        // As the host does a second later.
+        let point = encode_offsets([(NAME, found.flushed_offset())]);
+        host.disk.replace(&Path::new(DIR, RECOVERY_POINT_CHECKPOINT), &point).expect("there is room");
+        let log = found.into_log(0, &mut FileIds::new(0), Uuid([7; 16]), config);
+        assert_eq!(*log.epochs(), epochs);
+        assert!(log.deadline().is_some(), "a flush will write them down");
+    }
+}
+
+/// The last time index entry of a sealed segment tells its greatest timestamp: one that contradicts the entry before it, or the first batch, is
+/// not believed.
+#[test]
+fn a_damaged_last_time_entry_is_made_again() {
+    for interval in [200, 4096] {
+        let mut host = Host::new(Pace::AtOnce);
+        let config =
+            LogConfig { segment_bytes: 1500, index_interval_bytes: interval, ..LogConfig::default() };
+        let mut log = Log::create(0, &mut FileIds::new(0), DIR, NAME.into(), Uuid([7; 16]), config);
+        let now = Now { wall_ms: 1_000_000, mono: Mono(0) };
+        for i in 0..12 {
+            let batch = producer_batch(None, 3, 60, now.wall_ms + i);
+            log.append(now, LeaderEpoch(0), None, &[batch], &mut Vec::new).expect("an append");
+            host.run(&mut log, now);
+        }
+        log.flush(now, &mut Vec::new);
+        host.run(&mut log, now);
+        mark_clean(&host.disk, DIR, 0).expect("there is room");
+        let first = format!("{NAME}/00000000000000000000.timeindex");
+        let whole = host.disk.content(&first).expect("a sealed segment has one");
+        assert_eq!(whole.len() > 12, interval == 200);
+        // The last byte but one of its timestamp, which becomes smaller.
+        host.disk.damage(&first, whole.len() as u64 - 6);
+        assert!(host.disk.content(&first).expect("it is there") < whole);
+        let policy = RecoveryPolicy { index_interval_bytes: interval, ..RecoveryPolicy::default() };
+        recover(&host.disk, DIR, &policy).expect("it recovers");
+        assert_eq!(host.disk.content(&first), Some(whole), "interval {interval}");
     }
 }

@@ -120,9 +120,11 @@ fn open(shard: &mut Shard, id: TopicPartition, topic: &str) -> u32 {
     let partitions = &mut shard.partitions;
     let number = partitions.next_slot;
     partitions.next_slot += 1;
+    let mut is_named_now = false;
     let (log, high_watermark, producers) = match claim(&partitions.found, id, topic) {
         Some(at) => {
             let mut found = partitions.found.swap_remove(at);
+            is_named_now = found.topic_id.is_none();
             let entries = std::mem::take(&mut found.producers);
             let mut producers = Producers::restore(entries, now, expire_ms);
             for header in std::mem::take(&mut found.replay) {
@@ -149,6 +151,10 @@ fn open(shard: &mut Shard, id: TopicPartition, topic: &str) -> u32 {
         Slot { slot: number, id, log, replica, config, reading: BTreeMap::new(), waits: BTreeMap::new() };
     partitions.slots.insert(number, Box::new(slot));
     partitions.by_id.insert(id, number);
+    if is_named_now {
+        // The checkpoints do not know whose its marks are.
+        crate::checkpoints::changed(shard, number);
+    }
     number
 }
 

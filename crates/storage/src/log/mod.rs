@@ -108,6 +108,8 @@ enum Pending {
     Metadata,
     /// A sync or rename of a cut: the last one ends it.
     Cut,
+    /// The rename of a file of the segment with this base offset, which was cut off, a step of a cut.
+    Discard(i64, FileKind, FileId),
     /// A write of nothing, which makes a file. On a full disk it is not made; what needs it finds it missing.
     Make,
     /// The sync that makes the name of the segment with this base offset durable; tried again when the disk was full.
@@ -315,7 +317,10 @@ impl Log {
             Pending::Read(id) => self.read_done(now, cache, id, done),
             Pending::Must => self.or_offline(done, &[Fault::Missing]),
             Pending::Make => self.or_offline(done, &[Fault::Full]),
-            Pending::Cut => match done {
+            Pending::Discard(base, kind, file) if done == Done::Failed(Fault::Full) => {
+                self.discard_emptied(base, kind, file);
+            }
+            Pending::Cut | Pending::Discard(..) => match done {
                 Done::Failed(fault) if fault != Fault::Missing => self.go_offline(fault),
                 _ => self.cut_done(),
             },

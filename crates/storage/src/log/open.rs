@@ -100,7 +100,9 @@ impl Log {
             epochs_dirty: parts.epochs_dirty,
             snapshot: parts.snapshot,
             removed_snapshot: None,
-            dirty: Dirty::behind(parts.flushed < parts.end),
+            dirty: Dirty::behind(
+                parts.flushed < parts.end || (parts.epochs_dirty && !parts.segments.is_empty()),
+            ),
             busy: Busy::default(),
             next_flush: 0,
             next_read: 0,

@@ -3,7 +3,7 @@
 //! A segment that goes is renamed to `.deleted` at once, oldest first, so that a crash leaves no gap in the log; its files are
 //! removed after `file.delete.delay.ms`.
 
-use moldau_base::disk::{Done, Fault, Op, Path};
+use moldau_base::disk::{Done, Fault, FileId, Op, Path};
 use moldau_base::planted::{Bug, planted};
 use moldau_base::{Mono, Now, Uuid};
 
@@ -160,12 +160,25 @@ impl Log {
             if segment.is_open(kind) {
                 self.ask(Op::Close { file }, Pending::May);
             }
-            let from = self.path(&file_name(segment.base, kind));
-            let to = self.path(&format!("{}.{}.deleted", file_name(segment.base, kind), file.0));
-            self.ask(Op::Rename { from, to: to.clone() }, Pending::Cut);
+            self.rename_cut((segment.base, kind, file), Pending::Discard(segment.base, kind, file));
             self.cut_steps += 1;
-            self.ask(Op::Remove { path: to }, Pending::May);
         }
+    }
+
+    fn rename_cut(&mut self, (base, kind, file): (i64, FileKind, FileId), why: Pending) {
+        let from = self.path(&file_name(base, kind));
+        let to = self.path(&format!("{}.{}.deleted", file_name(base, kind), file.0));
+        self.ask(Op::Rename { from, to: to.clone() }, why);
+        self.ask(Op::Remove { path: to }, Pending::May);
+    }
+
+    /// A full disk has no place for the name that a cut gives a file: it is emptied, which makes room, and renamed then.
+    pub(super) fn discard_emptied(&mut self, base: i64, kind: FileKind, file: FileId) {
+        let path = self.path(&file_name(base, kind));
+        self.ask(Op::Open { file, path, create: false }, Pending::Must);
+        self.ask(Op::Truncate { file, len: 0 }, Pending::Must);
+        self.ask(Op::Close { file }, Pending::May);
+        self.rename_cut((base, kind, file), Pending::Cut);
     }
 
     /// Cuts the log at `place`, which lies in one of its segments. `keep` is how many entries its index and time index files keep.

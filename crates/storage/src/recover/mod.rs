@@ -14,7 +14,7 @@ use std::collections::BTreeMap;
 use std::io;
 
 use moldau_base::Uuid;
-use moldau_base::disk::{DirId, Disk, Path};
+use moldau_base::disk::{DirId, Disk, Fault, Path};
 use moldau_batch::Header;
 
 use crate::checkpoint::{BadText, encode_clean_shutdown, encode_topic_ids, parse_offsets, parse_topic_ids};
@@ -159,6 +159,16 @@ pub enum FindingKind {
         /// What was found.
         why: String,
     },
+    /// A flushed batch says another leader epoch than the checkpoint, or one that the batch behind it goes back from: it is left out.
+    #[error("leader epoch {epoch} of the batch at offset {offset} in segment {segment} cannot be")]
+    Epoch {
+        /// First offset of the first such batch.
+        offset: i64,
+        /// Base offset of the segment.
+        segment: i64,
+        /// What it says.
+        epoch: i32,
+    },
     /// An index was missing or not to be trusted, and was made again.
     #[error("rebuilt the {kind:?} file of segment {segment}: {why}")]
     Rebuilt {
@@ -168,6 +178,12 @@ pub enum FindingKind {
         kind: FileKind,
         /// What was wrong.
         why: String,
+    },
+    /// The disk is full: what is there was left without indexes, which a later start makes.
+    #[error("no room for the indexes of segment {segment}: it is read without")]
+    NoRoom {
+        /// Base offset of the segment.
+        segment: i64,
     },
     /// A checkpoint, snapshot or id file is damaged and was left out.
     #[error("{file} is not usable: {why}")]
@@ -243,7 +259,10 @@ impl Checkpoints {
             start: self.start.get(name).copied().unwrap_or(0),
             high_watermark: self.high_watermark.get(name).copied(),
             of: match &self.topics {
-                Some(topics) => partition::Whose::Topic(topics.get(name).copied()),
+                Some(topics) => match topics.get(name).copied() {
+                    Some(unknown) if unknown.is_zero() => partition::Whose::Name,
+                    topic => partition::Whose::Topic(topic),
+                },
                 None => partition::Whose::Name,
             },
         }
@@ -286,7 +305,11 @@ pub fn recover(disk: &dyn Disk, dir: DirId, policy: &RecoveryPolicy) -> Result<R
     // In one go: a file system does that in a fraction of the time that many single syncs take.
     disk.sync_all(&work.unsynced).map_err(at("the log directory"))?;
     if checkpoints.topics.is_none() {
-        claim_checkpoints(disk, dir, &work.recovered.logs).map_err(at(TOPIC_ID_CHECKPOINT))?;
+        match claim_checkpoints(disk, dir, &work.recovered.logs) {
+            // The host writes it once there is room.
+            Err(error) if Fault::from(&error) == Fault::Full => {}
+            claimed => claimed.map_err(at(TOPIC_ID_CHECKPOINT))?,
+        }
     }
     if clean {
         unmark_clean(disk, dir).map_err(at(CLEAN_SHUTDOWN))?;
@@ -295,9 +318,9 @@ pub fn recover(disk: &dyn Disk, dir: DirId, policy: &RecoveryPolicy) -> Result<R
 }
 
 /// Says whose the offsets in the checkpoints are, in a directory where nothing does: a log that is made later under one of these
-/// names must not be found with them.
+/// names must not be found with them. A log that does not know its topic keeps its own, so that the next recovery leaves what this one left.
 fn claim_checkpoints(disk: &dyn Disk, dir: DirId, logs: &[RecoveredLog]) -> io::Result<()> {
-    let topics = logs.iter().filter_map(|log| Some((log.name(), log.topic_id?)));
+    let topics = logs.iter().map(|log| (log.name(), log.topic_id));
     disk.replace(&Path::new(dir, TOPIC_ID_CHECKPOINT), &encode_topic_ids(topics))
 }
 

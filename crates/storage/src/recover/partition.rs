@@ -86,6 +86,7 @@ pub(super) fn recover(
         unsynced.push(path);
     }
     let stored = read_text(&files, name, EPOCH_CHECKPOINT, parse_epochs, findings)?;
+    let can_read = stored.is_some();
     let checkpointed = EpochHistory::from_entries(stored.unwrap_or_default());
     let mut epochs = checkpointed.clone();
     let mut segments = Segments {
@@ -96,6 +97,7 @@ pub(super) fn recover(
         scanned_bytes: &mut recovered.scanned_bytes,
         unsynced,
         epochs: &mut epochs,
+        flushed_epochs: can_read.then_some(&checkpointed),
     };
     let body = recover_segments(&mut segments, hints)?;
     let mut body = settle_start(&mut files, name, body, hints.start, findings)?;
@@ -111,15 +113,18 @@ pub(super) fn recover(
     }
     let producers = recover_producers(&mut files, name, &body, hints, findings)?;
     let Body { segments, start, end } = body;
+    // What is known of producers or epochs from batches only must be known from them again, until a flush has written it down.
+    let epochs_dirty = epochs != checkpointed;
+    let known = if epochs_dirty && !hints.clean { hints.recovery_point.clamp(start, end) } else { end };
+    let flushed = if producers.replay.is_empty() { known } else { known.min(producers.offset) };
     let parts = LogParts {
         dir,
         name: name.to_owned(),
         segments,
         start,
         end,
-        // What is known of producers from batches only must be known from them again, until a flush has written it down.
-        flushed: if producers.replay.is_empty() { end } else { producers.offset },
-        epochs_dirty: epochs != checkpointed,
+        flushed,
+        epochs_dirty,
         epochs,
         snapshot: producers.snapshot,
         has_metadata: topic_id.is_some(),

@@ -3,14 +3,14 @@
 
 use std::io;
 
-use moldau_base::disk::{FileId, Path};
+use moldau_base::disk::{Fault, FileId, Path};
 use moldau_batch::Header;
 
 use super::files::Files;
 use super::{Finding, FindingKind};
 use crate::epochs::EpochHistory;
 use crate::index::{
-    INDEX_ENTRY_BYTES, TIME_ENTRY_BYTES, encode_index, encode_time_index, floor, parse_index,
+    INDEX_ENTRY_BYTES, TIME_ENTRY_BYTES, TimeEntry, encode_index, encode_time_index, floor, parse_index,
     parse_time_index,
 };
 use crate::names::FileKind;
@@ -80,6 +80,8 @@ pub(super) struct Segments<'a, 'b> {
     /// Files to sync before the logs are used.
     pub(super) unsynced: &'b mut Vec<Path>,
     pub(super) epochs: &'b mut EpochHistory,
+    /// What the checkpoint says, if it can be read: what a flush has written of the batches below the recovery point.
+    pub(super) flushed_epochs: Option<&'b EpochHistory>,
 }
 
 impl Segments<'_, '_> {
@@ -114,12 +116,13 @@ impl Segments<'_, '_> {
         let files = self.files.segments.get(&base).copied().unwrap_or_default();
         let size = files.log.unwrap_or(0);
         let span = u64::try_from(end - base).unwrap_or(0);
-        let last = |kind, len: u64, entry: u64| -> io::Result<Option<bytes::Bytes>> {
+        let last = |kind, len: u64, bytes: u64| -> io::Result<Option<bytes::Bytes>> {
             let path = self.files.segment_path(base, kind);
             if len == 0 {
                 return Ok(None);
             }
-            self.files.disk.read(&path, len - entry, entry as usize).map(Some)
+            let bytes = bytes.min(len);
+            self.files.disk.read(&path, len - bytes, bytes as usize).map(Some)
         };
         // So little that it has no entries, and no file for them.
         let index = files.index.or((size <= u64::from(self.interval)).then_some(0));
@@ -142,9 +145,11 @@ impl Segments<'_, '_> {
             }
         }
         let mut meta = SegmentMeta { size, ..SegmentMeta::empty(base) };
-        if let Some(bytes) = last(FileKind::TimeIndex, time, TIME_ENTRY_BYTES)? {
-            let entry = parse_time_index(&bytes).ok().and_then(|e| e.first().copied());
-            let Some(entry) = entry.filter(|e| u64::from(e.last) < span) else {
+        // Two of them: entries grow, and what the last one says decides what searches by time pass over and when retention takes the segment.
+        if let Some(bytes) = last(FileKind::TimeIndex, time, 2 * TIME_ENTRY_BYTES)? {
+            let entries = parse_time_index(&bytes).unwrap_or_default();
+            let entry = entries.last().copied().filter(|e| u64::from(e.last) < span);
+            let Some(entry) = entry.filter(|e| entries.len() > 1 || self.is_not_older(base, size, e)) else {
                 return Ok(Err((FileKind::TimeIndex, "its last entry is not possible".into())));
             };
             meta.max_timestamp = entry.timestamp_ms;
@@ -154,6 +159,13 @@ impl Segments<'_, '_> {
         meta.index_entries = (index / INDEX_ENTRY_BYTES) as u32;
         meta.time_entries = (time / TIME_ENTRY_BYTES) as u32;
         Ok(Ok(meta))
+    }
+
+    /// Whether a segment's only time index entry is not older than its first batch, as far as that can be read.
+    fn is_not_older(&self, base: i64, size: u64, entry: &TimeEntry) -> bool {
+        let path = self.files.segment_path(base, FileKind::Log);
+        let first = Scanner::new(self.files.disk, path, size, 0, base).next(Depth::Headers);
+        !matches!(first, Ok(Scanned::Batch { header, .. }) if header.max_timestamp > entry.timestamp_ms)
     }
 
     /// A segment whose end is not known: reads it from the last index entry before `verified` on, with checksums from
@@ -232,16 +244,15 @@ impl Segments<'_, '_> {
         );
         let path = self.files.segment_path(base, FileKind::Log);
         let mut scanner = Scanner::new(self.files.disk, path, size, beginning.position, beginning.next);
-        let mut passed: Option<Passed> = None;
+        let (mut passed, mut epoch): (Option<Passed>, i32) = (None, -1);
         let flaw = loop {
             let before = scanner.next_offset();
             let depth = if before < verified { Depth::Headers } else { Depth::Checksums };
             match scanner.next(depth)? {
                 Scanned::End => break None,
                 Scanned::Batch { position, header } => {
-                    let epoch = passed.as_ref().map_or(-1, |passed| passed.header.leader_epoch);
-                    self.take(&mut segment, passed.take());
                     let batch = Passed { position, before, header, depth };
+                    self.take(&mut segment, passed.take(), Some(&batch), &mut epoch);
                     if let Some(why) = batch.misfit(base, epoch) {
                         scanner.go_back(position, before);
                         break Some(why);
@@ -253,7 +264,7 @@ impl Segments<'_, '_> {
                         Some(last) if last.led_astray(&mut scanner, &found)? => {
                             scanner.go_back(last.position, last.before);
                         }
-                        last => self.take(&mut segment, last),
+                        last => self.take(&mut segment, last, None, &mut epoch),
                     }
                     let (position, offset) = (scanner.position(), scanner.next_offset());
                     // In what was flushed, what is behind the damage stays.
@@ -266,7 +277,7 @@ impl Segments<'_, '_> {
                 }
             }
         };
-        self.take(&mut segment, passed);
+        self.take(&mut segment, passed, None, &mut epoch);
         // A sealed segment's last time entry tells its greatest timestamp; it may have been behind the entries that were kept.
         segment.note_time();
         *self.scanned_bytes += scanner.read_bytes;
@@ -275,9 +286,17 @@ impl Segments<'_, '_> {
         Ok(ScannedSegment { meta, from: beginning.position, next, flaw })
     }
 
-    /// Takes a batch into the segment.
-    fn take(&mut self, segment: &mut Segment, batch: Option<Passed>) {
-        let Some(Passed { position, header, .. }) = batch else { return };
+    /// Takes a batch into the segment. `epoch` is the last one that was believed.
+    fn take(
+        &mut self,
+        segment: &mut Segment,
+        batch: Option<Passed>,
+        follower: Option<&Passed>,
+        epoch: &mut i32,
+    ) {
+        let Some(batch) = batch else { return };
+        *epoch = self.settle_epoch(segment.base, &batch, follower, *epoch);
+        let Passed { position, header, .. } = batch;
         // Behind damage, positions jump.
         segment.size = position;
         let placed = PlacedBatch {
@@ -287,7 +306,33 @@ impl Segments<'_, '_> {
             size: header.size() as u64,
         };
         segment.push(placed, self.interval);
-        self.epochs.assign(header.leader_epoch, header.base_offset);
+    }
+
+    /// Notes the leader epoch of a batch, which is not under its checksum. What a flush has written into the checkpoint stands against that of
+    /// a batch below the recovery point; without it, that of the batch behind, since epochs do not go back. Returns the last one
+    /// that is believed.
+    fn settle_epoch(&mut self, base: i64, batch: &Passed, follower: Option<&Passed>, before: i32) -> i32 {
+        let (offset, found) = (batch.header.base_offset, batch.header.leader_epoch);
+        let was_flushed = |batch: &Passed| batch.depth == Depth::Headers;
+        let flushed = self.flushed_epochs.filter(|_| was_flushed(batch));
+        let expected = match flushed {
+            Some(epochs) => epochs.epoch_at(offset).unwrap_or(before),
+            None => {
+                let next = follower.filter(|next| was_flushed(batch) && was_flushed(next));
+                if next.is_some_and(|next| next.header.leader_epoch < found) { before } else { found }
+            }
+        };
+        if expected != found {
+            let wrong = |f: &Finding| {
+                f.log == self.log && matches!(f.what, FindingKind::Epoch { segment, .. } if segment == base)
+            };
+            if !self.findings.iter().any(wrong) {
+                self.find(FindingKind::Epoch { offset, segment: base, epoch: found });
+            }
+        } else if flushed.is_none() {
+            self.epochs.assign(found, offset);
+        }
+        expected
     }
 
     /// Writes the entries that the scan made behind those that were kept.
@@ -309,7 +354,15 @@ impl Segments<'_, '_> {
                 disk.truncate(&path, position)?;
             }
             if !bytes.is_empty() {
-                disk.write(&path, position, &[bytes])?;
+                match disk.write(&path, position, &[bytes]) {
+                    Err(error) if Fault::from(&error) == Fault::Full => {
+                        segment.forget_indexes();
+                        segment.last_time_entry = -1;
+                        self.leave_indexes_out(base)?;
+                        break;
+                    }
+                    written => written?,
+                }
                 self.unsynced.push(path);
             }
         }
@@ -324,5 +377,18 @@ impl Segments<'_, '_> {
             time_entries: segment.time.len(),
             last_time_entry: segment.last_time_entry,
         })
+    }
+
+    /// The disk is full: what is there can be read without indexes, and a later start makes them.
+    fn leave_indexes_out(&mut self, base: i64) -> io::Result<()> {
+        let paths = [FileKind::Index, FileKind::TimeIndex].map(|kind| self.files.segment_path(base, kind));
+        for path in &paths {
+            self.files.disk.remove(path)?;
+        }
+        self.unsynced.retain(|path| !paths.contains(path));
+        // A sync of a file beside them makes it durable that they are gone: a part of one would be taken for all of it.
+        self.unsynced.push(self.files.segment_path(base, FileKind::Log));
+        self.find(FindingKind::NoRoom { segment: base });
+        Ok(())
     }
 }

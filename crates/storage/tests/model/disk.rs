@@ -192,12 +192,16 @@ impl ModelDisk {
         self.with(|state| {
             state.check(inode)?;
             let mut data = parts.concat();
-            let full = state.space.is_some_and(|space| (data.len() as u64) > space);
+            // What is written over has its place.
+            let there = state.inodes.get(&inode).map_or(0, |file| file.current.len() as u64);
+            let inside = there.saturating_sub(position).min(data.len() as u64);
+            let more = data.len() as u64 - inside;
+            let full = state.space.is_some_and(|space| more > space);
             if full {
                 // A part of it may be there.
-                data.truncate(state.space.unwrap_or(0) as usize);
+                data.truncate((inside + state.space.unwrap_or(0)) as usize);
             }
-            state.space = state.space.map(|space| space.saturating_sub(data.len() as u64));
+            state.space = state.space.map(|space| space.saturating_sub(more));
             if !data.is_empty() {
                 let inode = state.inodes.get_mut(&inode).expect("an open file");
                 inode.change(Change::Write { position, data });
