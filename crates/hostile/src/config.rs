@@ -1,6 +1,6 @@
 //! Configuration: `server.properties`, `--set` values, and the values of topic configs.
 
-use moldau_base::config::{broker_key, broker_keys, nearest, properties, topic_key};
+use moldau_base::config::{broker_key, properties, topic_key};
 use moldau_node::config::{Machine, Origin, Setting, build};
 
 use crate::{Memory, Target};
@@ -27,7 +27,6 @@ fn config(input: &[u8]) {
                 assert!(again.is_ok(), "{} of {} does not read back", accepted.value, def.name);
             }
         }
-        let _ = nearest(&property.key, broker_keys().map(|def| def.name));
         let origin = Origin::File { path: "server.properties".to_owned(), line: property.line };
         settings.push(Setting { origin, key: property.key, value: property.value });
     }

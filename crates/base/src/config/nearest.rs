@@ -6,8 +6,11 @@ pub fn nearest<'a>(typed: &str, known: impl Iterator<Item = &'a str>) -> Option<
     if typed.len() > LONGEST {
         return None;
     }
+    // A distance is at least the difference of the lengths, which costs nothing to know.
+    let near = |name: &str, distance: usize| distance * 3 <= name.len().max(3);
+    let known = known.filter(|name| near(name, name.len().abs_diff(typed.len())));
     let best = known.map(|name| (distance(typed, name), name)).min()?;
-    (best.0 * 3 <= best.1.len().max(3)).then_some(best.1)
+    near(best.1, best.0).then_some(best.1)
 }
 
 fn distance(a: &str, b: &str) -> usize {
