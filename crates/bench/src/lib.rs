@@ -10,7 +10,7 @@
 //! | [`frames`], [`pump`] | produce: the same frames again and again |
 //! | [`drain`] | fetch: responses whose payload is thrown away |
 //! | [`floor`], [`floors`] | receive + checksum + append, sendfile, fdatasync, ping |
-//! | [`process`], [`serving`], [`machine`] | processor time and memory, child processes, facts |
+//! | [`process`], [`serving`], [`leash`], [`machine`] | processor time and memory, child processes and their end, facts |
 //! | [`contender`] | the brokers, and how each is started |
 //! | [`paced`] | a fixed rate, and the latency from producer to consumer |
 //! | [`legs`], [`paired`] | the workloads, and brokers side by side under them |
@@ -30,6 +30,7 @@ pub mod floor;
 pub mod floors;
 pub mod frames;
 pub mod idle;
+pub mod leash;
 pub mod legs;
 pub mod link;
 pub mod machine;

@@ -19,7 +19,7 @@ use moldau_bench::pump::{self, Bounds, Load, Tally};
 use moldau_bench::recovery::Recovery;
 use moldau_bench::results::Results;
 use moldau_bench::run::{Plan, Scratch};
-use moldau_bench::{compare, floors, page};
+use moldau_bench::{compare, floors, leash, page};
 
 /// Load on a Kafka broker, and the floor of the machine
 #[derive(Parser)]
@@ -57,6 +57,9 @@ enum Command {
         /// JSON of the run
         results: PathBuf,
     },
+    /// Ends the brokers of a run that was killed
+    #[command(hide = true)]
+    Leash,
     /// The serving side of a floor
     #[command(hide = true)]
     Serve {
@@ -213,8 +216,10 @@ fn main() -> ExitCode {
 
 fn run(command: Command) -> Result<()> {
     match command {
+        Command::Leash => leash::watch(std::io::stdin().lock()),
         Command::Serve { kind, bytes, dir } => floor::serve(kind, bytes, &dir),
         Command::Floor { bounds, dir } => {
+            leash::begin()?;
             let scratch = Scratch::below(&dir)?;
             let slices = Slices { pairs: 1, bounds: bounds.bounds(), warm_up: Duration::ZERO };
             print!("{}", page::rates(&floors::run(&scratch.0, slices)?));
@@ -228,6 +233,7 @@ fn run(command: Command) -> Result<()> {
 }
 
 fn measure(run: Run) -> Result<()> {
+    leash::begin()?;
     let mut contenders = vec![Contender::Moldau { program: run.broker.canonicalize()? }];
     if let Some(libs) = run.kafka_libs {
         let libs = libs.canonicalize()?;

@@ -13,6 +13,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail, ensure};
 use rustix::process::{Pid, Signal};
 
+use crate::leash;
+
 /// How long a process may take until it is ready, and until it has stopped.
 const PATIENCE: Duration = Duration::from_secs(30);
 /// How long a process that recovers a large log may take until it is ready.
@@ -20,7 +22,7 @@ const SLOW_START: Duration = Duration::from_secs(600);
 /// How often a port is tried.
 const POLL: Duration = Duration::from_millis(2);
 
-/// A child process that is ready. Killed when dropped.
+/// A child process that is ready. Killed when dropped, or when this process ends ([`leash`]).
 pub struct Serving {
     child: Child,
     /// Where it serves.
@@ -39,7 +41,7 @@ impl Serving {
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(errors);
         let started = Instant::now();
         let mut child = command.spawn().with_context(|| format!("cannot start {name}"))?;
-        match wait_for_line(&mut child) {
+        match leash::hold(&child).and_then(|()| wait_for_line(&mut child)) {
             Ok((address, ready)) => Ok(Serving { child, address, started, ready }),
             Err(why) => {
                 let _ = child.kill();
@@ -59,6 +61,7 @@ impl Serving {
             .with_context(|| format!("cannot start {}", command.get_program().to_string_lossy()))?;
         // From here on dropping it ends the process.
         let mut serving = Serving { child, address, started, ready: started };
+        leash::hold(&serving.child)?;
         while TcpStream::connect(address).is_err() {
             let ended = serving.child.try_wait()?;
             ensure!(ended.is_none(), "it ended at once:\n{}", last_lines(log));
