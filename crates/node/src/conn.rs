@@ -194,10 +194,10 @@ impl Reader {
     }
 }
 
-/// Makes room for `more` bytes: doubling, at most to the frame's length.
+/// Makes room for `more` bytes: to four times as much, so that little is copied on the way, at most to the frame's length.
 fn grow(buffer: &mut BytesMut, len: usize, more: usize) {
     if buffer.capacity() - buffer.len() < more {
-        let target = (buffer.capacity() * 2).max(buffer.len() + more).min(len);
+        let target = (buffer.capacity() * 4).max(buffer.len() + more).min(len);
         buffer.reserve(target - buffer.len());
     }
 }
