@@ -1,13 +1,15 @@
-//! The threads that wait for disks: per log directory one that syncs (many waiting syncs of one file become one, and those of
-//! several files follow each other without a gap: group commit), and one for cold reads, replacements, syncs of directories and removals.
+//! The threads that wait for disks, three for each log directory: one that syncs, one that replaces, removes and makes names
+//! durable, and one that reads what is not in memory, so that no reader waits for a sync.
+//!
+//! What waits is done together ([`crate::together`]: group commit). Jobs that wait hold few descriptors, however many they are.
 
-use std::collections::BTreeMap;
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::{Receiver, SendError, Sender, SyncSender, channel, sync_channel};
 use std::thread;
 
 use bytes::Bytes;
@@ -17,18 +19,13 @@ use moldau_broker::{ConnId, Input};
 use crate::files::failed;
 use crate::fs;
 use crate::mailbox::{Item, Mailbox};
+use crate::together::{Renamed, Replaced, Whole, sync_together};
+
+/// Most syncs that are done together, so that the first of them does not wait for ever.
+const MOST_TOGETHER: usize = 16 * 1024;
 
 /// Something that waits for a disk.
 pub enum Job {
-    /// Make a file durable; with `directory`, its directory entry too.
-    Sync {
-        /// Names the operation.
-        id: OpId,
-        /// The file.
-        file: Arc<File>,
-        /// The path of a file that was made since the last sync.
-        directory: Option<PathBuf>,
-    },
     /// Read what is not in memory.
     Read {
         /// Names the operation.
@@ -81,12 +78,71 @@ struct Order {
     back: Arc<Mailbox>,
 }
 
+/// A file that is to be durable.
+pub(crate) struct Sync {
+    /// Without a descriptor only a sync of the whole file system will do.
+    pub(crate) file: Option<Arc<File>>,
+    /// Its path, if it was made since its last sync: its name is to be durable too.
+    pub(crate) fresh: Option<PathBuf>,
+    /// Who is told.
+    pub(crate) asked: Asked,
+}
+
+/// The shard that waits for an operation.
+pub(crate) struct Asked {
+    id: OpId,
+    back: Arc<Mailbox>,
+}
+
+impl Asked {
+    /// The operation, and where its end is told.
+    pub(crate) fn new(id: OpId, back: Arc<Mailbox>) -> Asked {
+        Asked { id, back }
+    }
+
+    /// Tells it how the operation ended.
+    pub(crate) fn answer(&self, done: Done) {
+        report(&self.back, Waits::Shard(self.id), done);
+    }
+}
+
+/// The lines in front of the threads of one log directory.
+#[derive(Clone)]
+struct Lines {
+    syncs: Syncs,
+    /// Each change may hold a descriptor: a shard that has one more than fit waits. So it is with reads.
+    changes: SyncSender<Order>,
+    reads: SyncSender<Order>,
+}
+
+/// The line in front of the thread that syncs.
+#[derive(Clone)]
+enum Syncs {
+    /// Many are done by one sync of the whole file system, which needs no descriptors: at most so many hold one, and no shard
+    /// waits to get in.
+    Any { line: Sender<Sync>, holding: Arc<AtomicUsize>, most: usize },
+    /// Each needs its descriptor: a shard that has one more than fit waits.
+    Few(SyncSender<Sync>),
+}
+
+impl Syncs {
+    fn send(&self, mut sync: Sync) -> Result<(), SendError<Sync>> {
+        match self {
+            Syncs::Few(line) => line.send(sync),
+            Syncs::Any { line, holding, most } => {
+                if holding.fetch_add(1, Ordering::Relaxed) >= *most {
+                    holding.fetch_sub(1, Ordering::Relaxed);
+                    sync.file = None;
+                }
+                line.send(sync)
+            }
+        }
+    }
+}
+
 /// The threads of all log directories.
 #[derive(Clone)]
-pub struct Threads {
-    syncs: Vec<SyncSender<Order>>,
-    others: Vec<SyncSender<Order>>,
-}
+pub struct Threads(Vec<Lines>);
 
 /// The threads as one shard sees them.
 #[derive(Clone)]
@@ -96,19 +152,11 @@ pub struct Background {
 }
 
 impl Threads {
-    /// Starts the threads of `dirs` log directories. They end when the last [`Background`] is gone. Jobs hold descriptors: at most
-    /// `line` of them wait for a thread, and a shard that has one more waits until there is room.
-    pub fn start(dirs: usize, line: usize) -> io::Result<Threads> {
-        let mut threads = Threads { syncs: Vec::new(), others: Vec::new() };
-        for dir in 0..dirs {
-            let (send, orders) = sync_channel(line);
-            thread::Builder::new().name(format!("sync-{dir}")).spawn(move || sync_loop(&orders, line))?;
-            threads.syncs.push(send);
-            let (send, orders) = sync_channel(line);
-            thread::Builder::new().name(format!("disk-{dir}")).spawn(move || other_loop(&orders))?;
-            threads.others.push(send);
-        }
-        Ok(threads)
+    /// Starts the threads of these log directories, before anything is written there. They end when the last [`Background`] is gone.
+    /// In front of each thread, at most `line` jobs hold descriptors.
+    pub fn start(dirs: &[PathBuf], line: usize) -> io::Result<Threads> {
+        let lines = dirs.iter().enumerate().map(|(at, dir)| Lines::start(at, dir, line));
+        Ok(Threads(lines.collect::<io::Result<_>>()?))
     }
 
     /// A shard's view: what finishes goes to its mailbox.
@@ -117,18 +165,56 @@ impl Threads {
     }
 }
 
-impl Background {
-    /// Gives a job to the thread of its log directory.
-    pub fn send(&self, dir: u16, job: Job) {
-        let threads = match job {
-            Job::Sync { .. } => &self.threads.syncs,
-            _ => &self.threads.others,
+impl Lines {
+    fn start(at: usize, dir: &Path, line: usize) -> io::Result<Lines> {
+        let spawn = |name: &str, run: Box<dyn FnOnce() + Send>| {
+            thread::Builder::new().name(format!("{name}-{at}")).spawn(run).map(drop)
         };
+        let holding = Arc::new(AtomicUsize::new(0));
+        let whole = Whole::of(dir)?;
+        let (syncs, orders) = if whole.may_be_synced() {
+            let (send, orders) = channel();
+            (Syncs::Any { line: send, holding: holding.clone(), most: line }, orders)
+        } else {
+            let (send, orders) = sync_channel(line);
+            (Syncs::Few(send), orders)
+        };
+        spawn("sync", Box::new(move || sync_loop(&orders, whole, &holding)))?;
+        let (changes, orders) = sync_channel(line);
+        let whole = Whole::of(dir)?;
+        spawn("disk", Box::new(move || change_loop(&orders, whole, line)))?;
+        let (reads, orders) = sync_channel(line);
+        spawn("read", Box::new(move || orders.iter().for_each(carry_out)))?;
+        Ok(Lines { syncs, changes, reads })
+    }
+}
+
+impl Background {
+    /// Gives a job to a thread of its log directory.
+    pub fn send(&self, dir: u16, job: Job) {
+        let who = waits_for(&job);
         let order = Order { job, back: self.mailbox.clone() };
-        let thread = threads.get(usize::from(dir)).or(threads.first());
-        if let Some(Err(lost)) = thread.map(|thread| thread.send(order)) {
-            let error = io::Error::other("the disk thread has ended");
-            report(&self.mailbox, waits_for(&lost.0.job), failed(&error));
+        let sent = self.lines(dir).is_some_and(|lines| match order.job {
+            Job::Read { .. } | Job::Warm { .. } => lines.reads.send(order).is_ok(),
+            _ => lines.changes.send(order).is_ok(),
+        });
+        self.check(who, sent);
+    }
+
+    /// Has a file made durable; `fresh` is the path of one that was made since its last sync.
+    pub fn sync(&self, dir: u16, id: OpId, file: Arc<File>, fresh: Option<PathBuf>) {
+        let sync = Sync { file: Some(file), fresh, asked: Asked::new(id, self.mailbox.clone()) };
+        let sent = self.lines(dir).is_some_and(|lines| lines.syncs.send(sync).is_ok());
+        self.check(Waits::Shard(id), sent);
+    }
+
+    fn lines(&self, dir: u16) -> Option<&Lines> {
+        self.threads.0.get(usize::from(dir)).or(self.threads.0.first())
+    }
+
+    fn check(&self, who: Waits, sent: bool) {
+        if !sent {
+            report(&self.mailbox, who, failed(&io::Error::other("the disk thread has ended")));
         }
     }
 }
@@ -142,8 +228,7 @@ enum Waits {
 
 fn waits_for(job: &Job) -> Waits {
     match job {
-        Job::Sync { id, .. }
-        | Job::Read { id, .. }
+        Job::Read { id, .. }
         | Job::Replace { id, .. }
         | Job::SyncDirectory { id, .. }
         | Job::Remove { id, .. } => Waits::Shard(*id),
@@ -159,37 +244,35 @@ fn report(mailbox: &Mailbox, who: Waits, done: Done) {
     });
 }
 
-/// The syncs that wait for one file.
-struct Waiting {
-    file: Arc<File>,
-    directories: Vec<PathBuf>,
-    ids: Vec<(OpId, Arc<Mailbox>)>,
+fn sync_loop(orders: &Receiver<Sync>, mut whole: Whole, holding: &AtomicUsize) {
+    while let Ok(first) = orders.recv() {
+        let waiting = std::iter::once(first).chain(orders.try_iter()).take(MOST_TOGETHER);
+        let waiting: Vec<Sync> = waiting.collect();
+        let held = waiting.iter().filter(|sync| sync.file.is_some()).count();
+        sync_together(waiting, &mut whole);
+        // Where each needs its descriptor nobody counts them.
+        let _ = holding.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| Some(n.saturating_sub(held)));
+    }
 }
 
-fn sync_loop(orders: &Receiver<Order>, line: usize) {
+/// Changes, in order, but for what makes them durable.
+fn change_loop(orders: &Receiver<Order>, mut whole: Whole, line: usize) {
     while let Ok(first) = orders.recv() {
-        let mut files: BTreeMap<usize, Waiting> = BTreeMap::new();
-        for order in std::iter::once(first).chain(orders.try_iter()).take(line.max(1)) {
-            if let Job::Sync { id, file, directory } = order.job {
-                let waiting = files.entry(Arc::as_ptr(&file) as usize).or_insert_with(|| Waiting {
-                    file,
-                    directories: Vec::new(),
-                    ids: Vec::new(),
-                });
-                waiting.directories.extend(directory);
-                waiting.ids.push((id, order.back));
+        let (mut replaced, mut renamed) = (Replaced::default(), Renamed::default());
+        for Order { job, back } in std::iter::once(first).chain(orders.try_iter()).take(line.max(1)) {
+            match job {
+                Job::Replace { id, replacement, data } => {
+                    replaced.add(Asked::new(id, back), replacement, data, &mut whole);
+                }
+                Job::SyncDirectory { id, path } => renamed.add(Asked::new(id, back), path),
+                job => {
+                    replaced.finish(&mut whole);
+                    carry_out(Order { job, back });
+                }
             }
         }
-        for waiting in files.into_values() {
-            let synced = waiting.file.sync_data();
-            let synced = waiting
-                .directories
-                .iter()
-                .fold(synced, |before, path| before.and_then(|()| fs::sync_directory_of(path)));
-            for (id, back) in waiting.ids {
-                report(&back, Waits::Shard(id), done(&synced));
-            }
-        }
+        replaced.finish(&mut whole);
+        renamed.finish(&mut whole);
     }
 }
 
@@ -200,19 +283,16 @@ fn done(result: &io::Result<()>) -> Done {
     }
 }
 
-fn other_loop(orders: &Receiver<Order>) {
-    while let Ok(Order { job, back }) = orders.recv() {
-        let who = waits_for(&job);
-        let end = match job {
-            Job::Sync { file, .. } => done(&file.sync_data()),
-            Job::Read { file, position, len, .. } => read(&file, position, len),
-            Job::Replace { replacement, data, .. } => done(&replacement.finish(&data)),
-            Job::SyncDirectory { path, .. } => done(&fs::sync_directory_of(&path)),
-            Job::Remove { path, .. } => done(&fs::remove_all(&path)),
-            Job::Warm { file, position, len, .. } => done(&fs::warm(&file, position, len)),
-        };
-        report(&back, who, end);
-    }
+fn carry_out(Order { job, back }: Order) {
+    let who = waits_for(&job);
+    let end = match job {
+        Job::Read { file, position, len, .. } => read(&file, position, len),
+        Job::Replace { replacement, data, .. } => done(&replacement.finish(&data)),
+        Job::SyncDirectory { path, .. } => done(&fs::sync_directory_of(&path)),
+        Job::Remove { path, .. } => done(&fs::remove_all(&path)),
+        Job::Warm { file, position, len, .. } => done(&fs::warm(&file, position, len)),
+    };
+    report(&back, who, end);
 }
 
 fn read(file: &File, position: u64, len: u32) -> Done {
@@ -237,17 +317,18 @@ mod tests {
     #[test]
     fn jobs_that_wait_hold_few_descriptors() {
         let line = 4;
-        let path = std::env::temp_dir().join(format!("moldau-background-{}", std::process::id()));
-        let background = Threads::start(1, line).unwrap().of(Arc::default());
+        let dir = std::env::temp_dir().join(format!("moldau-background-{}", std::process::id()));
+        std::fs::create_dir_all(&dir).unwrap();
+        let background = Threads::start(std::slice::from_ref(&dir), line).unwrap().of(Arc::default());
         let mut sent = Vec::new();
         for seq in 0..200 {
-            let file = Arc::new(File::create(&path).unwrap());
+            let file = Arc::new(File::create(dir.join("file")).unwrap());
             sent.push(Arc::downgrade(&file));
-            background.send(0, Job::Sync { id: OpId { owner: 0, seq }, file, directory: None });
+            background.sync(0, OpId { owner: 0, seq }, file, None);
             let held = sent.iter().filter(|file| file.strong_count() > 0).count();
             // In the line, in the hands of the thread, and the one that a shard waits with.
             assert!(held <= 2 * line + 1, "{held} files are open");
         }
-        std::fs::remove_file(&path).unwrap();
+        std::fs::remove_dir_all(&dir).unwrap();
     }
 }

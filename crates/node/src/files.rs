@@ -69,9 +69,8 @@ impl Files {
             Op::Sync { file } => match self.open(file) {
                 Ok(open) => {
                     let binding = self.bindings.get_mut(&file)?;
-                    let directory = std::mem::take(&mut binding.fresh).then(|| binding.path.clone());
-                    let dir = binding.dir;
-                    self.background.send(dir, Job::Sync { id, file: open, directory });
+                    let fresh = std::mem::take(&mut binding.fresh).then(|| binding.path.clone());
+                    self.background.sync(binding.dir, id, open, fresh);
                     None
                 }
                 Err(error) => Some(failed(&error)),
@@ -272,7 +271,7 @@ mod tests {
     fn the_descriptor_that_was_not_used_for_longest_is_closed() {
         let dir = std::env::temp_dir().join(format!("moldau-files-{}", std::process::id()));
         std::fs::create_dir_all(&dir).unwrap();
-        let background = Threads::start(1, 16).unwrap().of(Arc::default());
+        let background = Threads::start(&[std::env::temp_dir()], 16).unwrap().of(Arc::default());
         let mut files = Files::new(vec![dir.clone()], 2, background);
         for (id, name) in [(1, "a"), (2, "b"), (3, "c")] {
             files.bind(FileId(id), &Path::new(DirId(0), name), true).unwrap();
@@ -292,7 +291,7 @@ mod tests {
     #[test]
     fn only_a_write_makes_a_file() {
         let dir = std::env::temp_dir().join(format!("moldau-makes-{}", std::process::id()));
-        let background = Threads::start(1, 16).unwrap().of(Arc::default());
+        let background = Threads::start(&[std::env::temp_dir()], 16).unwrap().of(Arc::default());
         let mut files = Files::new(vec![dir.clone()], 2, background);
         let (id, file) = (OpId { owner: 0, seq: 0 }, FileId(1));
         files.bind(file, &Path::new(DirId(0), "t-0/0.log"), true).unwrap();

@@ -1,7 +1,7 @@
 //! The node's disks: the blocking [`Disk`] for recovery and the metadata log, over the log directories of the configuration.
 
 use std::collections::BTreeSet;
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, ErrorKind};
 use std::num::NonZeroU64;
@@ -88,18 +88,24 @@ pub fn open_or_make(path: &std::path::Path) -> io::Result<File> {
     }
 }
 
-/// Makes the entries of a directory durable; of its parent too, since the directory may be fresh.
+/// The directories whose entries lead to a path that may be fresh: its own, and the one above, since the directory may be fresh too.
+pub fn directories_of(path: &std::path::Path) -> impl Iterator<Item = &std::path::Path> {
+    path.ancestors().skip(1).take(2).filter(|directory| !directory.as_os_str().is_empty())
+}
+
+/// Makes the entries of a directory durable.
+pub fn sync_directory(path: &std::path::Path) -> io::Result<()> {
+    File::open(path)?.sync_all()
+}
+
+/// Makes the name at `path` durable.
 pub fn sync_directory_of(path: &std::path::Path) -> io::Result<()> {
-    let Some(parent) = path.parent() else { return Ok(()) };
-    File::open(parent)?.sync_all()?;
-    match parent.parent() {
-        Some(above) if !above.as_os_str().is_empty() => File::open(above)?.sync_all(),
-        _ => Ok(()),
-    }
+    directories_of(path).try_for_each(sync_directory)
 }
 
 /// A file that is going to be replaced as a whole, in a directory that is held open.
 pub struct Replacement {
+    path: PathBuf,
     directory: File,
     name: OsString,
 }
@@ -117,29 +123,56 @@ impl Replacement {
             }
             other => other?,
         };
-        Ok(Replacement { directory, name: name.to_owned() })
+        Ok(Replacement { path: path.to_owned(), directory, name: name.to_owned() })
+    }
+
+    /// What is replaced, as it was named when this began.
+    pub fn path(&self) -> &std::path::Path {
+        &self.path
     }
 
     /// Writes beside it, syncs, renames, syncs the directory: after a crash the old or the new content is there, whole.
     pub fn finish(&self, data: &[u8]) -> io::Result<()> {
-        let mut temporary = self.name.clone();
-        temporary.push(".tmp");
-        let written = self.write_beside(&temporary, data);
-        if written.is_err() {
-            // On a full disk it would take the place that is missing.
-            let _ = rustix::fs::unlinkat(&self.directory, &temporary, AtFlags::empty());
-        }
-        written?;
-        rustix::fs::renameat(&self.directory, &temporary, &self.directory, &self.name)?;
+        self.write(data, File::sync_data)?;
+        self.rename()?;
         self.directory.sync_all()
     }
 
-    fn write_beside(&self, temporary: &OsStr, data: &[u8]) -> io::Result<()> {
+    /// The first half, without the sync that must follow.
+    pub fn write_unsynced(&self, data: &[u8]) -> io::Result<()> {
+        self.write(data, |_| Ok(()))
+    }
+
+    /// The second half, once what was written is durable; the directory must be synced afterwards.
+    pub fn rename(&self) -> io::Result<()> {
+        Ok(rustix::fs::renameat(&self.directory, self.temporary(), &self.directory, &self.name)?)
+    }
+
+    /// Takes back the first half.
+    pub fn abandon(&self) {
+        let _ = rustix::fs::unlinkat(&self.directory, self.temporary(), AtFlags::empty());
+    }
+
+    fn temporary(&self) -> OsString {
+        let mut temporary = self.name.clone();
+        temporary.push(".tmp");
+        temporary
+    }
+
+    fn write(&self, data: &[u8], sync: impl FnOnce(&File) -> io::Result<()>) -> io::Result<()> {
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::CLOEXEC;
         let mode = Mode::from_raw_mode(0o644);
-        let file = File::from(rustix::fs::openat(&self.directory, temporary, flags, mode)?);
-        file.write_all_at(data, 0)?;
-        file.sync_data()
+        let opened = rustix::fs::openat(&self.directory, self.temporary(), flags, mode);
+        let written = opened.map_err(io::Error::from).and_then(|file| {
+            let file = File::from(file);
+            file.write_all_at(data, 0)?;
+            sync(&file)
+        });
+        if written.is_err() {
+            // On a full disk it would take the place that is missing.
+            self.abandon();
+        }
+        written
     }
 }
 
@@ -203,18 +236,31 @@ pub fn warm(file: &File, position: u64, len: u64) -> io::Result<()> {
     Ok(())
 }
 
-/// File systems by their numbers in statfs(2) that do not hear of syncfs(2), or do not pass it on to where the data is: FUSE, NFS, SMB, CIFS,
-/// SMB2, 9P, Ceph, Lustre.
-const DEAF_TO_SYNCFS: [u32; 8] =
-    [0x6573_5546, 0x6969, 0x517B, 0xFF53_4D42, 0xFE53_4D42, 0x0102_1997, 0x00C3_6400, 0x0BD0_0BD0];
+/// File systems by their numbers in statfs(2) of which `syncfs` makes every file durable and reports what could not be written: ext2 to
+/// ext4, XFS, Btrfs, F2FS, tmpfs. Others do not hear of it, do not pass it on to where the data is (FUSE, NFS), or keep the errors (overlayfs).
+const SYNCED_AS_A_WHOLE: [u32; 5] = [0xEF53, 0x5846_5342, 0x9123_683E, 0xF2F5_2010, 0x0102_1994];
 
-/// Whether `syncfs` on a file system with this number makes its files durable.
-fn hears_syncfs(number: u32) -> bool {
-    !DEAF_TO_SYNCFS.contains(&number)
+/// Since Linux 5.8, `syncfs` reports what could not be written.
+const REPORTS_ERRORS: (u32, u32) = (5, 8);
+
+/// Whether `syncfs` can be relied on, on a file system with this number and a kernel of this release.
+fn hears_syncfs(number: u32, release: &str) -> bool {
+    let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(|part| part.parse().unwrap_or(0));
+    let kernel = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
+    SYNCED_AS_A_WHOLE.contains(&number) && kernel >= REPORTS_ERRORS
+}
+
+/// The file system of a directory, if `syncfs` on it makes its files durable and says if it did not. What could not be written before
+/// this is not reported.
+pub fn synced_as_a_whole(directory: &std::path::Path) -> io::Result<Option<File>> {
+    let whole = File::open(directory)?;
+    let number = rustix::fs::fstatfs(&whole)?.f_type as u32;
+    let release = rustix::system::uname();
+    Ok(hears_syncfs(number, &release.release().to_string_lossy()).then_some(whole))
 }
 
 /// More syncs than this are one pass over the file system: each single one commits its journal.
-const SINGLE_SYNCS: usize = 16;
+pub const SINGLE_SYNCS: usize = 16;
 
 impl Disk for FsDisk {
     fn list(&self, path: &Path) -> io::Result<Vec<Entry>> {
@@ -280,12 +326,9 @@ impl Disk for FsDisk {
         let used: BTreeSet<DirId> = paths.iter().map(|path| path.dir).collect();
         for dir in used {
             let Some(at) = self.dirs.get(usize::from(dir.0)) else { continue };
-            let whole = File::open(at)?;
-            // What is cut off is the sign of some of them.
-            if hears_syncfs(rustix::fs::fstatfs(&whole)?.f_type as u32) {
-                rustix::fs::syncfs(whole)?;
-            } else {
-                paths.iter().filter(|path| path.dir == dir).try_for_each(|path| self.sync(path))?;
+            match synced_as_a_whole(at)? {
+                Some(whole) => rustix::fs::syncfs(whole)?,
+                None => paths.iter().filter(|path| path.dir == dir).try_for_each(|path| self.sync(path))?,
             }
         }
         Ok(())
@@ -332,9 +375,15 @@ mod tests {
     }
 
     #[test]
-    fn a_file_system_that_does_not_pass_syncfs_on_is_known() {
-        for (number, hears) in [(0xEF53, true), (0x5846_5342, true), (0x6573_5546, false), (0x6969, false)] {
-            assert_eq!(hears_syncfs(number), hears, "{number:x}");
+    fn only_where_it_can_be_relied_on_is_a_file_system_synced_as_a_whole() {
+        for (number, hears) in
+            [(0xEF53, true), (0x5846_5342, true), (0x6573_5546, false), (0x794C_7630, false)]
+        {
+            assert_eq!(hears_syncfs(number, "6.1.0-13-amd64"), hears, "{number:x}");
+        }
+        for (release, reports) in [("5.8.0", true), ("5.7.19", false), ("4.18.0-553.el8", false), ("6", true)]
+        {
+            assert_eq!(hears_syncfs(0xEF53, release), reports, "{release}");
         }
     }
 }

@@ -1,7 +1,7 @@
 //! The production host: sockets, disks, clock, configuration, metrics. It implements the waist of the broker and nothing of
 //! its behaviour.
 //!
-//! Threads: one per shard with an event loop of its own (`host`), one for the metadata quorum (`quorum`), two per log
+//! Threads: one per shard with an event loop of its own (`host`), one for the metadata quorum (`quorum`), three per log
 //! directory that wait for the disk (`background`), and the main thread, which accepts connections, serves HTTP and
 //! waits for signals (`node`).
 
@@ -24,6 +24,7 @@ mod quorum;
 mod settings;
 mod shared;
 mod space;
+mod together;
 
 pub use config::NodeConfig;
 pub use fs::FsDisk;

@@ -207,7 +207,7 @@ impl Start<'_> {
         let shards = self.settings.shards;
         let descriptors = raise_descriptor_limit();
         let line = descriptors / 16 / self.dirs.len().max(1) as u64;
-        let background = Threads::start(self.dirs.len(), line.clamp(16, MOST_WAITING_JOBS) as usize)?;
+        let background = Threads::start(self.dirs, line.clamp(16, MOST_WAITING_JOBS) as usize)?;
         let mut logs: Vec<Vec<RecoveredLog>> = (0..shards).map(|_| Vec::new()).collect();
         for log in recovered {
             // Shard 0 finds out whose the logs without an id are.

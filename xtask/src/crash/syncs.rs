@@ -73,8 +73,8 @@ impl Strace {
         let id = broker.id().context("the broker does not run")?.as_raw_nonzero().get();
         let log = broker.data().with_extension("strace");
         let mut strace = Command::new("strace");
-        strace.args(["-f", "-q", "-e", "trace=fsync,fdatasync", "-e"]);
-        strace.arg(format!("inject=fsync,fdatasync:{fault}")).arg("-o").arg(&log);
+        strace.args(["-f", "-q", "-e", "trace=fsync,fdatasync,syncfs", "-e"]);
+        strace.arg(format!("inject=fsync,fdatasync,syncfs:{fault}")).arg("-o").arg(&log);
         strace.args(["-p", &id.to_string()]).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         let child = strace.spawn().context("cannot start strace")?;
         let traced = || {
