@@ -93,8 +93,19 @@ fn recovery(input: &[u8]) {
     for log in logs {
         assert!(log.start_offset() <= log.end_offset());
         assert!((log.start_offset()..=log.end_offset()).contains(&log.high_watermark));
-        use_log(&disk, log);
+        use_log(&alone(&disk, log.name()), log);
     }
+}
+
+/// The files of this log and those of all logs: what happens to it must not be a restart of the others, whose host has not yet begun.
+fn alone(disk: &SimDisk, name: &str) -> SimDisk {
+    let copy = SimDisk::default();
+    disk.files(|path, content| {
+        if path.name.split_once('/').is_none_or(|(dir, _)| dir == name) {
+            copy.replace(path, content).expect("a disk in memory has room");
+        }
+    });
+    copy
 }
 
 /// Reads, appends and cuts, as a broker would; what was appended is there after a restart.
