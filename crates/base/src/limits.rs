@@ -10,6 +10,8 @@ pub const TOPICS_PER_REQUEST: usize = 10_000;
 pub const BATCHES_PER_PRODUCER: usize = 5;
 /// Producers remembered per partition; beyond it those that wrote longest ago are forgotten.
 pub const PRODUCERS_PER_PARTITION: usize = 1 << 16;
+/// Batches of producers remembered per partition beyond what is not stored, so that a follower whose log is cut need not read it again.
+pub const BATCHES_TO_TAKE_BACK: usize = 1_024;
 /// Longest string the protocol can carry, in bytes.
 pub const STRING_BYTES: usize = i16::MAX as usize;
 /// Most fetch sessions a shard keeps (`max.incremental.fetch.session.cache.slots` divides this among shards).

@@ -89,6 +89,22 @@ bugs! {
     CommitOfFormer,
     /// A fetch session forgets that the client has moved on.
     SessionStands,
+    /// A follower cuts its log at its high watermark and does not ask where the leader's parts from it.
+    TruncateToHighWatermark,
+    /// A leader believes fetches of another leader epoch.
+    AnyEpochCounts,
+    /// A replica outside of the in-sync set counts in place of one that is in it.
+    OutsiderCounts,
+    /// A leader takes a broker that is fenced into the in-sync set.
+    FencedJoins,
+    /// acks=all is acknowledged when the leader has stored it.
+    LeaderAlone,
+    /// A follower joins the in-sync set before it has reached the high watermark.
+    ExpandEarly,
+    /// A smaller in-sync set counts as soon as it is proposed.
+    ProposedShrinkCounts,
+    /// A larger in-sync set counts only when it is known to be committed.
+    ProposedExpansionIgnored,
 }
 
 /// Whether this bug is switched on.

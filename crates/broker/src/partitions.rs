@@ -274,7 +274,15 @@ fn carry_out(shard: &mut Shard, number: u32, effects: Vec<Effect>) {
             }
             // The log notes an epoch with its first append; before that its start is the end of the log.
             Effect::StartEpoch { .. } | Effect::HighWatermark { .. } => {}
-            Effect::Append { .. } => unreachable!("appends are done where batches are at hand"),
+            // This node's partitions have no other replicas, and metadata is not asked to follow.
+            Effect::ProposeIsr(_)
+            | Effect::Truncate { .. }
+            | Effect::Restart { .. }
+            | Effect::ReplayProducers
+            | Effect::MoveLogStart { .. } => {}
+            Effect::Append { .. } | Effect::AppendFetched { .. } => {
+                unreachable!("appends are done where batches are at hand")
+            }
         }
     }
 }

@@ -1,18 +1,20 @@
-//! What a partition is told and what it wants done.
+//! What a partition is told.
 
-use moldau_base::{LeaderEpoch, NodeId};
+use moldau_base::{BrokerEpoch, LeaderEpoch, NodeId, PartitionEpoch};
 use moldau_batch::Batch;
 
 use crate::leader::Leadership;
+use crate::producers::Producers;
+use crate::refusal::Refusal;
 
 /// The caller's name for a request that is answered later.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Token(pub u64);
 
 /// What a producer waits for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Acks {
-    /// `acks=0`: nothing. There is no [`Effect::Acknowledge`], but there is a refusal, for the caller to close the connection.
+    /// `acks=0`: nothing. There is no [`Effect::Acknowledge`](crate::Effect::Acknowledge), but there is a refusal, for the caller to close the connection.
     None,
     /// `acks=1`: the leader has stored it.
     Leader,
@@ -33,7 +35,7 @@ impl Acks {
 }
 
 /// Up to where a reader may see.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum View {
     /// `isolation.level=read_committed`: the last stable offset.
     Committed,
@@ -43,11 +45,96 @@ pub enum View {
     Stored,
 }
 
+/// A follower's fetch, as far as it tells about the follower. To be given only when the follower's log does not part from this one
+/// below `offset` (KIP-595), which the log's epochs tell.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FollowerFetch {
+    /// The follower.
+    pub node: NodeId,
+    /// Its incarnation, from its request (KIP-903).
+    pub broker_epoch: BrokerEpoch,
+    /// The incarnation that metadata has registered; none while the broker is fenced, shutting down or unknown.
+    pub registered: Option<BrokerEpoch>,
+    /// The leader epoch it follows.
+    pub leader_epoch: LeaderEpoch,
+    /// Where it reads: it has stored everything below.
+    pub offset: i64,
+}
+
+/// The controller's decision that another node leads, or none, from its committed metadata.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Following {
+    /// Counts leaders.
+    pub epoch: LeaderEpoch,
+    /// Who leads.
+    pub leader: Option<NodeId>,
+}
+
+/// A leader's answer to a follower's fetch.
+#[derive(Clone, Copy, Debug)]
+pub struct Fetched<'a> {
+    /// The leader epoch of the fetch.
+    pub leader_epoch: LeaderEpoch,
+    /// The offset of the fetch.
+    pub offset: i64,
+    /// The leader's high watermark.
+    pub high_watermark: i64,
+    /// First offset of the leader's log.
+    pub log_start_offset: i64,
+    /// What it brought.
+    pub news: News<'a>,
+}
+
+/// What a fetch brought to a follower.
+#[derive(Clone, Copy, Debug)]
+pub enum News<'a> {
+    /// Whole batches, verified; maybe none.
+    Batches(&'a [Batch]),
+    /// The leader's log parts from this one (KIP-595).
+    Diverging {
+        /// The largest epoch of the leader's log that is not above the fetch's last one, and where it ends; none when the leader has none.
+        leader: Option<EpochEnd>,
+        /// The same of this node's log, for the epoch of `leader`.
+        own: Option<EpochEnd>,
+    },
+    /// The offset of the fetch is not in the leader's log.
+    OutOfRange,
+}
+
+/// A leader epoch and the offset after its last record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EpochEnd {
+    /// The epoch.
+    pub epoch: LeaderEpoch,
+    /// Where it ends.
+    pub end_offset: i64,
+}
+
+/// What came of a proposal for the in-sync set ([`Effect::ProposeIsr`](crate::Effect::ProposeIsr)). Each gets one answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum IsrAnswer {
+    /// It is committed.
+    Accepted {
+        /// The partition epoch that came of it.
+        partition_epoch: PartitionEpoch,
+        /// The in-sync set.
+        isr: Box<[NodeId]>,
+    },
+    /// Refused, because a broker may not join (INELIGIBLE_REPLICA), or not attempted; it is not committed and will not be.
+    Refused,
+    /// The partition has changed (INVALID_UPDATE_VERSION, FENCED_LEADER_EPOCH, NEW_LEADER_ELECTED): metadata will tell how.
+    Stale,
+    /// Nobody knows: the same is proposed again.
+    Unknown,
+}
+
 /// What happens to a partition.
 #[derive(Debug)]
 pub enum Input<'a> {
     /// The controller made this node its leader, or changed the replicas around it.
     Lead(Leadership),
+    /// The controller made another node its leader, or has none: this one follows.
+    Follow(Following),
     /// `min.insync.replicas` has changed.
     MinIsr(usize),
     /// Leadership is over here: moved, deleted, or the log directory has failed. Everything that waits gets this answer. When the
@@ -69,7 +156,7 @@ pub enum Input<'a> {
         /// The append time, where `message.timestamp.type=LogAppendTime`.
         append_time: Option<i64>,
     },
-    /// The log has taken the batches of the last [`Effect::Append`]; they are not stored yet.
+    /// The log has taken the batches of the last [`Effect::Append`](crate::Effect::Append); they are not stored yet.
     Appended {
         /// The request that brought them.
         token: Token,
@@ -96,12 +183,42 @@ pub enum Input<'a> {
         /// The log's end.
         end_offset: i64,
     },
-    /// A follower has stored everything below `end_offset`.
-    ReplicaStored {
+    /// To a leader: a follower fetches.
+    FollowerFetch(FollowerFetch),
+    /// To a leader: there is evidence that this follower's process is gone. Forgotten when it fetches again.
+    Gone {
         /// The follower.
         node: NodeId,
-        /// Offset after its last record.
+    },
+    /// To a leader: what came of a proposal for the in-sync set.
+    IsrAnswer {
+        /// The leader epoch of the proposal.
+        leader_epoch: LeaderEpoch,
+        /// The partition epoch of the proposal.
+        partition_epoch: PartitionEpoch,
+        /// What came of it.
+        answer: IsrAnswer,
+    },
+    /// [`Partition::deadline`](crate::Partition::deadline) has come.
+    Tick,
+    /// To a follower: its fetch is answered. Answers to other fetches than the one it [wants](crate::Partition::to_fetch) are ignored.
+    Fetched(Fetched<'a>),
+    /// The log has taken the batches of the last [`Effect::AppendFetched`](crate::Effect::AppendFetched); they are not stored yet.
+    FetchedAppended {
+        /// These batches.
+        batches: &'a [Batch],
+    },
+    /// The log has taken nothing of them.
+    FetchedNotAppended,
+    /// The log was cut, as [`Effect::Truncate`](crate::Effect::Truncate) or [`Effect::Restart`](crate::Effect::Restart) asked.
+    Truncated {
+        /// It ends here: at the offset that was asked for, or at the last boundary of batches below it.
         end_offset: i64,
+    },
+    /// The producers of the log, as [`Effect::ReplayProducers`](crate::Effect::ReplayProducers) asked.
+    Replayed {
+        /// Their state at the log's end.
+        producers: Producers,
     },
     /// Records below `offset` are gone: retention or DeleteRecords.
     LogStart {
@@ -118,6 +235,8 @@ pub enum Input<'a> {
         offset: i64,
         /// The end of its view when it looked ([`crate::Partition::end_of`]).
         beyond: i64,
+        /// Of a follower, the high watermark that it was told: wake it also when there is a higher one, for those who read from it.
+        told: Option<i64>,
     },
     /// The request has been answered otherwise (its time is up, its connection gone): forget the token. An append stays.
     Cancel {
@@ -129,129 +248,4 @@ pub enum Input<'a> {
         /// Milliseconds.
         after_ms: i64,
     },
-}
-
-/// What a partition wants done, in order.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Effect {
-    /// Note in the log that this leader epoch begins at this offset. Comes before the epoch's first [`Effect::Append`].
-    StartEpoch {
-        /// The epoch.
-        epoch: LeaderEpoch,
-        /// Where it begins: the end of the log.
-        start_offset: i64,
-    },
-    /// Append the batches of this request to the log. It is the last effect of its step, and the partition's next input tells what came
-    /// of it: [`Input::Appended`] or [`Input::NotAppended`]. While the log takes them, this state knows nothing of them: a producer
-    /// snapshot that the log wants for its new segment holds what is before them.
-    Append {
-        /// The request that brought the batches.
-        token: Token,
-        /// To be stamped on each batch.
-        epoch: LeaderEpoch,
-        /// To be stamped on each batch, if there is one.
-        append_time: Option<i64>,
-    },
-    /// Readers may see everything below this offset. Comes before the acknowledgements and wake-ups it causes.
-    HighWatermark {
-        /// The high watermark; it only grows.
-        offset: i64,
-    },
-    /// Tell the producer that its batches are safe, as it asked. Never comes before the [`Input::Stored`] and
-    /// [`Input::ReplicaStored`] that make it true.
-    Acknowledge {
-        /// Which request.
-        token: Token,
-        /// Offset of the first record; of the first append if this was a duplicate.
-        base_offset: i64,
-        /// The append time, or -1; for a duplicate the timestamp that is remembered, as in Kafka.
-        append_time: i64,
-        /// First offset of the log.
-        log_start_offset: i64,
-    },
-    /// Tell the producer that it gets no acknowledgement. [`Refusal::is_certain`] says whether anything was appended.
-    Refuse {
-        /// Which request.
-        token: Token,
-        /// Why.
-        refusal: Refusal,
-    },
-    /// There is more to read for this wait, or another answer to give. The token is forgotten.
-    Wake {
-        /// Which wait.
-        token: Token,
-    },
-}
-
-/// Why a request gets no good answer, with Kafka's error code for it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Refusal {
-    /// The topic is gone.
-    #[error("the partition is deleted")]
-    Deleted,
-    /// Another node leads, or none.
-    #[error("this node does not lead the partition")]
-    NotLeader,
-    /// The log directory has failed.
-    #[error("the partition's log is offline")]
-    Storage,
-    /// The client knows an older leader epoch than this one.
-    #[error("the leader epoch of the request is over")]
-    FencedLeaderEpoch,
-    /// The client knows a newer leader epoch.
-    #[error("the leader epoch of the request has not been seen here")]
-    UnknownLeaderEpoch,
-    /// The batches are larger than a segment may be.
-    #[error("the batches do not fit into a segment of the log")]
-    TooLarge,
-    /// Fewer replicas are in sync than `min.insync.replicas`; nothing was appended.
-    #[error("fewer replicas are in sync than min.insync.replicas asks for")]
-    NotEnoughReplicas,
-    /// The same, found after the append.
-    #[error("appended, but fewer replicas are in sync than min.insync.replicas asks for")]
-    NotEnoughReplicasAfterAppend,
-    /// A newer instance of the producer has written.
-    #[error("the producer's epoch is older than the newest one seen")]
-    InvalidProducerEpoch,
-    /// Batches are missing before this one, or it is an old one.
-    #[error("the sequence number does not follow the last one")]
-    OutOfOrderSequence,
-    /// Some batches of the request are duplicates and others are not.
-    #[error("the request mixes batches that were appended before with others")]
-    DuplicateSequence,
-    /// A batch without transaction while the producer has one open.
-    #[error("the producer has a transaction open")]
-    InvalidTxnState,
-    /// A fresh leader does not know the newest offset that clients may see.
-    #[error("the high watermark has not reached the leader's epoch")]
-    OffsetNotAvailable,
-}
-
-impl Refusal {
-    /// Kafka's number for it.
-    pub fn code(self) -> i16 {
-        match self {
-            Refusal::Deleted => 3,
-            Refusal::NotLeader => 6,
-            Refusal::TooLarge => 18,
-            Refusal::NotEnoughReplicas => 19,
-            Refusal::NotEnoughReplicasAfterAppend => 20,
-            Refusal::OutOfOrderSequence => 45,
-            Refusal::DuplicateSequence => 46,
-            Refusal::InvalidProducerEpoch => 47,
-            Refusal::InvalidTxnState => 48,
-            Refusal::Storage => 56,
-            Refusal::FencedLeaderEpoch => 74,
-            Refusal::UnknownLeaderEpoch => 75,
-            Refusal::OffsetNotAvailable => 78,
-        }
-    }
-
-    /// True when a produce request with this answer has certainly appended nothing; with the others its batches may be in the log.
-    pub fn is_certain(self) -> bool {
-        !matches!(
-            self,
-            Refusal::Deleted | Refusal::NotLeader | Refusal::Storage | Refusal::NotEnoughReplicasAfterAppend
-        )
-    }
 }

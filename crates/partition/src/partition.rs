@@ -1,12 +1,15 @@
-//! The step function: each input, what it changes, and what follows.
+//! The step function: each input, what it changes, and what follows. What only followers do is in [`crate::follower`].
 
 use moldau_base::planted::{Bug, planted};
-use moldau_base::{LeaderEpoch, NodeId, Now};
+use moldau_base::{LeaderEpoch, Mono, NodeId, Now};
 use moldau_batch::{Batch, Header};
 
-use crate::input::{Acks, Effect, Input, Refusal, Token, View};
-use crate::leader::{Leader, Leadership};
+use crate::effect::{Effect, Proposal};
+use crate::follower::{Cut, Follower};
+use crate::input::{Acks, FollowerFetch, Input, Token, View};
+use crate::leader::{Leader, Leadership, Own};
 use crate::producers::{Admission, Producers};
+use crate::refusal::Refusal;
 use crate::waiting::{Fetching, Parked, Pending, Producing};
 
 /// Where the log stands when the partition is opened.
@@ -21,24 +24,37 @@ pub struct LogState {
 }
 
 /// One replica of one partition.
-#[derive(Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Partition {
-    me: NodeId,
-    start_offset: i64,
+    pub(crate) me: NodeId,
+    pub(crate) start_offset: i64,
     /// The log's end, known from its appends.
-    end_offset: i64,
-    stored_offset: i64,
-    high_watermark: i64,
-    epoch: LeaderEpoch,
-    leader: Option<Box<Leader>>,
-    producers: Producers,
+    pub(crate) end_offset: i64,
+    pub(crate) stored_offset: i64,
+    pub(crate) high_watermark: i64,
+    pub(crate) epoch: LeaderEpoch,
+    pub(crate) role: Role,
+    /// The log is being cut, whatever the role.
+    pub(crate) cut: Option<Cut>,
+    pub(crate) producers: Producers,
+    /// The producers' state can be taken back to an end of the log from here on.
+    pub(crate) undo_from: i64,
     /// The request whose batches the log is taking.
     appending: Option<Appending>,
     producing: Producing,
-    fetching: Fetching,
+    pub(crate) fetching: Fetching,
 }
 
-#[derive(Clone, Copy, Debug)]
+/// What this replica is at its epoch.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Role {
+    /// Nothing: metadata has not said, or the log is out of service.
+    Idle,
+    Leader(Box<Leader>),
+    Follower(Box<Follower>),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 struct Appending {
     token: Token,
     acks: Acks,
@@ -46,7 +62,7 @@ struct Appending {
 }
 
 impl Partition {
-    /// A replica that leads nothing yet. `producers` is the state at the log's end.
+    /// A replica without a role yet. `producers` is the state at the log's end.
     pub fn new(me: NodeId, log: LogState, producers: Producers) -> Partition {
         Partition {
             me,
@@ -55,7 +71,9 @@ impl Partition {
             stored_offset: log.end_offset,
             high_watermark: log.high_watermark.clamp(log.start_offset, log.end_offset),
             epoch: LeaderEpoch(-1),
-            leader: None,
+            role: Role::Idle,
+            cut: None,
+            undo_from: producers.first_undo().unwrap_or(log.end_offset),
             producers,
             appending: None,
             producing: Producing::default(),
@@ -66,12 +84,9 @@ impl Partition {
     /// Takes one input and appends what follows from it to `out`.
     pub fn step(&mut self, now: Now, input: Input<'_>, out: &mut Vec<Effect>) {
         match input {
-            Input::Lead(state) => self.lead(state, out),
-            Input::MinIsr(min_isr) => {
-                if let Some(leader) = &mut self.leader {
-                    leader.state.min_isr = min_isr;
-                }
-            }
+            Input::Lead(state) => self.lead(now, state, out),
+            Input::Follow(decision) => self.follow(decision, out),
+            Input::MinIsr(min_isr) => self.min_isr(min_isr, out),
             Input::Stop { epoch, refusal } => self.stop(epoch, refusal, out),
             Input::Produce { token, acks, batches, append_time } => {
                 let appending = Appending { token, acks, append_time };
@@ -86,26 +101,36 @@ impl Partition {
                 self.take_appending(token);
                 out.push(Effect::Refuse { token, refusal });
             }
-            Input::Stored { end_offset } => {
-                assert!(
-                    end_offset <= self.end_offset,
-                    "stored {end_offset} of a log that ends at {}",
-                    self.end_offset
-                );
-                self.stored_offset = self.stored_offset.max(end_offset);
-                self.producers.stored(self.stored_offset);
-                self.advance(out);
-            }
+            Input::Stored { end_offset } => self.stored(now, end_offset, out),
             Input::TakenBack { end_offset } => self.take_back(end_offset, out),
-            Input::ReplicaStored { node, end_offset } => {
-                if let Some(leader) = &mut self.leader {
-                    leader.follower_stored(node, end_offset);
-                }
+            Input::FollowerFetch(fetch) => self.follower_fetch(now, &fetch, out),
+            Input::Gone { node } => {
+                let matters = self.leader_mut().is_some_and(|leader| leader.gone(node));
+                self.propose_if(matters, now, out);
+            }
+            Input::IsrAnswer { leader_epoch, partition_epoch, answer } => {
+                let of_now = leader_epoch == self.epoch;
+                let leader = self.leader_mut().filter(|_| of_now);
+                let changed = leader.is_some_and(|l| l.answered(now.mono, partition_epoch, answer));
+                self.advance(out);
+                self.propose_if(changed, now, out);
+            }
+            Input::Tick => {
+                let own = self.own();
+                let proposal = self.leader_mut().and_then(|leader| leader.tick(now.mono, own));
+                out.extend(proposal.map(Effect::ProposeIsr));
+            }
+            Input::Fetched(fetched) => self.fetched(&fetched, out),
+            Input::FetchedAppended { batches } => self.fetched_appended(now, batches, out),
+            Input::FetchedNotAppended => {}
+            Input::Truncated { end_offset } => self.truncated(now, end_offset, out),
+            Input::Replayed { producers } => self.replayed(now, producers, out),
+            Input::LogStart { offset } => {
+                self.start_at(offset, out);
                 self.advance(out);
             }
-            Input::LogStart { offset } => self.cut(offset, out),
-            Input::Wait { token, view, offset, beyond } => {
-                self.wait(Parked { token, view, offset, beyond }, out)
+            Input::Wait { token, view, offset, beyond, told } => {
+                self.wait(Parked { token, view, offset, beyond, told }, out)
             }
             Input::Cancel { token } => {
                 self.producing.cancel(token);
@@ -115,21 +140,82 @@ impl Partition {
         }
     }
 
-    fn lead(&mut self, state: Leadership, out: &mut Vec<Effect>) {
-        let epoch = state.epoch;
-        match &mut self.leader {
-            _ if epoch < self.epoch => return,
-            Some(leader) if epoch == self.epoch => {
-                if !leader.update(state) {
-                    return;
+    /// When to give [`Input::Tick`]; a leader without followers that are behind, and a follower, has nothing to wait for.
+    pub fn deadline(&self) -> Option<Mono> {
+        self.leader().and_then(Leader::deadline)
+    }
+
+    fn leader(&self) -> Option<&Leader> {
+        match &self.role {
+            Role::Leader(leader) => Some(leader),
+            Role::Idle | Role::Follower(_) => None,
+        }
+    }
+
+    fn leader_mut(&mut self) -> Option<&mut Leader> {
+        match &mut self.role {
+            Role::Leader(leader) => Some(leader),
+            Role::Idle | Role::Follower(_) => None,
+        }
+    }
+
+    fn own(&self) -> Own {
+        Own {
+            node: self.me,
+            stored: self.stored_offset,
+            high_watermark: self.high_watermark,
+            awaited: self.producing.awaited(),
+        }
+    }
+
+    fn propose_if(&mut self, matters: bool, now: Now, out: &mut Vec<Effect>) {
+        let own = self.own();
+        let propose = |leader: &mut Leader| -> Option<Proposal> { leader.propose(now.mono, own) };
+        out.extend(self.leader_mut().filter(|_| matters).and_then(propose).map(Effect::ProposeIsr));
+    }
+
+    fn lead(&mut self, now: Now, state: Leadership, out: &mut Vec<Effect>) {
+        let (me, epoch) = (self.me, state.epoch);
+        match &mut self.role {
+            _ if epoch < self.epoch => {}
+            Role::Leader(leader) if epoch == self.epoch => {
+                if leader.update(now.mono, me, state) {
+                    self.advance(out);
+                    self.propose_if(true, now, out);
                 }
             }
-            _ => {
-                self.epoch = epoch;
-                self.leader = Some(Box::new(Leader::new(state, self.end_offset)));
-                out.push(Effect::StartEpoch { epoch, start_offset: self.end_offset });
-                self.fetching.wake(|_| true, |token| out.push(Effect::Wake { token }));
+            Role::Follower(follower) if epoch == self.epoch => {
+                if let Some(promoted) = &mut follower.promoted {
+                    *promoted = state;
+                }
             }
+            _ if self.cut.is_some() => {
+                self.epoch = epoch;
+                self.give_up(Refusal::NotLeader, out);
+                self.role = Role::Follower(Box::new(Follower::promoted(state)));
+            }
+            _ => self.become_leader(now, state, out),
+        }
+    }
+
+    pub(crate) fn become_leader(&mut self, now: Now, state: Leadership, out: &mut Vec<Effect>) {
+        let epoch = state.epoch;
+        self.epoch = epoch;
+        self.role = Role::Leader(Box::new(Leader::new(now.mono, self.me, state, self.end_offset)));
+        out.push(Effect::StartEpoch { epoch, start_offset: self.end_offset });
+        self.fetching.wake(|_| true, |token| out.push(Effect::Wake { token }));
+        self.advance(out);
+    }
+
+    fn min_isr(&mut self, min_isr: usize, out: &mut Vec<Effect>) {
+        match &mut self.role {
+            Role::Leader(leader) => leader.state.min_isr = min_isr,
+            Role::Follower(follower) => {
+                if let Some(promoted) = &mut follower.promoted {
+                    promoted.min_isr = min_isr;
+                }
+            }
+            Role::Idle => {}
         }
         self.advance(out);
     }
@@ -139,9 +225,43 @@ impl Partition {
             return;
         }
         self.epoch = epoch.unwrap_or(self.epoch);
-        self.leader = None;
+        self.role = Role::Idle;
+        self.give_up(refusal, out);
+    }
+
+    /// Answers everyone who waits.
+    pub(crate) fn give_up(&mut self, refusal: Refusal, out: &mut Vec<Effect>) {
         out.extend(self.producing.drain().map(|token| Effect::Refuse { token, refusal }));
         self.fetching.wake(|_| true, |token| out.push(Effect::Wake { token }));
+    }
+
+    fn stored(&mut self, now: Now, end_offset: i64, out: &mut Vec<Effect>) {
+        assert!(
+            end_offset <= self.end_offset,
+            "stored {end_offset} of a log that ends at {}",
+            self.end_offset
+        );
+        self.stored_offset = self.stored_offset.max(end_offset);
+        let own = self.own();
+        if let Role::Leader(leader) = &mut self.role {
+            leader.stored(now.mono, own);
+        }
+        self.advance(out);
+    }
+
+    fn follower_fetch(&mut self, now: Now, fetch: &FollowerFetch, out: &mut Vec<Effect>) {
+        let own = self.own();
+        let of_now = fetch.leader_epoch == self.epoch || planted(Bug::AnyEpochCounts);
+        let Some(leader) = self.leader_mut().filter(|_| of_now) else { return };
+        let may_join = leader.fetched(now.mono, fetch, own);
+        self.advance(out);
+        self.propose_if(may_join, now, out);
+    }
+
+    /// Forgets what need not be taken back any more.
+    fn settle(&mut self) {
+        let forgotten = self.producers.settle(self.high_watermark, self.stored_offset);
+        self.undo_from = self.undo_from.max(forgotten.unwrap_or(0));
     }
 
     fn produce(
@@ -152,7 +272,7 @@ impl Partition {
     ) -> Result<(), Refusal> {
         assert!(self.appending.is_none(), "an append has no result yet");
         let Appending { token, acks, append_time } = request;
-        let leader = self.leader.as_ref().ok_or(Refusal::NotLeader)?;
+        let leader = self.leader().ok_or(Refusal::NotLeader)?;
         if acks == Acks::All && !leader.has_min_isr() {
             return Err(Refusal::NotEnoughReplicas);
         }
@@ -163,7 +283,7 @@ impl Partition {
             }
             Admission::Duplicate { base_offset, end_offset, timestamp } => {
                 self.producing.push(acks, Pending { token, base_offset, end_offset, append_time: timestamp });
-                self.acknowledge(out);
+                self.acknowledge(i64::MIN, out);
             }
         }
         Ok(())
@@ -202,27 +322,36 @@ impl Partition {
         };
         if planted(Bug::AcknowledgeEarly) {
             self.producing.push(acks, Pending { end_offset: 0, ..pending });
-            return self.acknowledge(out);
+            return self.acknowledge(i64::MIN, out);
         }
         self.producing.push(acks, pending);
     }
 
     fn take_back(&mut self, end_offset: i64, out: &mut Vec<Effect>) {
+        if matches!(self.cut, Some(Cut::Truncating | Cut::Restarting)) {
+            // The end of the cut tells where the log ends.
+            return;
+        }
         assert!(
             self.stored_offset <= end_offset && end_offset <= self.end_offset,
             "a log that ends at {} cannot be cut at {end_offset}",
             self.end_offset
         );
         self.end_offset = end_offset;
-        if let Some(leader) = &mut self.leader {
-            leader.epoch_start = leader.epoch_start.min(end_offset);
+        match &mut self.role {
+            Role::Follower(_) => self.producers.truncate(end_offset),
+            Role::Idle => self.producers.take_back(end_offset),
+            Role::Leader(leader) => {
+                leader.epoch_start = leader.epoch_start.min(end_offset);
+                self.producers.take_back(end_offset);
+            }
         }
-        self.producers.take_back(end_offset);
         let refusal = Refusal::Storage;
         out.extend(self.producing.drain_behind(end_offset).map(|token| Effect::Refuse { token, refusal }));
     }
 
-    fn cut(&mut self, offset: i64, out: &mut Vec<Effect>) {
+    /// Moves the first offset.
+    pub(crate) fn start_at(&mut self, offset: i64, out: &mut Vec<Effect>) {
         assert!(offset <= self.end_offset, "a log that ends at {} cannot start at {offset}", self.end_offset);
         self.start_offset = self.start_offset.max(offset);
         if self.high_watermark < self.start_offset {
@@ -231,38 +360,69 @@ impl Partition {
         }
         let start = self.start_offset;
         self.fetching.wake(|parked| parked.offset < start, |token| out.push(Effect::Wake { token }));
-        self.advance(out);
     }
 
     fn wait(&mut self, parked: Parked, out: &mut Vec<Effect>) {
-        if self.leader.is_none()
-            || parked.offset < self.start_offset
-            || parked.beyond < self.end_of(parked.view)
-        {
+        let serves = match self.role {
+            Role::Idle => false,
+            Role::Leader(_) => true,
+            Role::Follower(_) => parked.view != View::Stored,
+        };
+        if !serves || parked.offset < self.start_offset || self.is_news(&parked) {
             out.push(Effect::Wake { token: parked.token });
         } else {
             self.fetching.push(parked);
         }
     }
 
+    fn is_news(&self, parked: &Parked) -> bool {
+        parked.beyond < self.end_of(parked.view) || parked.told.is_some_and(|told| told < self.high_watermark)
+    }
+
     /// What follows when more is stored or fewer replicas have to.
-    fn advance(&mut self, out: &mut Vec<Effect>) {
-        let replicated =
-            self.leader.as_ref().and_then(|leader| leader.replicated(self.me, self.stored_offset));
-        if let Some(offset) = replicated.filter(|&offset| offset > self.high_watermark) {
-            self.high_watermark = offset;
-            self.producers.replicated(offset);
-            out.push(Effect::HighWatermark { offset });
+    pub(crate) fn advance(&mut self, out: &mut Vec<Effect>) {
+        let mut refused_below = i64::MIN;
+        match &self.role {
+            Role::Idle => {}
+            Role::Follower(_) => self.keep_up(out),
+            Role::Leader(leader) => {
+                let replicated = leader.replicated(self.stored_offset);
+                let replicated =
+                    if planted(Bug::LeaderAlone) { Some(self.stored_offset) } else { replicated };
+                match replicated {
+                    Some(offset) if !leader.has_min_isr() => refused_below = offset,
+                    Some(offset) if offset > self.high_watermark => self.raise_high_watermark(offset, out),
+                    _ => {}
+                }
+            }
         }
-        self.acknowledge(out);
+        self.acknowledge(refused_below, out);
+        self.wake(out);
+        self.settle();
+    }
+
+    pub(crate) fn raise_high_watermark(&mut self, offset: i64, out: &mut Vec<Effect>) {
+        self.high_watermark = offset;
+        self.producers.replicated(offset);
+        out.push(Effect::HighWatermark { offset });
+    }
+
+    /// Wakes the fetches that there is something for.
+    fn wake(&mut self, out: &mut Vec<Effect>) {
         let ends = [View::Committed, View::Replicated, View::Stored].map(|view| self.end_of(view));
+        let high_watermark = self.high_watermark;
         self.fetching.wake(
-            |parked| parked.beyond < ends[parked.view as usize],
+            |parked| {
+                parked.beyond < ends[parked.view as usize]
+                    || parked.told.is_some_and(|told| told < high_watermark)
+            },
             |token| out.push(Effect::Wake { token }),
         );
     }
 
-    fn acknowledge(&mut self, out: &mut Vec<Effect>) {
+    /// Answers producers that have what they asked for, or will not get it: what every replica in sync has, while these are too few,
+    /// is below `refused_below`.
+    fn acknowledge(&mut self, refused_below: i64, out: &mut Vec<Effect>) {
         let log_start_offset = self.start_offset;
         let acknowledge = |pending: Pending| Effect::Acknowledge {
             token: pending.token,
@@ -273,8 +433,8 @@ impl Partition {
         while let Some(pending) = self.producing.pop_stored(self.stored_offset) {
             out.push(acknowledge(pending));
         }
-        let enough = self.leader.as_ref().is_some_and(|leader| leader.has_min_isr());
-        while let Some(pending) = self.producing.pop_replicated(self.high_watermark) {
+        let enough = self.leader().is_some_and(Leader::has_min_isr);
+        while let Some(pending) = self.producing.pop_replicated(self.high_watermark.max(refused_below)) {
             let refused =
                 Effect::Refuse { token: pending.token, refusal: Refusal::NotEnoughReplicasAfterAppend };
             out.push(if enough { acknowledge(pending) } else { refused });
@@ -283,10 +443,16 @@ impl Partition {
 
     /// May a client that knows this leader epoch (-1 and `None`: none) read or ask here? As Kafka decides: the epoch first.
     pub fn check_epoch(&self, known: Option<i32>) -> Result<(), Refusal> {
+        self.check_reader(known)?;
+        self.leader().map(|_| ()).ok_or(Refusal::NotLeader)
+    }
+
+    /// The same for a consumer that may read from a follower, too (KIP-392).
+    pub fn check_reader(&self, known: Option<i32>) -> Result<(), Refusal> {
         match known {
             Some(known) if known >= 0 && known < self.epoch.0 => Err(Refusal::FencedLeaderEpoch),
             Some(known) if known > self.epoch.0 => Err(Refusal::UnknownLeaderEpoch),
-            _ if self.leader.is_none() => Err(Refusal::NotLeader),
+            _ if matches!(self.role, Role::Idle) => Err(Refusal::NotLeader),
             _ => Ok(()),
         }
     }
@@ -302,7 +468,7 @@ impl Partition {
 
     /// The newest offset, for ListOffsets; clients must not learn one that goes back. `OffsetNotAvailable` just after an election.
     pub fn latest(&self, view: View) -> Result<i64, Refusal> {
-        let leader = self.leader.as_ref().ok_or(Refusal::NotLeader)?;
+        let leader = self.leader().ok_or(Refusal::NotLeader)?;
         if view != View::Stored && leader.epoch_start > self.high_watermark {
             Err(Refusal::OffsetNotAvailable)
         } else {
@@ -337,7 +503,7 @@ impl Partition {
 
     /// The leader's state, while this node leads.
     pub fn leadership(&self) -> Option<&Leadership> {
-        self.leader.as_ref().map(|leader| &leader.state)
+        self.leader().map(|leader| &leader.state)
     }
 
     /// The producers that are remembered.

@@ -6,16 +6,16 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use moldau_base::limits::PRODUCERS_PER_PARTITION;
+use moldau_base::limits::{BATCHES_TO_TAKE_BACK, PRODUCERS_PER_PARTITION};
 use moldau_base::planted::{Bug, planted};
 use moldau_base::{Mono, Now, ProducerEntry};
 use moldau_batch::{Batch, Header, Marker};
 
-use crate::input::Refusal;
 use crate::recent::{Recent, Seen};
+use crate::refusal::Refusal;
 
 /// The producers of one partition. Allocates nothing while there are none.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Producers {
     by_id: BTreeMap<i64, Producer>,
     /// First offset of each open transaction, with its producer.
@@ -26,14 +26,14 @@ pub struct Producers {
     undo: VecDeque<Undo>,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Undo {
     base_offset: i64,
     producer_id: i64,
     before: Option<Producer>,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Producer {
     epoch: i16,
     coordinator_epoch: Option<i32>,
@@ -319,18 +319,45 @@ impl Producers {
         }
     }
 
-    /// The log has stored everything below `end`.
-    pub fn stored(&mut self, end: i64) {
-        while self.undo.pop_front_if(|undo| undo.base_offset < end).is_some() {}
-        if self.undo.is_empty() {
+    /// Everything below `replicated` is there for good, everything below `stored` can only be cut off by another leader. The state can be
+    /// taken back to any end of the log from the returned offset on; `None` when nothing was forgotten.
+    pub(crate) fn settle(&mut self, replicated: i64, stored: i64) -> Option<i64> {
+        let mut from = None;
+        while let Some(undo) = self.undo.front() {
+            let crowded = self.undo.len() > BATCHES_TO_TAKE_BACK && undo.base_offset < stored;
+            if undo.base_offset >= replicated && !crowded {
+                break;
+            }
+            from = Some(undo.base_offset + 1);
+            self.undo.pop_front();
+        }
+        if self.undo.is_empty() && self.undo.capacity() > 0 {
             self.undo = VecDeque::new();
         }
+        from
+    }
+
+    /// The first offset to whose batch the state can be taken back, if it can be taken back at all.
+    pub(crate) fn first_undo(&self) -> Option<i64> {
+        self.undo.front().map(|undo| undo.base_offset)
     }
 
     /// The log could not store what was appended from `end` on, and has taken it back: the state is that of before. Only of a producer
     /// that was unknown then, the sequence is kept that has to come again: its later batches are on their way already and would be taken
     /// for a fresh start.
     pub fn take_back(&mut self, end: i64) {
+        self.undo(end, |taken| {
+            let first = taken.recent.last()?.first_sequence();
+            Some(Producer { resume: Some(first), heard: taken.heard, ..Producer::new(taken.epoch) })
+        });
+    }
+
+    /// The log was cut at `end`, because its leader has something else there: the state is that of before.
+    pub(crate) fn truncate(&mut self, end: i64) {
+        self.undo(end, |_| None);
+    }
+
+    fn undo(&mut self, end: i64, left: impl Fn(Producer) -> Option<Producer>) {
         while let Some(undo) = self.undo.pop_back_if(|undo| undo.base_offset >= end) {
             let taken = self.by_id.remove(&undo.producer_id);
             if let Some(first) = taken.as_ref().and_then(|producer| producer.txn_first_offset) {
@@ -340,12 +367,7 @@ impl Producers {
                 self.ending.remove(&first);
                 self.open.insert(first, undo.producer_id);
             }
-            let resumed = || {
-                let taken = taken?;
-                let first = taken.recent.last()?.first_sequence();
-                Some(Producer { resume: Some(first), heard: taken.heard, ..Producer::new(taken.epoch) })
-            };
-            if let Some(producer) = undo.before.or_else(resumed) {
+            if let Some(producer) = undo.before.or_else(|| left(taken?)) {
                 self.by_id.insert(undo.producer_id, producer);
             }
         }

@@ -3,7 +3,7 @@
 use moldau_base::limits::BATCHES_PER_PRODUCER;
 
 /// What is remembered of a batch: enough to know it again and to answer it as the first time.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub(crate) struct Seen {
     pub(crate) last_sequence: i32,
     pub(crate) offset_delta: i32,
@@ -21,7 +21,7 @@ impl Seen {
     }
 }
 
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub(crate) struct Recent {
     batches: [Seen; BATCHES_PER_PRODUCER],
     len: u8,

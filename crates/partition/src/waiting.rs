@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use crate::input::{Acks, Token, View};
 
 /// A produce request whose batches are in the log and not yet as safe as it asked.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Pending {
     pub(crate) token: Token,
     pub(crate) base_offset: i64,
@@ -14,7 +14,7 @@ pub(crate) struct Pending {
 }
 
 /// Producers, by what they wait for, in the order of the log.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub(crate) struct Producing {
     stored: VecDeque<Pending>,
     replicated: VecDeque<Pending>,
@@ -42,6 +42,11 @@ impl Producing {
         self.replicated.pop_front_if(|pending| pending.end_offset <= high_watermark)
     }
 
+    /// Where the last request that waits for replication ends.
+    pub(crate) fn awaited(&self) -> Option<i64> {
+        self.replicated.back().map(|pending| pending.end_offset)
+    }
+
     pub(crate) fn cancel(&mut self, token: Token) {
         self.stored.retain(|pending| pending.token != token);
         self.replicated.retain(|pending| pending.token != token);
@@ -67,16 +72,18 @@ impl Producing {
 }
 
 /// A fetch from `offset` that saw everything below `beyond`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Parked {
     pub(crate) token: Token,
     pub(crate) view: View,
     pub(crate) offset: i64,
     pub(crate) beyond: i64,
+    /// The high watermark that a follower was told.
+    pub(crate) told: Option<i64>,
 }
 
 /// Fetches, in the order they came.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub(crate) struct Fetching(Vec<Parked>);
 
 impl Fetching {

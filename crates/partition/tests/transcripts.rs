@@ -1,16 +1,25 @@
 //! Plays `tests/transcripts/*.txt`: what a partition answers to what happens to it.
 //!
-//! Commands: `open start= end= hw=`, `lead epoch= pe= replicas= isr= min_isr=`, `stop WHY [epoch=]`, `produce NAME acks= batches= [append_time=]`,
-//! `stored END`, `taken_back END`, `follower node= end=`, `start OFFSET`, `wait NAME view= [offset=] beyond=`, `cancel NAME`, `expire after=`, `time MS`, `min_isr N`,
-//! `full` and `small_segments` (why the log will not take the next append),
+//! Commands: `open start= end= hw=`, `lead epoch= pe= replicas= isr= min_isr=`, `follow epoch= [leader=]`, `stop WHY [epoch=]`,
+//! `produce NAME acks= batches= [append_time=]`, `stored END`, `taken_back END`, `start OFFSET`, `wait NAME view= [offset=] beyond= [told=]`, `cancel NAME`,
+//! `expire after=`, `time MS`, `min_isr N`, `full` and `small_segments` (why the log will not take the next append),
 //! `ask [epoch=]` (leader epoch check and ListOffsets), `show`, `producers`, `restart` (from the log alone).
+//!
+//! To a leader: `follower node= end= [broker=] [registered=|fenced] [epoch=]` (a fetch), `gone node=`, `tick`, `deadline`, `pass MS` (time goes on until then, with a tick at each
+//! deadline),
+//! `accepted pe= isr=`, `refused`, `stale`, `unknown` (with `of=`, the partition epoch of the proposal, and `epoch=` its leader epoch).
+//!
+//! To a follower: `wants`, `fetched [epoch=] [offset=] hw= [start=] [batches=EPOCH@OFFSET:BATCH,…]`, `diverging leader=EPOCH@END|none own=EPOCH@END|none`,
+//! `out_of_range start=`, `truncated END`, `replayed` (from the log).
 //! A batch is `xN` (N records), or `PID/EPOCH/SEQUENCExN` with `t` after it when transactional, or `PID/EPOCH/commit`.
 
-use moldau_base::{LeaderEpoch, Mono, NodeId, Now, PartitionEpoch};
-use moldau_batch::{Batch, Builder, Codec, Header, Marker, Outcome};
+use bytes::Bytes;
+use moldau_base::{BrokerEpoch, LeaderEpoch, Mono, NodeId, Now, PartitionEpoch};
+use moldau_batch::{Batch, Builder, Codec, Header, Marker, Outcome, Stamp};
 use moldau_check::transcript::{Line, check_dir};
 use moldau_partition::{
-    Acks, Effect, Input, Leadership, LogState, Partition, Producers, Refusal, Token, View,
+    Acks, Effect, EpochEnd, Fetched, FollowerFetch, Following, Input, IsrAnswer, Leadership, LogState, News,
+    Partition, Patience, Producers, Proposal, Refusal, Token, View,
 };
 
 #[test]
@@ -63,10 +72,6 @@ impl World {
                 self.log.retain(|(header, _)| header.base_offset < end_offset);
                 return self.step(Input::TakenBack { end_offset }, &[]);
             }
-            "follower" => {
-                let (node, end_offset) = (NodeId(line.number("node").unwrap()), line.number("end").unwrap());
-                return self.step(Input::ReplicaStored { node, end_offset }, &[]);
-            }
             "start" => return self.step(Input::LogStart { offset: number(line) }, &[]),
             "wait" => {
                 let token = self.token(line.word(0));
@@ -78,7 +83,8 @@ impl World {
                 };
                 let beyond = line.number("beyond").unwrap();
                 let offset = line.number("offset").unwrap_or(beyond);
-                return self.step(Input::Wait { token, view, offset, beyond }, &[]);
+                let told = line.number("told");
+                return self.step(Input::Wait { token, view, offset, beyond, told }, &[]);
             }
             "cancel" => {
                 let token = self.token(line.word(0));
@@ -89,9 +95,108 @@ impl World {
             "show" => return self.show(),
             "producers" => return self.producers(),
             "restart" => return self.restart(),
-            other => panic!("{other}?"),
+            verb => return self.run_replication(verb, line),
         }
         String::new()
+    }
+
+    fn run_replication(&mut self, verb: &str, line: &Line) -> String {
+        let epoch = line.number("epoch").map_or(self.partition.epoch(), LeaderEpoch);
+        let (hw, start) = (line.number("hw").unwrap_or(0), line.number("start").unwrap_or(0));
+        match verb {
+            "follow" => {
+                let leader = line.number("leader").map(NodeId);
+                self.step(Input::Follow(Following { epoch, leader }), &[])
+            }
+            "follower" => {
+                let broker = line.number("broker").unwrap_or(0);
+                let registered = line.number("registered").or((!line.has("fenced")).then_some(broker));
+                let fetch = FollowerFetch {
+                    node: NodeId(line.number("node").unwrap()),
+                    broker_epoch: BrokerEpoch(broker),
+                    registered: registered.map(BrokerEpoch),
+                    leader_epoch: epoch,
+                    offset: line.number("end").unwrap(),
+                };
+                self.step(Input::FollowerFetch(fetch), &[])
+            }
+            "gone" => self.step(Input::Gone { node: NodeId(line.number("node").unwrap()) }, &[]),
+            "tick" => self.step(Input::Tick, &[]),
+            "pass" => self.pass(number(line)),
+            "deadline" => {
+                self.partition.deadline().map_or("none".to_owned(), |at| (at.0 / 1_000_000).to_string())
+            }
+            "accepted" | "refused" | "stale" | "unknown" => self.isr_answer(verb, line),
+            "wants" => self.partition.to_fetch().map_or("nothing".to_owned(), |fetch| {
+                format!("from {} in epoch {} at {}", fetch.leader, fetch.leader_epoch, fetch.offset)
+            }),
+            "fetched" => {
+                let batches: Vec<Batch> =
+                    line.list("batches").into_iter().map(|text| placed(text, self.now_ms)).collect();
+                self.fetched(line, (hw, start), News::Batches(&batches))
+            }
+            "diverging" => {
+                let (leader, own) = (epoch_end(line, "leader"), epoch_end(line, "own"));
+                self.fetched(line, (hw, start), News::Diverging { leader, own })
+            }
+            "out_of_range" => self.fetched(line, (hw, start), News::OutOfRange),
+            "truncated" => {
+                let end_offset = number(line);
+                self.log.retain(|(header, _)| header.base_offset < end_offset);
+                self.step(Input::Truncated { end_offset }, &[])
+            }
+            "replayed" => self.step(Input::Replayed { producers: self.replay() }, &[]),
+            other => panic!("{other}?"),
+        }
+    }
+
+    fn pass(&mut self, until_ms: i64) -> String {
+        let mut said = String::new();
+        for _ in 0..1_000 {
+            let Some(at) = self.partition.deadline().filter(|at| *at <= Mono(until_ms as u64 * 1_000_000))
+            else {
+                self.now_ms = until_ms;
+                return said;
+            };
+            self.now_ms = self.now_ms.max((at.0 / 1_000_000) as i64);
+            let answer = self.step(Input::Tick, &[]);
+            if !answer.is_empty() {
+                said += &format!("at {}: {answer}", self.now_ms);
+            }
+        }
+        panic!("the deadline does not move");
+    }
+
+    fn isr_answer(&mut self, verb: &str, line: &Line) -> String {
+        let answer = match verb {
+            "accepted" => IsrAnswer::Accepted {
+                partition_epoch: PartitionEpoch(line.number("pe").unwrap()),
+                isr: nodes(line, "isr"),
+            },
+            "refused" => IsrAnswer::Refused,
+            "stale" => IsrAnswer::Stale,
+            _ => IsrAnswer::Unknown,
+        };
+        let current = self.partition.leadership().map_or(PartitionEpoch(-1), |l| l.partition_epoch);
+        let partition_epoch = line.number("of").map_or(current, PartitionEpoch);
+        let leader_epoch = line.number("epoch").map_or(self.partition.epoch(), LeaderEpoch);
+        self.step(Input::IsrAnswer { leader_epoch, partition_epoch, answer }, &[])
+    }
+
+    fn fetched(
+        &mut self,
+        line: &Line,
+        (high_watermark, log_start_offset): (i64, i64),
+        news: News<'_>,
+    ) -> String {
+        let wanted = self.partition.to_fetch().map(|fetch| fetch.offset);
+        let offset = line.number("offset").or(wanted).unwrap_or(-1);
+        let leader_epoch = line.number("epoch").map_or(self.partition.epoch(), LeaderEpoch);
+        let batches = if let News::Batches(batches) = news { batches } else { &[] };
+        self.step(
+            Input::Fetched(Fetched { leader_epoch, offset, high_watermark, log_start_offset, news }),
+            batches,
+        )
     }
 
     fn now(&self) -> Now {
@@ -135,9 +240,20 @@ impl World {
             said.push('\n');
             if let Effect::Append { token, append_time, .. } = effect {
                 said += &self.append(token, append_time, batches);
+            } else if let Effect::AppendFetched { count } = effect {
+                said += &self.append_fetched(&batches[..count]);
             }
         }
         said
+    }
+
+    /// The log's part of what a follower fetched.
+    fn append_fetched(&mut self, batches: &[Batch]) -> String {
+        if self.failure.take().is_some() {
+            return self.step(Input::FetchedNotAppended, &[]);
+        }
+        self.log.extend(batches.iter().map(|batch| (*batch.header(), batch.marker())));
+        self.step(Input::FetchedAppended { batches }, &[])
     }
 
     /// The log's part.
@@ -172,6 +288,21 @@ impl World {
             }
             Effect::Refuse { token, refusal } => format!("refuse {}: {}", name(token), kafka(*refusal)),
             Effect::Wake { token } => format!("wake {}", name(token)),
+            Effect::ProposeIsr(Proposal { leader_epoch, partition_epoch, isr }) => {
+                let member = |&(node, broker): &(NodeId, Option<BrokerEpoch>)| {
+                    node.to_string() + &broker.map_or(String::new(), |epoch| format!("/{epoch}"))
+                };
+                let isr: Vec<String> = isr.iter().map(member).collect();
+                format!("propose isr {} of epoch {leader_epoch}.{partition_epoch}", isr.join(","))
+            }
+            Effect::AppendFetched { count } => {
+                let end = self.partition.log_end_offset();
+                format!("append {count} fetched at {end}")
+            }
+            Effect::Truncate { offset } => format!("truncate to {offset}"),
+            Effect::Restart { offset } => format!("restart at {offset}"),
+            Effect::ReplayProducers => "replay producers".to_owned(),
+            Effect::MoveLogStart { offset } => format!("move log start to {offset}"),
         }
     }
 
@@ -183,7 +314,8 @@ impl World {
 
     fn show(&self) -> String {
         let p = &self.partition;
-        let role = p.leadership().map_or("no leader".to_owned(), |l| {
+        let role = if p.to_fetch().is_some() { "follower" } else { "no leader" };
+        let role = p.leadership().map_or(role.to_owned(), |l| {
             format!("leader, isr {:?}", l.isr.iter().map(|n| n.0).collect::<Vec<_>>())
         });
         let (start, end, high, stable) =
@@ -209,11 +341,16 @@ impl World {
         if rows.is_empty() { "none".to_owned() } else { rows }
     }
 
-    fn restart(&mut self) -> String {
+    fn replay(&self) -> Producers {
         let mut producers = Producers::default();
         for (header, marker) in &self.log {
             producers.apply(header, *marker, self.now().mono);
         }
+        producers
+    }
+
+    fn restart(&mut self) -> String {
+        let producers = self.replay();
         let (start_offset, end_offset) = (
             self.partition.log_start_offset(),
             self.log.last().map_or(0, |(header, _)| header.next_offset()),
@@ -263,6 +400,7 @@ fn leadership(line: &Line) -> Leadership {
         replicas: nodes(line, "replicas"),
         isr: nodes(line, "isr"),
         min_isr: line.number("min_isr").unwrap_or(1),
+        patience: Patience::default(),
     }
 }
 
@@ -297,4 +435,18 @@ fn records(mut builder: Builder, count: &str, now_ms: i64) -> Builder {
         builder.push(now_ms, None, Some(b"v"), &[]);
     }
     builder
+}
+
+/// A batch of a leader: `EPOCH@OFFSET:BATCH`.
+fn placed(text: &str, now_ms: i64) -> Batch {
+    let (place, rest) = text.split_once(':').unwrap();
+    let (epoch, offset) = place.split_once('@').unwrap();
+    let plain = batch(rest, now_ms);
+    let stamp = Stamp::new(plain.header(), offset.parse().unwrap(), epoch.parse().unwrap());
+    Batch::verify(&Bytes::from(stamp.parts(plain.bytes()).concat())).unwrap()
+}
+
+fn epoch_end(line: &Line, name: &str) -> Option<EpochEnd> {
+    let (epoch, end) = line.get(name)?.split_once('@')?;
+    Some(EpochEnd { epoch: LeaderEpoch(epoch.parse().unwrap()), end_offset: end.parse().unwrap() })
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use moldau_base::config::TopicConfig;
 use moldau_base::{TopicPartition, Uuid};
-use moldau_partition::{Input, Leadership, LogState, Partition, Producers};
+use moldau_partition::{Input, Leadership, LogState, Partition, Patience, Producers};
 use moldau_storage::{Log, LogConfig, RecoveredLog};
 
 use super::{Slot, carry_out, drain};
@@ -168,6 +168,7 @@ fn lead(shard: &mut Shard, number: u32, partition: &moldau_controller::Partition
             replicas: partition.replicas.clone().into(),
             isr: partition.isr.clone().into(),
             min_isr: slot.config.min_insync_replicas as usize,
+            patience: Patience::default(),
         }),
         false => {
             Input::Stop { epoch: Some(partition.leader_epoch), refusal: moldau_partition::Refusal::NotLeader }

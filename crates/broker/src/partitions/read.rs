@@ -93,7 +93,7 @@ fn wait(shard: &mut Shard, number: u32, to: Return, offset: i64, bounds: Bounds)
     let mut effects = Vec::new();
     slot.replica.step(
         now,
-        Input::Wait { token, view: bounds.view, offset, beyond: bounds.upto },
+        Input::Wait { token, view: bounds.view, offset, beyond: bounds.upto, told: None },
         &mut effects,
     );
     carry_out(shard, number, effects);
