@@ -8,21 +8,25 @@
 pub const COMPILED_IN: bool = cfg!(feature = "planted");
 
 macro_rules! bugs {
-    ($($(#[doc = $about:literal])+ $bug:ident,)*) => {
+    (of one node: $($(#[doc = $about:literal])+ $bug:ident,)* of replicas: $($(#[doc = $about_more:literal])+ $more:ident,)*) => {
         /// A bug that can be planted.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
         pub enum Bug {
             $($(#[doc = $about])+ $bug,)*
+            $($(#[doc = $about_more])+ $more,)*
         }
 
         impl Bug {
-            /// All of them.
+            /// Those that a node by itself can have: the simulator looks for them.
             pub const ALL: &[Bug] = &[$(Bug::$bug),*];
+            /// Those that need several replicas: the tests of `partition` look for them.
+            pub const OF_REPLICAS: &[Bug] = &[$(Bug::$more),*];
 
             /// Its name.
             pub fn name(self) -> &'static str {
                 match self {
                     $(Bug::$bug => stringify!($bug),)*
+                    $(Bug::$more => stringify!($more),)*
                 }
             }
 
@@ -30,6 +34,7 @@ macro_rules! bugs {
             pub fn about(self) -> &'static str {
                 match self {
                     $(Bug::$bug => concat!($($about),+).trim_ascii(),)*
+                    $(Bug::$more => concat!($($about_more),+).trim_ascii(),)*
                 }
             }
         }
@@ -37,6 +42,7 @@ macro_rules! bugs {
 }
 
 bugs! {
+    of one node:
     /// With a sync per append, a record counts as stored once it is written.
     SkipSync,
     /// A sync that failed is tried again, and what the second one says is believed.
@@ -89,6 +95,7 @@ bugs! {
     CommitOfFormer,
     /// A fetch session forgets that the client has moved on.
     SessionStands,
+    of replicas:
     /// A follower cuts its log at its high watermark and does not ask where the leader's parts from it.
     TruncateToHighWatermark,
     /// A leader believes fetches of another leader epoch.

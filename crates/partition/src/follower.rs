@@ -21,6 +21,8 @@ pub(crate) struct Follower {
     /// What the leader said in this epoch.
     high_watermark: i64,
     log_start: i64,
+    /// The leader's log begins here, inside of the batch that comes next.
+    inside: i64,
     /// This node is to lead as soon as its log has been cut.
     pub(crate) promoted: Option<Leadership>,
 }
@@ -70,10 +72,12 @@ impl Partition {
         let Role::Follower(follower) = &self.role else { return None };
         let idle = self.cut.is_none() && follower.promoted.is_none() && self.stored_offset == self.end_offset;
         let leader = follower.leader.filter(|_| idle)?;
-        // The leader's log may begin inside of a batch; an empty log asks for the first offset that is left.
-        let empty = self.start_offset == self.end_offset;
-        let offset = if empty { self.end_offset.max(follower.log_start) } else { self.end_offset };
+        let offset = if self.is_empty() { self.end_offset.max(follower.inside) } else { self.end_offset };
         Some(ToFetch { leader, leader_epoch: self.epoch, offset })
+    }
+
+    fn is_empty(&self) -> bool {
+        self.start_offset == self.end_offset
     }
 
     pub(crate) fn fetched(&mut self, fetched: &Fetched<'_>, out: &mut Vec<Effect>) {
@@ -94,10 +98,9 @@ impl Partition {
         }
     }
 
-    /// The leader has nothing at the offset of the fetch. An empty log asks for the leader's first offset next, if that is further on.
+    /// The leader has nothing at the offset of the fetch: what is here is older than all it has. An empty log has nothing to lose anyway.
     fn out_of_range(&mut self, log_start: i64, out: &mut Vec<Effect>) {
-        let empty = self.start_offset == self.end_offset;
-        if empty != (log_start > self.end_offset) {
+        if log_start > self.end_offset || self.is_empty() && log_start < self.end_offset {
             self.restart_at(log_start, out);
         }
     }
@@ -115,11 +118,13 @@ impl Partition {
         };
         let count = batches.iter().take_while(fits).count();
         let first = batches.first().map(Batch::header);
-        let empty = self.start_offset == self.end_offset;
+        let inside = first.filter(|first| {
+            self.is_empty() && (first.base_offset..first.next_offset()).contains(&self.end_offset)
+        });
         if count > 0 {
             out.push(Effect::AppendFetched { count });
-        } else if let Some(first) = first.filter(|first| empty && first.base_offset < self.end_offset) {
-            // The leader's log begins inside of this batch.
+        } else if let (Some(first), Role::Follower(follower)) = (inside, &mut self.role) {
+            follower.inside = self.end_offset;
             self.restart_at(first.base_offset, out);
         } else {
             self.advance(out);
