@@ -127,7 +127,9 @@ fn clippy(place: &Place) -> Vec<Command> {
 }
 
 fn unit(place: &Place) -> Vec<Command> {
-    vec![cargo(place, ["test", "--workspace", "--locked", "--no-fail-fast"])]
+    let planted =
+        ["test", "--locked", "-p", "moldau-partition", "--features", "planted", "--test", "cluster"];
+    vec![cargo(place, ["test", "--workspace", "--locked", "--no-fail-fast"]), cargo(place, planted)]
 }
 
 fn fuzz(place: &Place) -> Vec<Command> {
