@@ -17,7 +17,7 @@
 //! | [`startup`], [`recovery`], [`idle`], [`calls`] | what else is measured |
 //! | [`alone`] | what a broker is asked for by itself |
 //! | [`run`] | a run from its beginning to its page |
-//! | [`results`], [`stats`], [`page`], [`compare`] | the figures, what they say, and whether they became worse |
+//! | [`results`], [`stats`], [`page`], [`reasons`], [`compare`] | the figures, what they say, and whether they became worse |
 //!
 //! What this crate must never do: fail because a machine is slow. Only [`compare`] judges, and only processor time.
 
@@ -39,6 +39,7 @@ pub mod page;
 pub mod paired;
 pub mod process;
 pub mod pump;
+pub mod reasons;
 pub mod recovery;
 pub mod results;
 pub mod run;

@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 
 use crate::calls::Calls;
+use crate::reasons::reasons;
 use crate::results::{Done, FLOOR, KAFKA, Leg, MOLDAU, Results, Target, Verdict};
 use crate::stats::{self, Interval};
 
@@ -25,6 +26,10 @@ pub fn page(results: &Results) -> String {
     }
     let peer = results.legs.iter().any(|leg| leg.samples.contains_key(KAFKA));
     let _ = writeln!(page, "\n## Results\n\n{}", aims(&results.legs, peer));
+    let missed = reasons(&results.legs);
+    if !missed.is_empty() {
+        let _ = writeln!(page, "## Why targets were missed\n\n{missed}");
+    }
     let has_load = |leg: &&Leg| leg.samples.keys().any(|side| leg.load(side, |_| 0.0).is_some());
     let loaded: Vec<&Leg> = results.legs.iter().filter(has_load).collect();
     if !loaded.is_empty() {
