@@ -105,8 +105,8 @@ def show(entity):
     for field, _, array, _ in fields_of(type(entity)):
         value = getattr(entity, field.name)
         kafka_type = field.metadata.get("kafka_type", "")
-        if array and value is not None:
-            result[our_name(field)] = [show_one(kafka_type, item) for item in value]
+        if array:
+            result[our_name(field)] = None if value is None else [show_one(kafka_type, item) for item in value]
         else:
             result[our_name(field)] = show_one(kafka_type, value)
     return result
