@@ -8,12 +8,17 @@
 pub const COMPILED_IN: bool = cfg!(feature = "planted");
 
 macro_rules! bugs {
-    (of one node: $($(#[doc = $about:literal])+ $bug:ident,)* of replicas: $($(#[doc = $about_more:literal])+ $more:ident,)*) => {
+    (
+        of one node: $($(#[doc = $about:literal])+ $bug:ident,)*
+        of replicas: $($(#[doc = $about_more:literal])+ $more:ident,)*
+        of the controller: $($(#[doc = $about_controller:literal])+ $controller:ident,)*
+    ) => {
         /// A bug that can be planted.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
         pub enum Bug {
             $($(#[doc = $about])+ $bug,)*
             $($(#[doc = $about_more])+ $more,)*
+            $($(#[doc = $about_controller])+ $controller,)*
         }
 
         impl Bug {
@@ -21,12 +26,15 @@ macro_rules! bugs {
             pub const ALL: &[Bug] = &[$(Bug::$bug),*];
             /// Those that need several replicas: the tests of `partition` look for them.
             pub const OF_REPLICAS: &[Bug] = &[$(Bug::$more),*];
+            /// Those of a controller of several brokers: the tests of `controller` look for them.
+            pub const OF_CONTROLLER: &[Bug] = &[$(Bug::$controller),*];
 
             /// Its name.
             pub fn name(self) -> &'static str {
                 match self {
                     $(Bug::$bug => stringify!($bug),)*
                     $(Bug::$more => stringify!($more),)*
+                    $(Bug::$controller => stringify!($controller),)*
                 }
             }
 
@@ -35,6 +43,7 @@ macro_rules! bugs {
                 match self {
                     $(Bug::$bug => concat!($($about),+).trim_ascii(),)*
                     $(Bug::$more => concat!($($about_more),+).trim_ascii(),)*
+                    $(Bug::$controller => concat!($($about_controller),+).trim_ascii(),)*
                 }
             }
         }
@@ -112,6 +121,15 @@ bugs! {
     ProposedShrinkCounts,
     /// A larger in-sync set counts only when it is known to be committed.
     ProposedExpansionIgnored,
+    of the controller:
+    /// A broker that is up is elected whether it was in sync or not.
+    ElectOutsideIsr,
+    /// A leader that does not know of the last change of its partition may change the in-sync set.
+    StalePartitionEpoch,
+    /// A broker that is fenced may be in sync.
+    FencedInSync,
+    /// Another leader takes over in the leader epoch of the former.
+    SameLeaderEpoch,
 }
 
 /// Whether this bug is switched on.

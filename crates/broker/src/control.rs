@@ -367,6 +367,7 @@ fn register(shard: &mut Shard) {
         features: settings.features.clone(),
         log_dirs: settings.log_dirs.iter().map(|dir| dir.id).collect(),
         fenced: false,
+        stopped_at: None,
     };
     control.waiting.push_back((Origin::Bootstrap, Request::Bootstrap(settings.finalized_features.clone())));
     control.waiting.push_back((Origin::Registration, Request::RegisterBroker(registration)));

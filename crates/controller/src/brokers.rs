@@ -2,30 +2,35 @@
 //!
 //! An incarnation that registers gets the offset of its record as its epoch. A later incarnation supersedes
 //! an earlier one: the partitions that the earlier one led begin a new leader epoch, because it may have lost
-//! what it had not flushed, and an offset of an epoch must never name two records.
+//! what it had not flushed, and an offset of an epoch must never name two records. In a cluster of several it is fenced
+//! first, so that others lead, and unless it stopped cleanly it is no longer taken for one that has all records (KIP-966).
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
-use moldau_base::{BrokerEpoch, NodeId};
+use moldau_base::{BrokerEpoch, NodeId, Now, TopicPartition, Uuid};
 use moldau_wire::ErrorCode;
 
 use crate::controller::Controller;
 use crate::image::{Broker, Image};
-use crate::record::{PartitionChange, Record};
+use crate::record::{BrokerChange, PartitionChange, Record};
 use crate::request::{Decision, Refusal, RegisterBroker, Reply};
 
-pub(crate) fn register(c: &Controller, request: &RegisterBroker) -> Result<Decision, Refusal> {
+pub(crate) fn register(c: &mut Controller, now: Now, request: &RegisterBroker) -> Result<Decision, Refusal> {
     check(&c.image, request)?;
-    let existing = c.image.broker(request.id);
-    let same = existing.filter(|broker| broker.incarnation == request.incarnation);
-
-    let mut records = Vec::new();
-    if existing.is_some() && same.is_none() {
-        records = new_leader_epochs(&c.image, request.id);
-    }
+    let existing = c.image.broker(request.id).cloned();
+    let same = existing.as_ref().filter(|broker| broker.incarnation == request.incarnation);
+    let records = match &existing {
+        Some(_) if same.is_some() => vec![],
+        Some(former) => {
+            check_supersedes(c, now, former, request)?;
+            supersede(&c.image, former, request)
+        }
+        None => forget_lost(&c.image, None, request),
+    };
     let offset = c.next_offset() + records.len() as i64;
     let epoch = same.map_or(BrokerEpoch(offset), |broker| broker.epoch);
-    records.push(Record::RegisterBroker(Broker {
+    let registered = Broker {
         id: request.id,
         epoch,
         incarnation: request.incarnation,
@@ -35,8 +40,102 @@ pub(crate) fn register(c: &Controller, request: &RegisterBroker) -> Result<Decis
         log_dirs: request.log_dirs.clone(),
         fenced: same.map_or(request.fenced, |broker| broker.fenced),
         stopping: same.is_some_and(|broker| broker.stopping),
-    }));
+    };
+    if !registered.fenced {
+        c.liveness.heard(request.id, epoch, -1, now.mono);
+    }
+    let records = records.into_iter().chain([Record::RegisterBroker(registered)]).collect();
     Ok(Decision { records, reply: Reply::BrokerRegistered(epoch) })
+}
+
+/// Two nodes with one id must not take turns: while the earlier incarnation is heard of, a later one must be shown to
+/// have taken its place, by a log directory that only one process can have locked.
+fn check_supersedes(
+    c: &Controller,
+    now: Now,
+    former: &Broker,
+    request: &RegisterBroker,
+) -> Result<(), Refusal> {
+    let same_disk = former.log_dirs.iter().any(|dir| request.log_dirs.contains(dir));
+    let live = !former.fenced && c.is_live(now, former.id, former.epoch);
+    if live && !same_disk {
+        let message = format!(
+            "Another broker is registered with that broker id: {} is alive and has other log directories. Give each node an id \
+             (node.id) of its own.",
+            former.id
+        );
+        return Err(Refusal::new(ErrorCode::DUPLICATE_BROKER_REGISTRATION, message));
+    }
+    Ok(())
+}
+
+/// What a new incarnation means for the partitions of the `former` one.
+fn supersede(image: &Image, former: &Broker, request: &RegisterBroker) -> Vec<Record> {
+    if !request.fenced {
+        return new_leader_epochs(image, request.id);
+    }
+    let mut scratch = image.clone();
+    let mut records = Vec::new();
+    if !former.fenced {
+        let fence = BrokerChange {
+            id: former.id,
+            epoch: former.epoch,
+            fenced: Some(true),
+            stopping: false,
+            log_dirs: vec![],
+        };
+        records.push(Record::BrokerChange(fence));
+        if scratch.apply(scratch.offset(), &records[0]).is_err() {
+            return records;
+        }
+    }
+    records.extend(forget_lost(&scratch, Some(former.epoch), request));
+    records
+}
+
+/// What the replicas of a broker that starts may have lost since its incarnation `former`.
+fn forget_lost(image: &Image, former: Option<BrokerEpoch>, request: &RegisterBroker) -> Vec<Record> {
+    let clean = former.is_some() && request.stopped_at == former;
+    image.partitions_of(request.id).filter_map(|at| forget_replica(image, at, clean, request)).collect()
+}
+
+/// A replica whose disk is not there any more, or whose broker did not stop cleanly, may have lost what it had: it is no
+/// longer safe to elect (KIP-966). The only replica there is stays: nobody has more.
+fn forget_replica(
+    image: &Image,
+    at: TopicPartition,
+    clean: bool,
+    request: &RegisterBroker,
+) -> Option<Record> {
+    let id = request.id;
+    let partition = image.partition(at)?;
+    let place = partition.replicas.iter().position(|replica| *replica == id)?;
+    let directory = partition.directories.get(place).copied().unwrap_or(Uuid::ZERO);
+    let swapped = !directory.is_zero() && !request.log_dirs.contains(&directory);
+    let unsure = !clean && partition.replicas.len() > 1;
+    if !swapped && !unsure {
+        return None;
+    }
+    let mut change = image.changing(at, &|change| change.lose(id)).unwrap_or(PartitionChange {
+        topic: at.topic,
+        index: at.partition,
+        ..PartitionChange::default()
+    });
+    if swapped {
+        let directories = change.directories.get_or_insert_with(|| partition.directories.clone());
+        if let Some(directory) = directories.get_mut(place) {
+            *directory = only(&request.log_dirs);
+        }
+    }
+    let nothing = PartitionChange { topic: at.topic, index: at.partition, ..PartitionChange::default() };
+    (change != nothing).then_some(Record::PartitionChange(change))
+}
+
+fn only(dirs: &[Uuid]) -> Uuid {
+    match dirs {
+        [only] => *only,
+        _ => Uuid::ZERO,
+    }
 }
 
 fn check(image: &Image, request: &RegisterBroker) -> Result<(), Refusal> {
@@ -99,6 +198,8 @@ fn new_leader_epochs(image: &Image, broker: NodeId) -> Vec<Record> {
     led.map(Record::PartitionChange).collect()
 }
 
+/// Partitions keep the broker in their replicas, as in Kafka: a broker of that id may come back and follow. What is in
+/// sync without it follows from the record.
 pub(crate) fn unregister(c: &Controller, id: NodeId) -> Result<Decision, Refusal> {
     let Some(broker) = c.image.broker(id) else {
         return Err(Refusal::new(
@@ -106,19 +207,12 @@ pub(crate) fn unregister(c: &Controller, id: NodeId) -> Result<Decision, Refusal
             format!("Broker ID {id} is not currently registered"),
         ));
     };
-    let holds = c.image.topics().values().any(|t| t.partitions.values().any(|p| p.replicas.contains(&id)));
-    if holds {
-        return Err(Refusal::new(
-            ErrorCode::INVALID_REQUEST,
-            format!("Broker ID {id} still has replicas: move them or delete their topics first"),
-        ));
-    }
     let records = vec![Record::UnregisterBroker { id, epoch: broker.epoch }];
     Ok(Decision { records, reply: Reply::BrokerUnregistered })
 }
 
-/// Checks that a request comes from the registered incarnation of `id`.
-pub(crate) fn check_epoch(image: &Image, id: NodeId, epoch: BrokerEpoch) -> Result<(), Refusal> {
+/// The registered incarnation of `id`, if that is who asks.
+pub(crate) fn check_epoch(image: &Image, id: NodeId, epoch: BrokerEpoch) -> Result<&Arc<Broker>, Refusal> {
     match image.broker(id) {
         None => Err(Refusal::new(
             ErrorCode::STALE_BROKER_EPOCH,
@@ -128,6 +222,6 @@ pub(crate) fn check_epoch(image: &Image, id: NodeId, epoch: BrokerEpoch) -> Resu
             ErrorCode::STALE_BROKER_EPOCH,
             format!("Expected broker epoch {}, but got broker epoch {epoch}", broker.epoch),
         )),
-        Some(_) => Ok(()),
+        Some(broker) => Ok(broker),
     }
 }

@@ -10,8 +10,10 @@ use std::sync::Arc;
 
 use imbl::{OrdMap, OrdSet};
 use moldau_base::config::Values;
+use moldau_base::planted::{Bug, planted};
 use moldau_base::{BrokerEpoch, LeaderEpoch, NodeId, PartitionEpoch, PartitionIndex, TopicPartition, Uuid};
 
+use crate::fencing::MIN_INSYNC_REPLICAS;
 use crate::names;
 use crate::record::{BrokerChange, PartitionChange, Record};
 
@@ -145,7 +147,9 @@ impl Partition {
         next.directories.resize(next.replicas.len(), Uuid::ZERO);
         if let Some(leader) = change.leader {
             next.leader = leader;
-            next.leader_epoch.0 = next.leader_epoch.0.saturating_add(1);
+            if !planted(Bug::SameLeaderEpoch) {
+                next.leader_epoch.0 = next.leader_epoch.0.saturating_add(1);
+            }
         }
         if let Some(recovering) = change.recovering {
             next.recovering = recovering;
@@ -239,6 +243,8 @@ pub struct Image {
     configs: OrdMap<Resource, Arc<Values>>,
     features: OrdMap<Arc<str>, i16>,
     next_producer_id: Option<i64>,
+    /// Who holds what; follows from the replicas of `topics`.
+    pub(crate) held: OrdMap<NodeId, OrdSet<TopicPartition>>,
 }
 
 impl Image {
@@ -254,6 +260,7 @@ impl Image {
             configs: OrdMap::new(),
             features: OrdMap::new(),
             next_producer_id: None,
+            held: OrdMap::new(),
         }
     }
 
@@ -356,11 +363,13 @@ impl Image {
     pub fn apply(&mut self, offset: i64, record: &Record) -> Result<(), Misfit> {
         match record {
             Record::RegisterBroker(broker) => {
-                self.brokers.insert(broker.id, Arc::new(broker.clone()));
+                let before = self.brokers.insert(broker.id, Arc::new(broker.clone()));
+                self.follow_broker(broker.id, before.as_deref())?;
             }
             Record::UnregisterBroker { id, epoch } => {
                 self.broker_at(*id, *epoch)?;
-                self.brokers.remove(id);
+                let before = self.brokers.remove(id);
+                self.follow_broker(*id, before.as_deref())?;
             }
             Record::BrokerChange(change) => self.change_broker(change)?,
             Record::Topic { id, name } => self.add_topic(*id, name)?,
@@ -368,12 +377,13 @@ impl Image {
             Record::Partition { topic, index, partition } => {
                 self.set_partition(*topic, *index, Arc::new(partition.clone()))?;
             }
-            Record::PartitionChange(change) => {
-                let at = TopicPartition { topic: change.topic, partition: change.index };
-                let changed = self.partition(at).ok_or(Misfit::NoPartition(at))?.changed(change);
-                self.set_partition(change.topic, change.index, Arc::new(changed))?;
+            Record::PartitionChange(change) => self.change_partition(change)?,
+            Record::Config { resource, name, value } => {
+                self.set_config(resource, name, value.as_deref());
+                if name == MIN_INSYNC_REPLICAS {
+                    self.follow_min_insync(resource)?;
+                }
             }
-            Record::Config { resource, name, value } => self.set_config(resource, name, value.as_deref()),
             Record::ProducerIds { next, .. } => {
                 match self.next_producer_id {
                     Some(has) if *next < has => return Err(Misfit::ProducerIdBack { has, says: *next }),
@@ -401,7 +411,8 @@ impl Image {
     }
 
     fn change_broker(&mut self, change: &BrokerChange) -> Result<(), Misfit> {
-        let mut broker = Broker::clone(self.broker_at(change.id, change.epoch)?);
+        let before = self.broker_at(change.id, change.epoch)?.clone();
+        let mut broker = Broker::clone(&before);
         if let Some(fenced) = change.fenced {
             broker.fenced = fenced;
         }
@@ -410,7 +421,13 @@ impl Image {
             broker.log_dirs.clone_from(&change.log_dirs);
         }
         self.brokers.insert(change.id, Arc::new(broker));
-        Ok(())
+        self.follow_broker(change.id, Some(&before))
+    }
+
+    pub(crate) fn change_partition(&mut self, change: &PartitionChange) -> Result<(), Misfit> {
+        let at = TopicPartition { topic: change.topic, partition: change.index };
+        let changed = self.partition(at).ok_or(Misfit::NoPartition(at))?.changed(change);
+        self.set_partition(change.topic, change.index, Arc::new(changed))
     }
 
     fn add_topic(&mut self, id: Uuid, name: &Arc<str>) -> Result<(), Misfit> {
@@ -430,6 +447,9 @@ impl Image {
 
     fn remove_topic(&mut self, id: Uuid) -> Result<(), Misfit> {
         let topic = self.topics.remove(&id).ok_or(Misfit::NoTopic(id))?;
+        for (index, partition) in &topic.partitions {
+            self.index_replicas(TopicPartition { topic: id, partition: *index }, &partition.replicas, &[]);
+        }
         self.names.remove(&topic.name);
         self.configs.remove(&Resource::Topic(topic.name.clone()));
         let folded = names::fold(&topic.name);
@@ -449,7 +469,9 @@ impl Image {
         partition: Arc<Partition>,
     ) -> Result<(), Misfit> {
         let topic = self.topics.get_mut(&id).ok_or(Misfit::NoTopic(id))?;
-        Arc::make_mut(topic).partitions.insert(index, partition);
+        let before = Arc::make_mut(topic).partitions.insert(index, partition.clone());
+        let replicas = before.as_deref().map_or(&[][..], |before| before.replicas.as_slice());
+        self.index_replicas(TopicPartition { topic: id, partition: index }, replicas, &partition.replicas);
         Ok(())
     }
 

@@ -25,7 +25,7 @@ pub(crate) struct Assigned {
 impl Assigned {
     /// The record of partition `index` of `topic`: the first replica of the ISR leads it.
     pub(crate) fn record(self, image: &Image, topic: Uuid, index: i32) -> Record {
-        let directories = self.replicas.iter().map(|id| only_directory(image, *id)).collect();
+        let directories = self.replicas.iter().map(|id| image.only_directory(*id)).collect();
         let partition = Partition {
             leader: self.isr[0],
             replicas: self.replicas,
@@ -40,15 +40,6 @@ impl Assigned {
             recovering: false,
         };
         Record::Partition { topic, index: PartitionIndex(index), partition }
-    }
-}
-
-/// The broker's log directory when it has one; otherwise it chooses itself and the record says zero
-/// ("unassigned").
-fn only_directory(image: &Image, id: NodeId) -> Uuid {
-    match image.broker(id).map(|broker| broker.log_dirs.as_slice()) {
-        Some([only]) => *only,
-        _ => Uuid::ZERO,
     }
 }
 
@@ -77,13 +68,8 @@ pub(crate) fn assign_by_placement(
         .collect())
 }
 
-/// Checks replicas that the asker chose; `factor` is what the partitions before it have.
-pub(crate) fn assign_by_hand(
-    c: &Controller,
-    index: i32,
-    replicas: &[NodeId],
-    factor: Option<usize>,
-) -> Result<Assigned, Refusal> {
+/// Checks that replicas that the asker chose are brokers, each named once.
+pub(crate) fn check_by_hand(image: &Image, replicas: &[NodeId]) -> Result<(), Refusal> {
     let invalid = |message: String| Err(Refusal::new(ErrorCode::INVALID_REPLICA_ASSIGNMENT, message));
     if replicas.is_empty() {
         return invalid("The manual partition assignment includes an empty replica list.".into());
@@ -92,7 +78,7 @@ pub(crate) fn assign_by_hand(
     let mut sorted = replicas.to_vec();
     sorted.sort();
     for id in sorted {
-        if c.image.broker(id).is_none() {
+        if image.broker(id).is_none() {
             return invalid(format!(
                 "The manual partition assignment includes broker {id}, but no such broker is registered."
             ));
@@ -103,6 +89,18 @@ pub(crate) fn assign_by_hand(
             ));
         }
     }
+    Ok(())
+}
+
+/// Checks replicas that the asker chose; `factor` is what the partitions before it have.
+pub(crate) fn assign_by_hand(
+    c: &Controller,
+    index: i32,
+    replicas: &[NodeId],
+    factor: Option<usize>,
+) -> Result<Assigned, Refusal> {
+    check_by_hand(&c.image, replicas)?;
+    let invalid = |message: String| Err(Refusal::new(ErrorCode::INVALID_REPLICA_ASSIGNMENT, message));
     if let Some(factor) = factor.filter(|factor| *factor != replicas.len()) {
         return invalid(format!(
             "The manual partition assignment includes a partition with {} replica(s), but this is not consistent with \

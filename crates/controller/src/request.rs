@@ -8,10 +8,10 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use moldau_base::config::Values;
-use moldau_base::{BrokerEpoch, NodeId, Uuid};
+use moldau_base::{BrokerEpoch, LeaderEpoch, NodeId, PartitionEpoch, PartitionIndex, TopicPartition, Uuid};
 use moldau_wire::ErrorCode;
 
-use crate::image::{FeatureRange, Listener, Resource};
+use crate::image::{FeatureRange, Listener, Partition, Resource};
 use crate::record::Record;
 
 /// Why something was not done: nothing was changed.
@@ -83,6 +83,26 @@ pub enum Request {
         /// Its registration.
         epoch: BrokerEpoch,
     },
+    /// A broker is there, and says how far it is and what it wants (KIP-631).
+    Heartbeat(Heartbeat),
+    /// There is evidence that a broker is gone: it is fenced at once.
+    BrokerGone {
+        /// Which.
+        broker: NodeId,
+        /// The registration that the evidence is about; a later one is not touched.
+        epoch: BrokerEpoch,
+        /// What was seen.
+        evidence: Evidence,
+    },
+    /// The moment of [`Controller::deadline`](crate::Controller::deadline) came: fences who fell silent, gives leadership back
+    /// to preferred replicas.
+    Tick,
+    /// A leader wants other in-sync sets (KIP-497).
+    AlterPartitions(AlterPartitions),
+    /// Leaders to elect (KIP-460).
+    ElectLeaders(ElectLeaders),
+    /// Moves of partitions to begin or to cancel (KIP-455).
+    AlterReassignments(AlterReassignments),
 }
 
 /// The answers, one variant for each of [`Request`].
@@ -104,6 +124,16 @@ pub enum Reply {
     ConfigsAltered(Vec<(ResourceName, Result<(), Refusal>)>),
     /// To [`Request::AllocateProducerIds`].
     ProducerIds(ProducerIdBlock),
+    /// To [`Request::Heartbeat`].
+    Heartbeat(HeartbeatReply),
+    /// To [`Request::BrokerGone`] and [`Request::Tick`]: who is fenced by it.
+    Fenced(Vec<NodeId>),
+    /// To [`Request::AlterPartitions`], in the order of the request.
+    PartitionsAltered(Vec<(TopicPartition, Result<Arc<Partition>, ErrorCode>)>),
+    /// To [`Request::ElectLeaders`].
+    LeadersElected(Vec<PartitionOutcome>),
+    /// To [`Request::AlterReassignments`], in the order of the request.
+    ReassignmentsAltered(Vec<PartitionOutcome>),
 }
 
 /// A broker's registration.
@@ -125,6 +155,8 @@ pub struct RegisterBroker {
     pub log_dirs: Vec<Uuid>,
     /// Whether it must first be unfenced before it leads.
     pub fenced: bool,
+    /// The epoch it had when it stopped cleanly; `None` when it did not, and may have lost what was not flushed (KIP-966).
+    pub stopped_at: Option<BrokerEpoch>,
 }
 
 /// New topics.
@@ -282,4 +314,140 @@ pub struct ProducerIdBlock {
     pub first: i64,
     /// How many.
     pub len: i32,
+}
+
+/// What a broker says of itself, several times in each session.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Heartbeat {
+    /// Who.
+    pub broker: NodeId,
+    /// Its registration.
+    pub epoch: BrokerEpoch,
+    /// The metadata it has applied, to this offset.
+    pub offset: i64,
+    /// What it asks for.
+    pub wants: Wants,
+    /// Log directories that failed.
+    pub offline_dirs: Vec<Uuid>,
+}
+
+/// What a broker asks for with a heartbeat.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Wants {
+    /// To serve: to be unfenced as soon as it has caught up.
+    #[default]
+    Serve,
+    /// To be fenced, for example because it stalls.
+    Fence,
+    /// To stop: to hand over what it leads and be told when it may go.
+    Stop,
+    /// To stop now, whatever it leads.
+    FenceAndStop,
+}
+
+/// What a broker is told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HeartbeatReply {
+    /// It has applied its own registration.
+    pub caught_up: bool,
+    /// It is fenced.
+    pub fenced: bool,
+    /// Nobody needs it any more: it may stop.
+    pub should_shut_down: bool,
+}
+
+/// Why a broker is taken for gone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Evidence {
+    /// Its connection was reset, and connecting again was refused.
+    Refused,
+    /// Its connection was reset, as another node saw too.
+    SeenByTwo,
+    /// It did not answer for longer than its connection's threshold.
+    Silent,
+}
+
+/// In-sync sets that a leader wants; each partition has its own answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AlterPartitions {
+    /// The leader.
+    pub broker: NodeId,
+    /// Its registration.
+    pub epoch: BrokerEpoch,
+    /// What it wants.
+    pub partitions: Vec<AlterPartition>,
+}
+
+/// The in-sync set that a leader wants, for the partition as it knows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AlterPartition {
+    /// Which partition.
+    pub at: TopicPartition,
+    /// Its leader epoch.
+    pub leader_epoch: LeaderEpoch,
+    /// Its partition epoch: a change that the leader does not know of makes it fail.
+    pub partition_epoch: PartitionEpoch,
+    /// Who shall be in sync, the leader too, each with the registration it had when it caught up; -1 where that is not known.
+    pub isr: Vec<(NodeId, BrokerEpoch)>,
+    /// Whether the leader still recovers from an unclean election (KIP-704).
+    pub recovering: bool,
+}
+
+/// Which leader to elect.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ElectionKind {
+    /// The first replica, if it is in sync.
+    Preferred,
+    /// Anybody, where nobody leads: acknowledged records may be lost.
+    Unclean,
+}
+
+/// Leaders to elect.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ElectLeaders {
+    /// Which.
+    pub kind: ElectionKind,
+    /// Of these partitions; `None` for all, then those that need no election are left out of the answer.
+    pub partitions: Option<Vec<(Arc<str>, PartitionIndex)>>,
+}
+
+/// What became of a partition in a request about several.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PartitionOutcome {
+    /// The topic's name.
+    pub topic: Arc<str>,
+    /// The partition.
+    pub index: PartitionIndex,
+    /// Done, or why not.
+    pub result: Result<(), Refusal>,
+}
+
+/// Moves to begin or to cancel; each partition has its own answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AlterReassignments {
+    /// What to do.
+    pub partitions: Vec<Reassignment>,
+    /// Whether a partition may get more or fewer replicas than it has (KIP-860).
+    pub factor: FactorChange,
+}
+
+/// Whether a move may change the number of replicas.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum FactorChange {
+    /// It may.
+    #[default]
+    Allowed,
+    /// It is refused.
+    Refused,
+}
+
+/// A move of one partition.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reassignment {
+    /// The topic's name.
+    pub topic: Arc<str>,
+    /// The partition.
+    pub index: PartitionIndex,
+    /// Its replicas after the move, in order of preference; `None` cancels the move that is under way.
+    pub target: Option<Vec<NodeId>>,
 }

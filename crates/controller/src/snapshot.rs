@@ -1,6 +1,7 @@
 //! An image as records: what a snapshot holds. Applying them to an empty image gives the same image.
 //!
-//! The order is that of Kafka's snapshots, features first, because they say how to read the rest.
+//! Features come first, because they say how to read the rest, and topics behind brokers and configs: what follows from
+//! those for partitions ([`crate::Image`] derives it) has happened to the partitions of a snapshot.
 
 use moldau_base::PartitionIndex;
 
@@ -11,8 +12,8 @@ use crate::record::Record;
 pub fn records(image: &Image) -> impl Iterator<Item = Record> + '_ {
     features(image)
         .chain(brokers(image))
-        .chain(topics(image))
         .chain(configs(image))
+        .chain(topics(image))
         .chain(producer_ids(image))
 }
 

@@ -1,5 +1,6 @@
 //! The controller from outside: transcripts to read, and properties of random histories.
 
+mod cluster;
 mod history;
 mod say;
 mod transcripts;

@@ -66,6 +66,23 @@ impl Names<'_> {
             Reply::ConfigsAltered(resources) => resources
                 .iter()
                 .try_for_each(|(name, result)| writeln!(out, "{}: {}", resource(name), outcome(result))),
+            Reply::Heartbeat(reply) => {
+                let caught_up = if reply.caught_up { "caught up" } else { "behind" };
+                let fenced = if reply.fenced { ", fenced" } else { "" };
+                let stop = if reply.should_shut_down { ", may stop" } else { "" };
+                writeln!(out, "{caught_up}{fenced}{stop}")
+            }
+            Reply::Fenced(brokers) => writeln!(out, "fenced: [{}]", ids(brokers)),
+            Reply::PartitionsAltered(partitions) => partitions.iter().try_for_each(|(at, result)| {
+                let said = match result {
+                    Ok(partition) => self::partition(partition),
+                    Err(code) => code.name().to_string(),
+                };
+                writeln!(out, "{}-{}: {said}", self.topic(at.topic), at.partition)
+            }),
+            Reply::LeadersElected(partitions) | Reply::ReassignmentsAltered(partitions) => partitions
+                .iter()
+                .try_for_each(|p| writeln!(out, "{}-{}: {}", p.topic, p.index, outcome(&p.result))),
             Reply::ProducerIds(block) => {
                 writeln!(out, "producer ids {} to {}", block.first, block.first + i64::from(block.len) - 1)
             }
@@ -87,7 +104,17 @@ impl Names<'_> {
             }
             Record::UnregisterBroker { id, epoch } => format!("UnregisterBroker {id} epoch {epoch}"),
             Record::BrokerChange(change) => {
-                format!("BrokerRegistrationChange {} {:?}", change.id, change.fenced)
+                let fenced = match change.fenced {
+                    Some(true) => " fenced",
+                    Some(false) => " unfenced",
+                    None => "",
+                };
+                let stopping = if change.stopping { " stopping" } else { "" };
+                let dirs = match change.log_dirs.len() {
+                    0 => String::new(),
+                    left => format!(" {left} directories left"),
+                };
+                format!("BrokerRegistrationChange {}{fenced}{stopping}{dirs}", change.id)
             }
             Record::Topic { name, .. } => format!("Topic {name}"),
             Record::RemoveTopic { id } => format!("RemoveTopic {}", self.topic(*id)),
@@ -95,8 +122,27 @@ impl Names<'_> {
                 format!("Partition {}-{index} {}", self.topic(*topic), self::partition(partition))
             }
             Record::PartitionChange(change) => {
-                let leader = change.leader.map_or_else(|| "same".to_owned(), |leader| leader.to_string());
-                format!("PartitionChange {}-{} leader {leader}", self.topic(change.topic), change.index)
+                let mut said = format!("PartitionChange {}-{}", self.topic(change.topic), change.index);
+                if let Some(leader) = change.leader {
+                    let _ = write!(said, " leader {}", name_of(leader));
+                }
+                let sets = [
+                    ("isr", &change.isr),
+                    ("replicas", &change.replicas),
+                    ("removing", &change.removing),
+                    ("adding", &change.adding),
+                    ("eligible", &change.eligible),
+                    ("last leader", &change.last_known_eligible),
+                ];
+                for (what, set) in sets {
+                    if let Some(set) = set {
+                        let _ = write!(said, " {what} [{}]", ids(set));
+                    }
+                }
+                if let Some(recovering) = change.recovering {
+                    let _ = write!(said, "{}", if recovering { " recovering" } else { " recovered" });
+                }
+                said
             }
             Record::Config { resource, name, value } => {
                 let value =
@@ -130,13 +176,30 @@ pub fn resource(name: &ResourceName) -> String {
     }
 }
 
+fn name_of(leader: moldau_base::NodeId) -> String {
+    if leader == NO_LEADER { "none".into() } else { leader.to_string() }
+}
+
 /// A partition as the tools show it.
 pub fn partition(partition: &Partition) -> String {
-    let leader = if partition.leader == NO_LEADER { "none".into() } else { partition.leader.to_string() };
-    format!(
-        "leader {leader} epoch {} replicas {} isr {}",
+    let mut said = format!(
+        "leader {} epoch {} replicas {} isr {}",
+        name_of(partition.leader),
         partition.leader_epoch,
         ids(&partition.replicas),
         ids(&partition.isr)
-    )
+    );
+    let sets = [
+        ("eligible", &partition.eligible),
+        ("last leader", &partition.last_known_eligible),
+        ("adding", &partition.adding),
+        ("removing", &partition.removing),
+    ];
+    for (what, set) in sets.iter().filter(|(_, set)| !set.is_empty()) {
+        let _ = write!(said, " {what} {}", ids(set));
+    }
+    if partition.recovering {
+        said.push_str(" recovering");
+    }
+    said
 }

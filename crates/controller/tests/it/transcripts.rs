@@ -2,11 +2,13 @@
 
 use std::sync::Arc;
 
-use moldau_base::{BrokerEpoch, NodeId, Uuid};
+use moldau_base::{BrokerEpoch, LeaderEpoch, NodeId, PartitionEpoch, PartitionIndex, TopicPartition, Uuid};
 use moldau_check::transcript::{Line, check_dir};
 use moldau_controller::{
-    AlterConfigs, BrokerChange, ConfigOp, CreatePartitions, CreateTopics, InternalTopic, Mode,
-    MorePartitions, NewTopic, Record, Request, ResourceName, TopicRef,
+    AlterConfigs, AlterPartition, AlterPartitions, AlterReassignments, BrokerChange, ConfigOp,
+    CreatePartitions, CreateTopics, ElectLeaders, ElectionKind, Evidence, FactorChange, Heartbeat,
+    InternalTopic, Mode, MorePartitions, NewTopic, Reassignment, Record, Request, ResourceName, TopicRef,
+    Wants,
 };
 
 use crate::say::{self, Names};
@@ -51,6 +53,10 @@ fn assignments(line: &Line) -> Vec<(i32, Vec<NodeId>)> {
 fn command(world: &mut World, line: &Line) -> String {
     match line.verb() {
         "fence" => return fence(world, line),
+        "wait" => {
+            world.now = world.now.after_ms(line.word(0).parse().expect("milliseconds"));
+            return String::new();
+        }
         "show" => return show(world, line),
         _ => {}
     }
@@ -69,6 +75,10 @@ fn request(world: &World, line: &Line) -> Request {
             let id = line.word(0).parse().expect("an id");
             let mut request = broker(id, line.number("process").unwrap_or(1), line.get("rack"));
             request.fenced = line.has("fenced");
+            request.stopped_at = line.number("stopped-at").map(BrokerEpoch);
+            if let Some(dir) = line.number::<u8>("disk") {
+                request.log_dirs = vec![Uuid([dir; 16])];
+            }
             if let Some(cluster) = line.get("cluster") {
                 request.cluster_id = cluster.into();
             }
@@ -104,8 +114,92 @@ fn request(world: &World, line: &Line) -> Request {
             let epoch = line.number("epoch").map_or(known, BrokerEpoch);
             Request::AllocateProducerIds { broker: id, epoch }
         }
+        other => cluster_request(world, line, other),
+    }
+}
+
+/// The registration that a command means: as it is, unless it names another.
+fn epoch(world: &World, id: NodeId, line: &Line) -> BrokerEpoch {
+    let known = world.controller.image().broker(id).map_or(BrokerEpoch(-1), |broker| broker.epoch);
+    line.number("epoch").map_or(known, BrokerEpoch)
+}
+
+fn cluster_request(world: &World, line: &Line, verb: &str) -> Request {
+    let image = world.controller.image();
+    let id = || NodeId(line.word(0).parse().expect("an id"));
+    match verb {
+        "heartbeat" => Request::Heartbeat(Heartbeat {
+            broker: id(),
+            epoch: epoch(world, id(), line),
+            offset: line.number("offset").unwrap_or(image.offset()),
+            wants: match (line.has("wants-fence"), line.has("wants-stop")) {
+                (false, false) => Wants::Serve,
+                (true, false) => Wants::Fence,
+                (false, true) => Wants::Stop,
+                (true, true) => Wants::FenceAndStop,
+            },
+            offline_dirs: match image.broker(id()) {
+                Some(broker) if line.has("disk-failed") => broker.log_dirs.clone(),
+                _ => vec![],
+            },
+        }),
+        "gone" => {
+            Request::BrokerGone { broker: id(), epoch: epoch(world, id(), line), evidence: Evidence::Refused }
+        }
+        "tick" => Request::Tick,
+        "in-sync" => in_sync(world, line),
+        "elect" => Request::ElectLeaders(ElectLeaders {
+            kind: if line.has("unclean") { ElectionKind::Unclean } else { ElectionKind::Preferred },
+            partitions: (line.word(0) != "all").then(|| vec![place(line.word(0))]),
+        }),
+        "move" | "cancel" => {
+            let (topic, index) = place(line.word(0));
+            let target = line.get("to").map(brokers);
+            let factor = if line.has("same-factor") { FactorChange::Refused } else { FactorChange::Allowed };
+            Request::AlterReassignments(AlterReassignments {
+                partitions: vec![Reassignment { topic, index, target }],
+                factor,
+            })
+        }
         other => panic!("`{other}`: no such command"),
     }
+}
+
+/// `orders-0`.
+fn place(text: &str) -> (Arc<str>, PartitionIndex) {
+    let (topic, index) = text.rsplit_once('-').expect("topic-partition");
+    (Arc::from(topic), PartitionIndex(index.parse().expect("a partition")))
+}
+
+fn brokers(text: &str) -> Vec<NodeId> {
+    text.split(',').filter(|id| !id.is_empty()).map(|id| NodeId(id.parse().expect("a broker"))).collect()
+}
+
+/// What the leader wants, unless the command says otherwise of a partition that is as metadata has it.
+fn in_sync(world: &World, line: &Line) -> Request {
+    let image = world.controller.image();
+    let (topic, index) = place(line.word(0));
+    let topic = image.topic_named(&topic).map_or(Uuid([8; 16]), |topic| topic.id);
+    let at = TopicPartition { topic, partition: index };
+    let known = image.partition(at);
+    let leader = line.number("by").map(NodeId).or(known.map(|p| p.leader)).expect("who asks");
+    let of = |id| image.broker(id).map_or(BrokerEpoch(-1), |broker| broker.epoch);
+    let stale = line.number("stale").map(NodeId);
+    let isr = brokers(line.get("want").expect("want"));
+    let with_epoch = |id| (id, if stale == Some(id) { BrokerEpoch(0) } else { of(id) });
+    let wish = AlterPartition {
+        at,
+        leader_epoch: line
+            .number("leader-epoch")
+            .map_or(known.map_or(LeaderEpoch(0), |p| p.leader_epoch), LeaderEpoch),
+        partition_epoch: line
+            .number("partition-epoch")
+            .map_or(known.map_or(PartitionEpoch(0), |p| p.partition_epoch), PartitionEpoch),
+        isr: isr.into_iter().map(with_epoch).collect(),
+        recovering: line.has("recovering"),
+    };
+    let epoch = epoch(world, leader, line);
+    Request::AlterPartitions(AlterPartitions { broker: leader, epoch, partitions: vec![wish] })
 }
 
 fn value_of(value: &str) -> Option<String> {

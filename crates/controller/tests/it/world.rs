@@ -1,6 +1,7 @@
 //! A controller with its log, as a node would keep them.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use moldau_base::{Now, Rng, Uuid};
@@ -15,19 +16,26 @@ pub const CLUSTER: &str = "testcluster";
 pub struct World {
     pub controller: Controller,
     pub log: Vec<Bytes>,
+    pub now: Now,
     rng: Rng,
 }
 
 impl World {
     pub fn new(seed: u64) -> World {
-        let controller = Controller::new(Settings::default(), Image::new(CLUSTER));
-        World { controller, log: vec![], rng: Rng::seeded(seed) }
+        let settings = Settings {
+            session_timeout: Some(Duration::from_millis(500)),
+            rebalance_interval: Some(Duration::from_secs(300)),
+            ..Settings::default()
+        };
+        let mut controller = Controller::new(settings, Image::new(CLUSTER));
+        controller.activate(Now::default());
+        World { controller, log: vec![], now: Now::default(), rng: Rng::seeded(seed) }
     }
 
     /// Decides, and appends and applies what was decided; the delta is what a broker would react to.
     pub fn request(&mut self, request: &Request) -> Result<(Decision, Delta), Refusal> {
         let before = self.controller.image().clone();
-        let decision = self.controller.decide(Now::default(), &mut self.rng, request)?;
+        let decision = self.controller.decide(self.now, &mut self.rng, request)?;
         assert_eq!(*self.controller.image(), before, "deciding changes nothing");
         for record in &decision.records {
             let bytes = record.encode().expect("every record has bytes");
@@ -78,5 +86,6 @@ pub fn broker(id: i32, process: u8, rack: Option<&str>) -> RegisterBroker {
         features: vec![FeatureRange { name: "metadata.version".into(), min: 7, max: 30 }],
         log_dirs: vec![Uuid(dir)],
         fenced: false,
+        stopped_at: None,
     }
 }
