@@ -127,9 +127,14 @@ fn clippy(place: &Place) -> Vec<Command> {
 }
 
 fn unit(place: &Place) -> Vec<Command> {
-    let planted =
-        ["test", "--locked", "-p", "moldau-partition", "--features", "planted", "--test", "cluster"];
-    vec![cargo(place, ["test", "--workspace", "--locked", "--no-fail-fast"]), cargo(place, planted)]
+    let planted = |package, test| {
+        cargo(place, ["test", "--locked", "-p", package, "--features", "planted", "--test", test])
+    };
+    vec![
+        cargo(place, ["test", "--workspace", "--locked", "--no-fail-fast"]),
+        planted("moldau-partition", "cluster"),
+        planted("moldau-controller", "it"),
+    ]
 }
 
 fn fuzz(place: &Place) -> Vec<Command> {

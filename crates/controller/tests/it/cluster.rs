@@ -301,12 +301,7 @@ impl Cluster {
         let mut resumed = whole.clone();
         for (offset, bytes) in self.log.iter().enumerate() {
             if offset == cut {
-                resumed = Image::new(CLUSTER);
-                for record in snapshot::records(&whole) {
-                    let record = Record::decode(record.encode().expect("encodes")).expect("decodes");
-                    resumed.apply(-1, &record).expect("fits");
-                }
-                resumed.advance(offset as i64 - 1);
+                resumed = restored(&whole);
             }
             let record = Record::decode(bytes.clone()).expect("decodes");
             whole.apply(offset as i64, &record).expect("fits");
@@ -337,6 +332,36 @@ proptest! {
     #[test]
     fn whatever_brokers_do(seed: u64) {
         assert_eq!(live(seed), Vec::<String>::new());
+    }
+}
+
+/// A snapshot's image, read into an empty one.
+fn restored(image: &Image) -> Image {
+    let mut again = Image::new(CLUSTER);
+    for record in snapshot::records(image) {
+        again.apply(-1, &record).expect("fits");
+    }
+    again.advance(image.offset());
+    again
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(60))]
+    #[test]
+    fn records_in_any_order(seed: u64) {
+        let mut cluster = Cluster::new(seed);
+        (0..120).for_each(|_| cluster.step());
+        let mut image = Image::new(CLUSTER);
+        for offset in 0..300 {
+            let some = cluster.rng.below(cluster.log.len() as u64) as usize;
+            let some = if offset < 30 { offset } else { some };
+            let record = Record::decode(cluster.log[some].clone()).expect("decodes");
+            let before = image.clone();
+            if image.apply(offset as i64, &record).is_err() {
+                assert_eq!(image, before, "a record that does not fit changes nothing");
+            }
+        }
+        assert_eq!(restored(&image), image, "a snapshot holds everything");
     }
 }
 
