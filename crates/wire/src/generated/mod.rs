@@ -29,6 +29,7 @@ pub mod end_txn;
 pub mod envelope;
 pub mod fetch;
 pub mod find_coordinator;
+pub mod forward;
 pub mod group_records;
 pub mod header;
 pub mod heartbeat;
@@ -49,6 +50,7 @@ pub mod produce;
 pub mod sync_group;
 pub mod txn_offset_commit;
 pub mod unregister_broker;
+pub mod voters;
 
 use crate::{DecodeError, Reader, VersionRange, Writer};
 use bytes::Bytes;
@@ -143,11 +145,15 @@ pub enum ApiKey {
     AllocateProducerIds = 67,
     /// Key 75: partitions of topics, page by page (KIP-966).
     DescribeTopicPartitions = 75,
+    /// Key 10001: What a voter of the metadata quorum says to another; only between nodes of one cluster, on their controller listeners..
+    Voters = 10001,
+    /// Key 10002: A client's request that another node carries to the active controller (KIP-590 has Envelope for it); only between nodes of one cluster.
+    Forward = 10002,
 }
 
 impl ApiKey {
     /// All of them, by key.
-    pub const ALL: [ApiKey; 43] = [
+    pub const ALL: [ApiKey; 45] = [
         ApiKey::Produce,
         ApiKey::Fetch,
         ApiKey::ListOffsets,
@@ -191,6 +197,8 @@ impl ApiKey {
         ApiKey::UnregisterBroker,
         ApiKey::AllocateProducerIds,
         ApiKey::DescribeTopicPartitions,
+        ApiKey::Voters,
+        ApiKey::Forward,
     ];
 
     /// The API of this key, if a schema describes it.
@@ -239,6 +247,8 @@ impl ApiKey {
             64 => ApiKey::UnregisterBroker,
             67 => ApiKey::AllocateProducerIds,
             75 => ApiKey::DescribeTopicPartitions,
+            10001 => ApiKey::Voters,
+            10002 => ApiKey::Forward,
             _ => return None,
         })
     }
@@ -289,6 +299,8 @@ impl ApiKey {
             ApiKey::UnregisterBroker => "UnregisterBroker",
             ApiKey::AllocateProducerIds => "AllocateProducerIds",
             ApiKey::DescribeTopicPartitions => "DescribeTopicPartitions",
+            ApiKey::Voters => "Voters",
+            ApiKey::Forward => "Forward",
         }
     }
 
@@ -338,6 +350,8 @@ impl ApiKey {
             ApiKey::UnregisterBroker => VersionRange { min: 0, max: 0 },
             ApiKey::AllocateProducerIds => VersionRange { min: 0, max: 0 },
             ApiKey::DescribeTopicPartitions => VersionRange { min: 0, max: 0 },
+            ApiKey::Voters => VersionRange { min: 0, max: 0 },
+            ApiKey::Forward => VersionRange { min: 0, max: 0 },
         }
     }
 
@@ -396,6 +410,8 @@ impl ApiKey {
             ApiKey::UnregisterBroker => Some(0),
             ApiKey::AllocateProducerIds => Some(0),
             ApiKey::DescribeTopicPartitions => Some(0),
+            ApiKey::Voters => Some(0),
+            ApiKey::Forward => Some(0),
         }
     }
 }
@@ -489,6 +505,10 @@ pub enum Request {
     AllocateProducerIds(allocate_producer_ids::Request),
     /// DescribeTopicPartitions.
     DescribeTopicPartitions(describe_topic_partitions::Request),
+    /// Voters.
+    Voters(voters::Request),
+    /// Forward.
+    Forward(forward::Request),
 }
 
 impl Request {
@@ -579,6 +599,8 @@ impl Request {
             ApiKey::DescribeTopicPartitions => {
                 Request::DescribeTopicPartitions(describe_topic_partitions::Request::decode(r, version)?)
             }
+            ApiKey::Voters => Request::Voters(voters::Request::decode(r, version)?),
+            ApiKey::Forward => Request::Forward(forward::Request::decode(r, version)?),
         };
         Ok(request)
     }
@@ -629,6 +651,8 @@ impl Request {
             Request::UnregisterBroker(m) => m.encode(w, version),
             Request::AllocateProducerIds(m) => m.encode(w, version),
             Request::DescribeTopicPartitions(m) => m.encode(w, version),
+            Request::Voters(m) => m.encode(w, version),
+            Request::Forward(m) => m.encode(w, version),
         }
     }
 
@@ -678,6 +702,8 @@ impl Request {
             Request::UnregisterBroker(_) => ApiKey::UnregisterBroker,
             Request::AllocateProducerIds(_) => ApiKey::AllocateProducerIds,
             Request::DescribeTopicPartitions(_) => ApiKey::DescribeTopicPartitions,
+            Request::Voters(_) => ApiKey::Voters,
+            Request::Forward(_) => ApiKey::Forward,
         }
     }
 }
@@ -940,6 +966,18 @@ impl From<describe_topic_partitions::Request> for Request {
     }
 }
 
+impl From<voters::Request> for Request {
+    fn from(request: voters::Request) -> Self {
+        Request::Voters(request)
+    }
+}
+
+impl From<forward::Request> for Request {
+    fn from(request: forward::Request) -> Self {
+        Request::Forward(request)
+    }
+}
+
 /// A response of any API.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Response {
@@ -1029,6 +1067,10 @@ pub enum Response {
     AllocateProducerIds(allocate_producer_ids::Response),
     /// DescribeTopicPartitions.
     DescribeTopicPartitions(describe_topic_partitions::Response),
+    /// Voters.
+    Voters(voters::Response),
+    /// Forward.
+    Forward(forward::Response),
 }
 
 impl Response {
@@ -1127,6 +1169,8 @@ impl Response {
             ApiKey::DescribeTopicPartitions => {
                 Response::DescribeTopicPartitions(describe_topic_partitions::Response::decode(r, version)?)
             }
+            ApiKey::Voters => Response::Voters(voters::Response::decode(r, version)?),
+            ApiKey::Forward => Response::Forward(forward::Response::decode(r, version)?),
         };
         r.finish()?;
         Ok(response)
@@ -1178,6 +1222,8 @@ impl Response {
             Response::UnregisterBroker(m) => m.encode(w, version),
             Response::AllocateProducerIds(m) => m.encode(w, version),
             Response::DescribeTopicPartitions(m) => m.encode(w, version),
+            Response::Voters(m) => m.encode(w, version),
+            Response::Forward(m) => m.encode(w, version),
         }
     }
 
@@ -1227,6 +1273,8 @@ impl Response {
             Response::UnregisterBroker(_) => ApiKey::UnregisterBroker,
             Response::AllocateProducerIds(_) => ApiKey::AllocateProducerIds,
             Response::DescribeTopicPartitions(_) => ApiKey::DescribeTopicPartitions,
+            Response::Voters(_) => ApiKey::Voters,
+            Response::Forward(_) => ApiKey::Forward,
         }
     }
 }
@@ -1486,5 +1534,17 @@ impl From<allocate_producer_ids::Response> for Response {
 impl From<describe_topic_partitions::Response> for Response {
     fn from(response: describe_topic_partitions::Response) -> Self {
         Response::DescribeTopicPartitions(response)
+    }
+}
+
+impl From<voters::Response> for Response {
+    fn from(response: voters::Response) -> Self {
+        Response::Voters(response)
+    }
+}
+
+impl From<forward::Response> for Response {
+    fn from(response: forward::Response) -> Self {
+        Response::Forward(response)
     }
 }

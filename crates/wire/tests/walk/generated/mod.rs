@@ -29,6 +29,7 @@ mod end_txn;
 mod envelope;
 mod fetch;
 mod find_coordinator;
+mod forward;
 mod group_records;
 mod header;
 mod heartbeat;
@@ -49,6 +50,7 @@ mod produce;
 mod sync_group;
 mod txn_offset_commit;
 mod unregister_broker;
+mod voters;
 
 use super::{Kind, Visitor};
 
@@ -108,6 +110,8 @@ pub fn visit_all(v: &mut impl Visitor) {
     v.visit::<moldau_wire::fetch::Response>(Kind::Response(1));
     v.visit::<moldau_wire::find_coordinator::Request>(Kind::Request(10));
     v.visit::<moldau_wire::find_coordinator::Response>(Kind::Response(10));
+    v.visit::<moldau_wire::forward::Request>(Kind::Request(10002));
+    v.visit::<moldau_wire::forward::Response>(Kind::Response(10002));
     v.visit::<moldau_wire::group_records::LegacyOffsetCommitKey>(Kind::Data);
     v.visit::<moldau_wire::group_records::LegacyOffsetCommitValue>(Kind::Data);
     v.visit::<moldau_wire::group_records::OffsetCommitKey>(Kind::Data);
@@ -163,4 +167,6 @@ pub fn visit_all(v: &mut impl Visitor) {
     v.visit::<moldau_wire::txn_offset_commit::Response>(Kind::Response(28));
     v.visit::<moldau_wire::unregister_broker::Request>(Kind::Request(64));
     v.visit::<moldau_wire::unregister_broker::Response>(Kind::Response(64));
+    v.visit::<moldau_wire::voters::Request>(Kind::Request(10001));
+    v.visit::<moldau_wire::voters::Response>(Kind::Response(10001));
 }
