@@ -56,6 +56,10 @@ pub(crate) struct Checkpoints {
     /// Directories whose topic id checkpoint is behind.
     topics_behind: std::collections::BTreeSet<DirId>,
     timer_set: bool,
+    /// Logs of this shard that were cut, and where; they wait for their marks to be written.
+    cut: BTreeMap<u32, i64>,
+    /// Shard 0: who waits for everything reported so far to be written.
+    waiting: Vec<ShardId>,
 }
 
 impl Checkpoints {
@@ -97,6 +101,36 @@ fn note(shard: &mut Shard, number: u32) {
     let marks = (*log.state() != State::Deleting).then_some(marks);
     let key = (log.dir(), log.name().to_owned());
     shard.partitions.checkpoints().changed.insert(key, marks);
+}
+
+/// A log was cut at `end_offset`: its marks are written down before anything is appended to it.
+pub(crate) fn before_append(shard: &mut Shard, number: u32, end_offset: i64) {
+    note(shard, number);
+    let reports = take_reports(shard);
+    shard.partitions.checkpoints().cut.insert(number, end_offset);
+    shard.tell(ShardId(0), Message::Checkpoint(reports));
+    shard.tell(ShardId(0), Message::CheckpointWanted);
+}
+
+/// Shard 0: another shard waits for what it has reported.
+pub(crate) fn wanted(shard: &mut Shard, from: ShardId) {
+    shard.partitions.checkpoints().waiting.push(from);
+    tell_if_written(shard);
+}
+
+fn tell_if_written(shard: &mut Shard) {
+    if !shard.partitions.checkpoints().waiting.is_empty() && is_written(shard) {
+        for waiting in std::mem::take(&mut shard.partitions.checkpoints().waiting) {
+            shard.tell(waiting, Message::CheckpointWritten);
+        }
+    }
+}
+
+/// What this shard has reported is written.
+pub(crate) fn written(shard: &mut Shard) {
+    for (number, end_offset) in std::mem::take(&mut shard.partitions.checkpoints().cut) {
+        crate::partitions::cut_is_written(shard, number, end_offset);
+    }
 }
 
 /// Something changed that shall be written down.
@@ -219,5 +253,6 @@ pub(crate) fn shard_op_done(shard: &mut Shard, seq: u32, done: Done) {
         shard.partitions.checkpoints().writing.insert(seq, dir);
     }
     write(shard);
+    tell_if_written(shard);
     crate::stop::checkpoint_written(shard);
 }

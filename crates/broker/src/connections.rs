@@ -9,6 +9,7 @@ use std::net::IpAddr;
 
 use bytes::Bytes;
 use bytestring::ByteString;
+use moldau_base::NodeId;
 use moldau_wire::{ApiKey, Frame};
 
 use crate::waist::{ConnId, Effect};
@@ -33,6 +34,15 @@ pub struct Context {
     pub address: IpAddr,
     /// The listener it came through, by place.
     pub listener: u16,
+    /// The request came inside of another node's; the answer goes back inside of the answer to that.
+    pub(crate) envelope: Option<Envelope>,
+}
+
+/// A request that carries another.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Envelope {
+    pub(crate) correlation: i32,
+    pub(crate) version: i16,
 }
 
 /// A connection.
@@ -42,6 +52,8 @@ pub struct Connection {
     pub address: IpAddr,
     /// The listener it came through, by place.
     pub listener: u16,
+    /// The node that speaks here.
+    peer: Option<NodeId>,
     next_sequence: u64,
     /// Requests that run or are answered out of turn: API and, when it is known, the response.
     running: VecDeque<Running>,
@@ -69,6 +81,7 @@ impl Connections {
         let connection = Connection {
             address,
             listener,
+            peer: None,
             next_sequence: 0,
             running: VecDeque::new(),
             waiting: VecDeque::new(),
@@ -77,9 +90,16 @@ impl Connections {
         assert!(before.is_none(), "connection ids are never used twice");
     }
 
-    /// The connection is gone, with everything that waited on it.
-    pub fn remove(&mut self, conn: ConnId) {
-        self.open.remove(&conn);
+    /// The connection is gone, with everything that waited on it. Tells which node spoke there.
+    pub fn remove(&mut self, conn: ConnId) -> Option<NodeId> {
+        self.open.remove(&conn)?.peer
+    }
+
+    /// It is this node that speaks here.
+    pub fn is_of(&mut self, conn: ConnId, node: NodeId) {
+        if let Some(connection) = self.open.get_mut(&conn) {
+            connection.peer = Some(node);
+        }
     }
 
     /// The connection, while it is open.
@@ -90,6 +110,14 @@ impl Connections {
     /// Number of open connections.
     pub fn count(&self) -> usize {
         self.open.len()
+    }
+
+    /// Whether a node of the cluster asks for something more here while a request of it is not answered.
+    pub fn is_pressed(&self, conn: ConnId) -> bool {
+        let pressed = |connection: &Connection| {
+            connection.peer.is_some() && !connection.waiting.is_empty() && !connection.running.is_empty()
+        };
+        self.open.get(&conn).is_some_and(pressed)
     }
 
     /// A frame has arrived.

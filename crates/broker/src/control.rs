@@ -5,50 +5,73 @@
 //! all shards of this node have installed the image that holds its change: the client's next request sees it, whatever shard
 //! its connection lives on.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use moldau_base::{BrokerEpoch, Rng, Uuid};
+use moldau_base::{NodeId, Rng};
 use moldau_controller::{
-    Controller, Decision, Delta, Image, ProducerIdBlock, Record, Refusal, RegisterBroker, Reply, Request,
+    Controller, Decision, Delta, Image, ProducerIdBlock, Record, Refusal, Reply, Request,
 };
-use moldau_wire::ErrorCode;
+use moldau_wire::{ErrorCode, Response, voters};
 
 use crate::Shard;
+use crate::forward::Stalled;
+use crate::lifecycle::Lifecycle;
 use crate::message::{Answer, Message, Return, Update};
 use crate::settings::Settings;
 use crate::timers::Timer;
-use crate::waist::{Effect, FromPeer, ShardId, ToPeer, Trace};
+use crate::waist::{Effect, FromQuorum, Lane, Purpose, ShardId, ToPeer, ToQuorum, Trace};
 
 /// Most administrative requests that may wait for their turn; more are refused.
 const WAITING_REQUESTS: usize = 4_096;
+/// Between two looks at who is silent, in milliseconds.
+const LIVENESS_PAUSE_MS: i64 = 10;
+/// How long a voter may take to answer another, in milliseconds: more than a sync and a large piece of a snapshot take.
+const VOTER_PATIENCE_MS: i64 = 2_000;
 
 /// The controller and what is under way for it.
 pub(crate) struct Control {
     controller: Controller,
     rng: Rng,
     /// The active controller is this node.
-    active: bool,
+    pub(crate) active: bool,
+    /// The active controller, as far as this node knows.
+    pub(crate) leader: Option<NodeId>,
     /// Everything that was committed before this start has been told. Before that, topics that are long gone still come and go in
     /// the image, and no shard is shown them.
     current: bool,
     waiting: VecDeque<(Origin, Request)>,
     under_way: Option<UnderWay>,
     next_proposal: u64,
-    /// Committed, and not yet installed by every shard: offset, who asked, the answer.
-    unconfirmed: VecDeque<(i64, Origin, Reply)>,
+    /// Committed, and not yet installed by every shard: offset, and what follows then.
+    unconfirmed: VecDeque<(i64, Confirmed)>,
     /// Offset of the image that each shard has installed.
     installed: Vec<i64>,
-    incarnation: Uuid,
-    epoch: Option<BrokerEpoch>,
+    /// Who this broker is to the controller.
+    pub(crate) lifecycle: Lifecycle,
+    /// What is to be carried to the active controller once one is known.
+    pub(crate) stalled: Stalled,
     ids: Option<ProducerIdBlock>,
     ids_wanted: VecDeque<Return>,
+    /// Calls of other voters that the quorum has not answered.
+    called: BTreeMap<u64, Return>,
+    next_called: u64,
+}
+
+/// What follows when all shards have a change.
+pub(crate) enum Confirmed {
+    /// This node's controller has decided it.
+    Here(Origin, Reply),
+    /// Another node's controller has, and its answer is this.
+    There(Return, Answer),
+    /// This broker is registered.
+    Registered,
 }
 
 /// Who wants a change.
 #[derive(Clone, Copy, Debug)]
-enum Origin {
+pub(crate) enum Origin {
     /// A request of a client.
     Client(Return),
     /// This node, at its start.
@@ -57,6 +80,10 @@ enum Origin {
     ProducerIds,
     /// This node, for a new cluster.
     Bootstrap,
+    /// This node's sign of life.
+    Heartbeat,
+    /// This node, because a broker is gone or silent, or time has passed.
+    Liveness,
 }
 
 struct UnderWay {
@@ -67,21 +94,24 @@ struct UnderWay {
 
 impl Control {
     pub(crate) fn new(settings: &Settings, mut rng: Rng) -> Control {
-        let incarnation = Uuid::random(&mut rng);
+        let lifecycle = Lifecycle::new(&mut rng);
         Control {
             controller: Controller::new(settings.controller.clone(), Image::new(settings.cluster_id.clone())),
             rng,
             active: false,
+            leader: None,
             current: false,
             waiting: VecDeque::new(),
             under_way: None,
             next_proposal: 1,
             unconfirmed: VecDeque::new(),
             installed: vec![-1; usize::from(settings.shards)],
-            incarnation,
-            epoch: None,
+            lifecycle,
+            stalled: Stalled::default(),
             ids: None,
             ids_wanted: VecDeque::new(),
+            called: BTreeMap::new(),
+            next_called: 0,
         }
     }
 
@@ -99,7 +129,20 @@ pub(crate) fn request(shard: &mut Shard, to: Return, request: Request) {
             Refusal::new(ErrorCode::THROTTLING_QUOTA_EXCEEDED, "too many metadata changes are waiting");
         return shard.answer(to, Answer::Controller(Err(refusal)));
     }
-    enqueue(shard, Origin::Client(to), request);
+    if is_active(shard) || shard.settings.is_alone() {
+        let now = shard.now;
+        if let (Some(control), Request::Heartbeat(beat)) = (shard.control.as_mut(), &request) {
+            control.controller.heard(now, beat);
+        }
+        enqueue(shard, Origin::Client(to), request);
+    } else {
+        crate::forward::own(shard, to, request);
+    }
+}
+
+/// Whether this node is the active controller.
+pub(crate) fn is_active(shard: &Shard) -> bool {
+    shard.control.as_ref().is_some_and(|control| control.active)
 }
 
 /// A producer id for `to`.
@@ -112,7 +155,7 @@ pub(crate) fn producer_id(shard: &mut Shard, to: Return) {
     hand_out_ids(shard);
 }
 
-fn hand_out_ids(shard: &mut Shard) {
+pub(crate) fn hand_out_ids(shard: &mut Shard) {
     let mut given = Vec::new();
     let Some(control) = shard.control.as_mut() else { return };
     while let Some(&to) = control.ids_wanted.front() {
@@ -123,15 +166,33 @@ fn hand_out_ids(shard: &mut Shard) {
         control.ids_wanted.pop_front();
     }
     let need_more = !control.ids_wanted.is_empty() && !control.is_allocating();
-    let allocate = control
-        .epoch
-        .filter(|_| need_more)
-        .map(|epoch| Request::AllocateProducerIds { broker: shard.settings.node_id, epoch });
+    let epoch = control.lifecycle.epoch().filter(|_| need_more);
     for (to, id) in given {
         shard.answer(to, Answer::ProducerId(Ok(id)));
     }
-    if let Some(request) = allocate {
-        enqueue(shard, Origin::ProducerIds, request);
+    let Some(epoch) = epoch else { return };
+    if is_active(shard) {
+        let broker = shard.settings.node_id;
+        enqueue(shard, Origin::ProducerIds, Request::AllocateProducerIds { broker, epoch });
+    } else {
+        crate::forward::allocate_ids(shard, epoch);
+    }
+}
+
+/// A block of producer ids for this broker, or why there is none.
+pub(crate) fn ids_given(shard: &mut Shard, block: Result<ProducerIdBlock, ErrorCode>) {
+    let Some(control) = shard.control.as_mut() else { return };
+    control.lifecycle.allocating = false;
+    match block {
+        Ok(block) => {
+            control.ids = Some(block);
+            hand_out_ids(shard);
+        }
+        Err(error) => {
+            for to in std::mem::take(&mut control.ids_wanted) {
+                shard.answer(to, Answer::ProducerId(Err(error)));
+            }
+        }
     }
 }
 
@@ -140,11 +201,15 @@ impl Control {
         let is = |origin: &Origin| matches!(origin, Origin::ProducerIds);
         self.waiting.iter().any(|(origin, _)| is(origin))
             || self.under_way.as_ref().is_some_and(|under_way| is(&under_way.origin))
-            || self.unconfirmed.iter().any(|(_, origin, _)| is(origin))
+            || self
+                .unconfirmed
+                .iter()
+                .any(|(_, what)| matches!(what, Confirmed::Here(origin, _) if is(origin)))
+            || self.lifecycle.allocating
     }
 }
 
-fn enqueue(shard: &mut Shard, origin: Origin, request: Request) {
+pub(crate) fn enqueue(shard: &mut Shard, origin: Origin, request: Request) {
     if let Some(control) = shard.control.as_mut() {
         control.waiting.push_back((origin, request));
         propose_next(shard);
@@ -164,7 +229,7 @@ fn propose_next(shard: &mut Shard) {
             Err(refusal) => refuse(shard, origin, refusal),
             Ok(Decision { records, reply }) if records.is_empty() => {
                 let offset = shard.cluster.offset;
-                confirm_at(shard, offset, origin, reply);
+                confirm_at(shard, offset, Confirmed::Here(origin, reply));
             }
             Ok(Decision { records, reply }) => {
                 let encoded: Result<Vec<Bytes>, _> = records.iter().map(Record::encode).collect();
@@ -179,16 +244,16 @@ fn propose_next(shard: &mut Shard) {
                 let proposal = control.next_proposal;
                 control.next_proposal += 1;
                 control.under_way = Some(UnderWay { proposal, origin, reply });
-                shard.effect(Effect::Send(ToPeer::Propose { proposal, records }));
+                shard.effect(Effect::Send(ToPeer::Quorum(ToQuorum::Propose { proposal, records })));
             }
         }
     }
 }
 
-/// The image of `offset` holds the change: answer when every shard has it.
-fn confirm_at(shard: &mut Shard, offset: i64, origin: Origin, reply: Reply) {
+/// The image of `offset` holds the change: go on when every shard has it.
+pub(crate) fn confirm_at(shard: &mut Shard, offset: i64, what: Confirmed) {
     if let Some(control) = shard.control.as_mut() {
-        control.unconfirmed.push_back((offset, origin, reply));
+        control.unconfirmed.push_back((offset, what));
     }
     confirm(shard);
 }
@@ -197,11 +262,15 @@ fn confirm(shard: &mut Shard) {
     loop {
         let Some(control) = shard.control.as_mut() else { return };
         let everywhere = control.installed.iter().copied().min().unwrap_or(-1);
-        if control.unconfirmed.front().is_none_or(|(offset, ..)| *offset > everywhere) {
+        if control.unconfirmed.front().is_none_or(|(offset, _)| *offset > everywhere) {
             return;
         }
-        let Some((_, origin, reply)) = control.unconfirmed.pop_front() else { return };
-        done(shard, origin, reply);
+        let Some((_, what)) = control.unconfirmed.pop_front() else { return };
+        match what {
+            Confirmed::Here(origin, reply) => done(shard, origin, reply),
+            Confirmed::There(to, answer) => shard.answer(to, answer),
+            Confirmed::Registered => crate::lifecycle::ready(shard),
+        }
     }
 }
 
@@ -209,30 +278,25 @@ fn done(shard: &mut Shard, origin: Origin, reply: Reply) {
     match (origin, reply) {
         (Origin::Client(to), reply) => shard.answer(to, Answer::Controller(Ok(reply))),
         (Origin::Registration, Reply::BrokerRegistered(epoch)) => {
-            if let Some(control) = shard.control.as_mut() {
-                control.epoch = Some(epoch);
-            }
-            crate::partitions::registered(shard);
-            for other in shard.all_shards().filter(|other| other.0 != 0) {
-                shard.tell(other, Message::Registered);
-            }
-            let cluster_id = shard.settings.cluster_id.to_string();
-            shard.trace(Trace::Ready { cluster_id });
-            hand_out_ids(shard);
+            crate::lifecycle::registered(shard, epoch);
         }
-        (Origin::ProducerIds, Reply::ProducerIds(block)) => {
-            if let Some(control) = shard.control.as_mut() {
-                control.ids = Some(block);
+        (Origin::ProducerIds, Reply::ProducerIds(block)) => ids_given(shard, Ok(block)),
+        (Origin::Heartbeat, _) => crate::lifecycle::beaten(shard, Some(ErrorCode::NONE)),
+        (Origin::Liveness, Reply::Fenced(brokers)) => {
+            for broker in brokers {
+                shard.trace(Trace::Info(format!("broker {broker} is fenced: it is gone or silent")));
             }
-            hand_out_ids(shard);
         }
-        (Origin::Registration | Origin::ProducerIds | Origin::Bootstrap, _) => {}
+        (Origin::Registration | Origin::ProducerIds | Origin::Bootstrap | Origin::Liveness, _) => {}
     }
 }
 
 fn refuse(shard: &mut Shard, origin: Origin, refusal: Refusal) {
     match origin {
         Origin::Client(to) => shard.answer(to, Answer::Controller(Err(refusal))),
+        Origin::Registration if !shard.settings.is_alone() && refusal.error == ErrorCode::NOT_CONTROLLER => {
+            crate::lifecycle::register_again(shard);
+        }
         Origin::Registration => {
             // Nobody will ask again, and nothing is served without it.
             shard.trace(Trace::Failed {
@@ -240,63 +304,153 @@ fn refuse(shard: &mut Shard, origin: Origin, refusal: Refusal) {
             })
         }
         Origin::Bootstrap => shard.trace(Trace::Warning(format!("the features were refused: {refusal}"))),
-        Origin::ProducerIds => {
-            let waiting = shard.control.as_mut().map(|control| std::mem::take(&mut control.ids_wanted));
-            for to in waiting.into_iter().flatten() {
-                shard.answer(to, Answer::ProducerId(Err(refusal.error)));
-            }
-        }
+        Origin::ProducerIds => ids_given(shard, Err(refusal.error)),
+        Origin::Heartbeat => crate::lifecycle::beaten(shard, Some(refusal.error)),
+        Origin::Liveness => {}
     }
 }
 
 /// News from the metadata quorum.
-pub(crate) fn peer(shard: &mut Shard, news: FromPeer) {
+pub(crate) fn quorum(shard: &mut Shard, news: FromQuorum) {
     match news {
-        FromPeer::Snapshot { offset, records } => committed(shard, offset, offset + 1, records),
-        FromPeer::Committed { offset, next_offset, epoch: _, records } => {
+        FromQuorum::Snapshot { offset, records } => restored(shard, offset, records),
+        FromQuorum::Committed { offset, next_offset, epoch: _, records } => {
             committed(shard, offset, next_offset, records);
         }
-        FromPeer::Accepted { proposal, offset: _ } => {
-            let control = shard.control.as_mut();
-            let ours = control
-                .and_then(|control| control.under_way.take_if(|under_way| under_way.proposal == proposal));
-            if let Some(UnderWay { origin, reply, .. }) = ours {
+        FromQuorum::Accepted { proposal, offset: _ } => {
+            if let Some(UnderWay { origin, reply, .. }) = take_under_way(shard, proposal) {
                 let offset = shard.cluster.offset;
-                confirm_at(shard, offset, origin, reply);
+                confirm_at(shard, offset, Confirmed::Here(origin, reply));
             }
             propose_next(shard);
         }
-        FromPeer::Refused { proposal, reason, certain } => {
-            let control = shard.control.as_mut();
-            let ours = control
-                .and_then(|control| control.under_way.take_if(|under_way| under_way.proposal == proposal));
-            if let Some(UnderWay { origin, .. }) = ours {
+        FromQuorum::Refused { proposal, reason, certain } => {
+            if let Some(UnderWay { origin, .. }) = take_under_way(shard, proposal) {
                 let code = if certain { ErrorCode::NOT_CONTROLLER } else { ErrorCode::REQUEST_TIMED_OUT };
                 refuse(shard, origin, Refusal::new(code, reason));
             }
             propose_next(shard);
         }
-        FromPeer::Leader { node, epoch: _ } => {
-            let active = node == Some(shard.settings.node_id);
-            become_current(shard);
-            let Some(control) = shard.control.as_mut() else { return };
-            let began = active && !control.active;
-            control.active = active;
-            if began {
-                register(shard);
+        FromQuorum::Leader { node, epoch: _ } => leader(shard, node),
+        FromQuorum::Call { call, to, message } => call_voter(shard, call, to, message),
+        FromQuorum::Answer { token, message } => {
+            let waiting = shard.control.as_mut().and_then(|control| control.called.remove(&token));
+            if let Some(to) = waiting {
+                shard.answer(to, Answer::Voter(message));
             }
         }
     }
 }
 
-/// Records that every replica of the metadata log will have: the image moves on to `next_offset - 1`. The records of a snapshot
-/// have no offsets of their own any more and all count as its last one.
+fn take_under_way(shard: &mut Shard, proposal: u64) -> Option<UnderWay> {
+    shard.control.as_mut()?.under_way.take_if(|under_way| under_way.proposal == proposal)
+}
+
+/// Another node leads the quorum, or none, or this one.
+fn leader(shard: &mut Shard, node: Option<NodeId>) {
+    let (active, now) = (node == Some(shard.settings.node_id), shard.now);
+    if active {
+        become_current(shard);
+    }
+    let Some(control) = shard.control.as_mut() else { return };
+    let began = active && !control.active;
+    let former = std::mem::replace(&mut control.leader, node).filter(|former| Some(*former) != node);
+    control.active = active;
+    if began {
+        control.controller.activate(now);
+    }
+    if !active {
+        control.controller.resign();
+        for (origin, _) in std::mem::take(&mut control.waiting) {
+            refuse(shard, origin, Refusal::plain(ErrorCode::NOT_CONTROLLER));
+        }
+    }
+    if began {
+        let features = shard.settings.finalized_features.clone();
+        enqueue(shard, Origin::Bootstrap, Request::Bootstrap(features));
+    }
+    // What the former one was asked it will not answer, or not be believed.
+    if let Some(node) = former {
+        crate::peers::hang_up(shard, Lane { node, purpose: Purpose::Controller });
+        crate::peers::hang_up(shard, Lane { node, purpose: Purpose::Liveness });
+    }
+    crate::lifecycle::leader_changed(shard);
+    crate::forward::leader_changed(shard);
+    arm(shard);
+}
+
+/// Sets the timer for whatever comes first.
+pub(crate) fn arm(shard: &mut Shard) {
+    let Some(control) = shard.control.as_ref() else { return };
+    // What is due is on its way while it is not decided: not at once again.
+    let soon = shard.now.mono.after_ms(LIVENESS_PAUSE_MS);
+    let liveness = control.controller.deadline().filter(|_| !shard.settings.is_alone()).map(|at| at.max(soon));
+    let next = [control.lifecycle.again, control.stalled.again, liveness].into_iter().flatten().min();
+    shard.timers.set(Timer::Controller, next);
+}
+
+/// Carries a message of the quorum to another voter.
+fn call_voter(shard: &mut Shard, call: u64, to: NodeId, message: Bytes) {
+    let answered = move |shard: &mut Shard, message| {
+        shard.effect(Effect::Send(ToPeer::Quorum(ToQuorum::Answered { call, message })));
+    };
+    let Some(address) = shard.settings.voters.get(&to).cloned() else { return answered(shard, None) };
+    let request = voters::Request {
+        cluster_id: crate::api::text(&shard.settings.cluster_id),
+        from: shard.settings.node_id.0,
+        to: to.0,
+        message,
+    };
+    let lane = Lane { node: to, purpose: Purpose::Voter };
+    let request = moldau_wire::Request::Voters(request);
+    crate::peers::call(shard, lane, address, &request, VOTER_PATIENCE_MS, move |shard, result| {
+        let message = match result {
+            Ok(Response::Voters(response)) if response.error_code == ErrorCode::NONE => Some(response.message),
+            Ok(Response::Voters(response)) => {
+                let what = format!("node {to} does not hear this voter: {}", response.error_code.name());
+                shard.warn_once(what);
+                None
+            }
+            Ok(_) => None,
+            Err(why) => {
+                crate::lifecycle::no_answer(shard, to, why);
+                None
+            }
+        };
+        answered(shard, message);
+    });
+}
+
+/// Another voter asks; the answer goes to `to`.
+pub(crate) fn called_by_voter(shard: &mut Shard, to: Return, from: NodeId, message: Bytes) {
+    let Some(control) = shard.control.as_mut() else { return };
+    let token = control.next_called;
+    control.next_called += 1;
+    control.called.insert(token, to);
+    shard.effect(Effect::Send(ToPeer::Quorum(ToQuorum::Called { token, from, message })));
+}
+
+/// The image begins anew with what a snapshot holds. Its records have no offsets of their own any more and all count as its last one.
+fn restored(shard: &mut Shard, offset: i64, records: Vec<Bytes>) {
+    let Some(control) = shard.control.as_mut() else { return };
+    let before = control.controller.image().clone();
+    let empty = Image::new(before.cluster_id().clone());
+    control.controller = Controller::new(shard.settings.controller.clone(), empty);
+    let records = records.into_iter().map(|record| (offset, record));
+    apply(shard, before, offset, records.collect());
+}
+
+/// Records that every replica of the metadata log will have: the image moves on to `next_offset - 1`.
 fn committed(shard: &mut Shard, offset: i64, next_offset: i64, records: Vec<Bytes>) {
     let Some(control) = shard.control.as_mut() else { return };
     let before = control.controller.image().clone();
+    apply(shard, before, next_offset - 1, (offset..).zip(records).collect());
+}
+
+fn apply(shard: &mut Shard, before: Image, last: i64, records: Vec<(i64, Bytes)>) {
+    let Some(control) = shard.control.as_mut() else { return };
     let mut problems = Vec::new();
-    for (at, bytes) in records.into_iter().enumerate() {
-        let offset = (offset + at as i64).min(next_offset - 1);
+    for (offset, bytes) in records {
         let applied = Record::decode(bytes).map_err(|error| error.to_string()).and_then(|record| {
             control.controller.apply(offset, &record).map_err(|misfit| misfit.to_string())
         });
@@ -304,18 +458,20 @@ fn committed(shard: &mut Shard, offset: i64, next_offset: i64, records: Vec<Byte
             problems.push(format!("metadata record {offset}: {problem}"));
         }
     }
-    control.controller.advance(next_offset - 1);
-    if !control.current {
-        return problems.into_iter().for_each(|problem| shard.trace(Trace::Warning(problem)));
+    control.controller.advance(last);
+    if control.current {
+        let image = control.controller.image().clone();
+        let delta = Delta::between(&before, &image);
+        publish(shard, Arc::new(Update { offset: last, image, delta }));
+    } else if control.lifecycle.epoch().is_some_and(|epoch| last >= epoch.0) {
+        // What the broker's own registration follows is no more than a moment old.
+        become_current(shard);
     }
-    let image = control.controller.image().clone();
-    let delta = Delta::between(&before, &image);
-    publish(shard, Arc::new(Update { offset: next_offset - 1, image, delta }));
     problems.into_iter().for_each(|problem| shard.trace(Trace::Warning(problem)));
 }
 
 /// The image is that of the cluster: logs without a topic id are given to the shards that own their names, and the shards begin.
-fn become_current(shard: &mut Shard) {
+pub(crate) fn become_current(shard: &mut Shard) {
     let Some(control) = shard.control.as_mut() else { return };
     if std::mem::replace(&mut control.current, true) {
         return;
@@ -354,28 +510,16 @@ pub(crate) fn image_applied(shard: &mut Shard, from: ShardId, offset: i64) {
     confirm(shard);
 }
 
-/// This node became the active controller, or it starts: make itself known.
-fn register(shard: &mut Shard) {
-    let settings = shard.settings.clone();
-    let Some(control) = shard.control.as_mut() else { return };
-    let registration = RegisterBroker {
-        id: settings.node_id,
-        cluster_id: settings.cluster_id.clone(),
-        incarnation: control.incarnation,
-        listeners: settings.listeners.clone(),
-        rack: settings.rack.as_deref().map(Arc::from),
-        features: settings.features.clone(),
-        log_dirs: settings.log_dirs.iter().map(|dir| dir.id).collect(),
-        fenced: false,
-        stopped_at: None,
-    };
-    control.waiting.push_back((Origin::Bootstrap, Request::Bootstrap(settings.finalized_features.clone())));
-    control.waiting.push_back((Origin::Registration, Request::RegisterBroker(registration)));
-    propose_next(shard);
-}
-
 /// A periodic look at what is under way.
 pub(crate) fn tick(shard: &mut Shard) {
-    shard.timers.set(Timer::Controller, None);
-    propose_next(shard);
+    let now = shard.now.mono;
+    crate::lifecycle::tick(shard);
+    crate::forward::tick(shard);
+    let Some(control) = shard.control.as_ref().filter(|control| control.active) else { return arm(shard) };
+    let is_queued = control.waiting.iter().any(|(_, request)| matches!(request, Request::Tick));
+    let is_due = control.controller.deadline().is_some_and(|at| at <= now);
+    if is_due && !is_queued && !shard.settings.is_alone() {
+        enqueue(shard, Origin::Liveness, Request::Tick);
+    }
+    arm(shard);
 }

@@ -8,16 +8,22 @@ mod api;
 mod checkpoints;
 mod connections;
 mod control;
+mod forward;
 mod gather;
 mod groups;
+mod in_sync;
+mod lifecycle;
 mod lookup;
 mod message;
 mod metrics;
 mod partitions;
+mod peers;
+mod replication;
 mod sessions;
 mod settings;
 mod shard;
 mod stop;
+mod suspects;
 mod timers;
 mod waist;
 
@@ -26,4 +32,6 @@ pub use message::{Message, Update};
 pub use metrics::Metrics;
 pub use settings::{LogDir, Settings, Space, SpaceGauge};
 pub use shard::{Shard, owner};
-pub use waist::{ConnId, Effect, FromPeer, Input, ShardId, ToPeer, Trace};
+pub use waist::{
+    Address, ConnId, Effect, FromPeer, FromQuorum, Input, Lane, NoAnswer, Purpose, ShardId, ToPeer, ToQuorum, Trace,
+};

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use moldau_base::disk::{DirId, Fault, FileId};
-use moldau_base::{LeaderEpoch, TopicPartition};
+use moldau_base::{BrokerEpoch, LeaderEpoch, NodeId, TopicPartition};
 use moldau_controller::{Delta, Image};
 use moldau_wire::{ErrorCode, FileRange};
 
@@ -52,8 +52,21 @@ pub enum Message {
     },
     /// Marks of logs that changed, for shard 0 to write down.
     Checkpoint(Vec<Report>),
+    /// The sender waits for its marks to be written.
+    CheckpointWanted,
+    /// All that the receiver has reported before is written.
+    CheckpointWritten,
     /// The sender stops and has reported its last marks.
     LastCheckpoint,
+    /// A connection with this node has ended: is it still there?
+    Suspect(NodeId),
+    /// What shard 0 thinks of a node.
+    Suspected {
+        /// The node.
+        node: NodeId,
+        /// It may be gone, or it is not.
+        gone: bool,
+    },
 }
 
 impl Message {
@@ -132,6 +145,15 @@ pub enum Ask {
     Controller(Box<moldau_controller::Request>),
     /// A producer id.
     ProducerId,
+    /// A client's request for the active controller: header and body.
+    Forward(Bytes),
+    /// What another voter of the metadata quorum asks.
+    Voter {
+        /// The voter.
+        from: NodeId,
+        /// What it asks.
+        message: Bytes,
+    },
 }
 
 /// An append.
@@ -162,6 +184,19 @@ pub struct Fetch {
     pub last_fetched_epoch: Option<LeaderEpoch>,
     /// Tell the asker when there is more than was found now.
     pub wait: bool,
+    /// It is a follower that asks.
+    pub follower: Option<Follower>,
+}
+
+/// A follower that fetches.
+#[derive(Clone, Copy, Debug)]
+pub struct Follower {
+    /// The node.
+    pub node: NodeId,
+    /// Its broker's incarnation.
+    pub broker_epoch: BrokerEpoch,
+    /// The high watermark that it was told last.
+    pub told: i64,
 }
 
 /// A search for an offset.
@@ -204,6 +239,12 @@ pub enum Answer {
     Controller(Result<moldau_controller::Reply, moldau_controller::Refusal>),
     /// To [`Ask::ProducerId`].
     ProducerId(Result<i64, ErrorCode>),
+    /// To [`Ask::Forward`]: response header and body, or nothing when this node can answer itself, or nobody else.
+    Forwarded(Option<Bytes>),
+    /// To [`Ask::Controller`] with wishes for in-sync sets, when another node's controller has decided.
+    InSync(Vec<(TopicPartition, moldau_partition::IsrAnswer)>),
+    /// To [`Ask::Voter`].
+    Voter(Bytes),
     /// The owner cannot answer: it does not lead that partition, or is still loading it.
     Unavailable(ErrorCode),
 }

@@ -1,6 +1,7 @@
 //! The partitions of a shard: each slot ties a partition's core to its log. The core decides, the log computes, and this module
 //! carries effects of the one to the other, operations to the host, and answers home.
 
+mod cut;
 mod follow;
 mod produce;
 mod read;
@@ -11,8 +12,8 @@ use std::sync::Arc;
 use moldau_base::config::TopicConfig;
 use moldau_base::disk::{DirId, Done, Op, OpId, Ops, Path};
 use moldau_base::producer::ProducerEntry;
-use moldau_base::{LeaderEpoch, Now, TopicPartition};
-use moldau_partition::{Effect, Input, Partition, Token as CoreToken, View};
+use moldau_base::{LeaderEpoch, Mono, NodeId, Now, TopicPartition};
+use moldau_partition::{Effect, Input, Partition, Producers, Token as CoreToken, View};
 use moldau_storage::{FileIds, IndexCache, Log, ReadId, RecoveredLog, State};
 use moldau_wire::ErrorCode;
 
@@ -23,6 +24,7 @@ use crate::settings::Settings;
 use crate::timers::Timer;
 use crate::waist::{self, ShardId, Trace};
 
+pub(crate) use cut::settled as cut_is_written;
 pub(crate) use follow::{follow_image, registered};
 pub(crate) use produce::{append_own, produce};
 pub(crate) use read::{delete_records, epoch_end, fetch, read_or_wait};
@@ -46,6 +48,10 @@ pub(crate) struct Slot {
     reading: BTreeMap<ReadId, Waiting>,
     /// Fetches that wait for more, by who waits.
     waits: BTreeMap<Return, CoreToken>,
+    /// The node whose fetcher knows of this replica.
+    pub fetched_from: Option<NodeId>,
+    /// When the core wants to be stepped.
+    core_deadline: Option<Mono>,
 }
 
 /// What a read that needed the disk is for.
@@ -57,6 +63,8 @@ pub(crate) enum Waiting {
     Timestamp { to: Return, wanted: Wanted },
     /// A coordinator that replays its partition.
     Load { partition: i32 },
+    /// Producers that are replayed from a log that was cut.
+    Replay { producers: Producers, next_offset: i64 },
 }
 
 /// What a fetch saw besides records.
@@ -134,6 +142,16 @@ impl Partitions {
 
     pub(crate) fn slot(&self, slot: u32) -> Option<&Slot> {
         self.slots.get(&slot).map(Box::as_ref)
+    }
+
+    pub(crate) fn slot_mut(&mut self, slot: u32) -> Option<&mut Slot> {
+        self.slots.get_mut(&slot).map(Box::as_mut)
+    }
+
+    /// A partition with its number.
+    pub(crate) fn numbered(&mut self, id: TopicPartition) -> Option<(u32, &mut Slot)> {
+        let number = *self.by_id.get(&id)?;
+        Some((number, self.slots.get_mut(&number)?))
     }
 
     pub(crate) fn slots(&self) -> impl Iterator<Item = &Slot> {
@@ -274,17 +292,54 @@ fn carry_out(shard: &mut Shard, number: u32, effects: Vec<Effect>) {
             }
             // The log notes an epoch with its first append; before that its start is the end of the log.
             Effect::StartEpoch { .. } | Effect::HighWatermark { .. } => {}
-            // This node's partitions have no other replicas, and metadata is not asked to follow.
-            Effect::ProposeIsr(_)
-            | Effect::Truncate { .. }
-            | Effect::Restart { .. }
-            | Effect::ReplayProducers
-            | Effect::MoveLogStart { .. } => {}
+            Effect::ProposeIsr(proposal) => {
+                if let Some(id) = shard.partitions.slot(number).map(|slot| slot.id) {
+                    shard.in_sync.wants(id, proposal);
+                }
+            }
+            Effect::Truncate { offset } => cut::truncate(shard, number, offset),
+            Effect::Restart { offset } => cut::restart(shard, number, offset),
+            Effect::ReplayProducers => cut::replay_producers(shard, number),
+            Effect::MoveLogStart { offset } => {
+                let now = shard.now;
+                if let Some(slot) = shard.partitions.slots.get_mut(&number) {
+                    slot.log.delete_records(now, offset);
+                }
+                crate::checkpoints::changed(shard, number);
+            }
             Effect::Append { .. } | Effect::AppendFetched { .. } => {
                 unreachable!("appends are done where batches are at hand")
             }
         }
     }
+    let Some(slot) = shard.partitions.slots.get_mut(&number) else { return };
+    let deadline = slot.replica.deadline();
+    if std::mem::replace(&mut slot.core_deadline, deadline) != deadline {
+        shard.timers.set(Timer::Replica(number), deadline);
+    }
+    crate::replication::look(shard, number);
+}
+
+/// Does what a partition's core wants after a step that was made elsewhere, and what its log wants.
+pub(crate) fn did(shard: &mut Shard, number: u32, effects: Vec<Effect>) {
+    carry_out(shard, number, effects);
+    drain(shard, number);
+}
+
+/// A core's deadline has come.
+pub(crate) fn tick_replica(shard: &mut Shard, number: u32) {
+    tell_core(shard, number, Input::Tick);
+}
+
+/// Gives a partition's core an input that brings no batches.
+pub(crate) fn tell_core(shard: &mut Shard, number: u32, input: Input<'_>) {
+    let now = shard.now;
+    let Some(slot) = shard.partitions.slots.get_mut(&number) else { return };
+    // The timer that brought this here is gone, whatever the core wants next.
+    slot.core_deadline = slot.core_deadline.filter(|at| *at > now.mono);
+    let mut effects = Vec::new();
+    slot.replica.step(now, input, &mut effects);
+    did(shard, number, effects);
 }
 
 impl Shard {
@@ -335,6 +390,9 @@ fn happened(shard: &mut Shard, number: u32, events: moldau_storage::Events) {
         crate::checkpoints::flushed(shard, number);
     }
     carry_out(shard, number, effects);
+    if let Some(end_offset) = events.truncated {
+        cut::truncated(shard, number, end_offset);
+    }
     for (id, read) in events.reads {
         let slot = shard.partitions.slots.get_mut(&number);
         if let Some(waiting) = slot.and_then(|slot| slot.reading.remove(&id)) {
@@ -346,6 +404,7 @@ fn happened(shard: &mut Shard, number: u32, events: moldau_storage::Events) {
     }
     if events.deleted {
         shard.timers.set(Timer::Log(number), None);
+        shard.timers.set(Timer::Replica(number), None);
         shard.partitions.slots.remove(&number);
         crate::stop::flushed(shard, number);
     } else {

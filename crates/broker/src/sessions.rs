@@ -36,6 +36,8 @@ pub(crate) struct Entry {
     pub current_epoch: i32,
     /// Epoch of the client's last record, or -1.
     pub last_fetched_epoch: i32,
+    /// The high watermark that the client was told last; a follower says what it knows (KIP-1166).
+    pub told: i64,
     /// The partition, or why there is none.
     pub partition: Result<TopicPartition, ErrorCode>,
 }
@@ -98,6 +100,7 @@ impl Sessions {
         request: &Request,
         version: i16,
         image: &Image,
+        of_follower: bool,
     ) -> Result<(SessionRef, Vec<Entry>), ErrorCode> {
         let epoch = if version >= 7 { request.session_epoch } else { NONE };
         if epoch == FIRST || epoch == NONE {
@@ -106,7 +109,7 @@ impl Sessions {
             }
             let entries = entries_of(&request.topics, version, image);
             let session = match epoch {
-                FIRST => self.create(now, &entries, version >= 13),
+                FIRST => self.create(now, &entries, version >= 13, of_follower),
                 _ => SessionRef::None,
             };
             return Ok((session, entries));
@@ -127,8 +130,9 @@ impl Sessions {
         Ok((SessionRef::Incremental(request.session_id), session.look(image)))
     }
 
-    fn create(&mut self, now: Mono, entries: &[Entry], by_id: bool) -> SessionRef {
-        if entries.is_empty() || !self.make_room(now) {
+    /// A follower always gets its session: there are no more of them than nodes.
+    fn create(&mut self, now: Mono, entries: &[Entry], by_id: bool, of_follower: bool) -> SessionRef {
+        if entries.is_empty() || !(self.make_room(now) || of_follower) {
             return SessionRef::None;
         }
         let id = loop {
@@ -224,7 +228,8 @@ impl Session {
 
     /// Whether a result says something that the client does not know yet.
     fn tell(&mut self, entry: &Entry, fetched: &Fetched) -> bool {
-        let Some((_, told)) = self.entries.get_mut(&entry.key()) else { return true };
+        let Some((known, told)) = self.entries.get_mut(&entry.key()) else { return true };
+        known.told = fetched.high_watermark.max(0);
         let tells = Told { high_watermark: fetched.high_watermark, log_start: fetched.log_start };
         let before = told.replace(tells);
         if fetched.error.is_err() {
@@ -252,6 +257,7 @@ fn entries_of(topics: &[request::Topic], version: i16, image: &Image) -> Vec<Ent
             max_bytes: u32::try_from(partition.partition_max_bytes).unwrap_or(0),
             current_epoch: partition.current_leader_epoch,
             last_fetched_epoch: partition.last_fetched_epoch,
+            told: partition.high_watermark,
             partition: found.and_then(|topic| api::find_partition(topic, partition.partition)),
         }));
     }

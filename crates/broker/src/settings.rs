@@ -1,12 +1,15 @@
 //! What the broker needs to know of its node's configuration. The host builds it once at start; dynamic values come with
 //! the metadata image instead.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
 use moldau_base::config::BrokerLayers;
 use moldau_base::{NodeId, Uuid};
 use moldau_controller::{FeatureRange, Listener};
+
+use crate::waist::Address;
 
 /// A log directory as clients are told about it.
 #[derive(Debug)]
@@ -61,6 +64,11 @@ pub struct Settings {
     pub rack: Option<String>,
     /// Listeners in the order of the configuration; [`crate::Input::Accepted`] names them by place.
     pub listeners: Vec<Listener>,
+    /// `inter.broker.listener.name`: over which of their listeners brokers reach each other.
+    pub inter_broker_listener: Arc<str>,
+    /// `controller.quorum.voters`: where each voter of the metadata quorum listens for other nodes. Empty for a node that is alone.
+    /// Its own listeners for other nodes come after `listeners` in [`crate::Input::Accepted`].
+    pub voters: BTreeMap<NodeId, Address>,
     /// `log.dirs`.
     pub log_dirs: Vec<LogDir>,
     /// Number of shards.
@@ -87,4 +95,16 @@ pub struct Settings {
     pub groups: moldau_group::Config,
     /// Broker configuration values, for DescribeConfigs and as defaults of topics.
     pub layers: BrokerLayers,
+}
+
+impl Settings {
+    /// Whether there is no other node.
+    pub fn is_alone(&self) -> bool {
+        self.voters.len() <= 1
+    }
+
+    /// Whether the listener at this place is for nodes of the cluster and not for clients.
+    pub fn is_for_nodes(&self, listener: u16) -> bool {
+        usize::from(listener) >= self.listeners.len()
+    }
 }

@@ -5,7 +5,7 @@
 //! questions to this shard, answers from this shard. What is meant for other shards is collected and leaves as one message
 //! per shard at the end of the step.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use moldau_base::disk::{Done, OpId};
@@ -22,9 +22,14 @@ use crate::groups::Groups;
 use crate::message::{Answer, Ask, Message, Return, Update};
 use crate::metrics::Metrics;
 use crate::partitions::{Partitions, SHARD_SLOT};
+use crate::peers::Peers;
+use crate::replication::Replication;
 use crate::settings::Settings;
 use crate::timers::{Timer, Timers};
 use crate::waist::{ConnId, Effect, FromPeer, Input, ShardId, Trace};
+
+/// Warnings that are remembered, so that none is said twice.
+const MOST_WARNINGS: usize = 256;
 
 /// One shard of a node.
 pub struct Shard {
@@ -39,7 +44,12 @@ pub struct Shard {
     pub(crate) groups: Groups,
     pub(crate) control: Option<Control>,
     pub(crate) fetches: Fetches,
+    pub(crate) peers: Peers,
+    pub(crate) replication: Replication,
+    pub(crate) in_sync: crate::in_sync::InSync,
+    pub(crate) suspects: crate::suspects::Suspects,
     pub(crate) metrics: Metrics,
+    warned: BTreeSet<String>,
     queue: VecDeque<Work>,
     outbox: BTreeMap<ShardId, Outbox>,
     effects: Vec<Effect>,
@@ -85,7 +95,12 @@ impl Shard {
             groups: Groups::new(settings.groups.clone(), rng.fork()),
             control,
             fetches: Fetches::new(&settings, rng.fork()),
+            peers: Peers::default(),
+            replication: Replication::default(),
+            in_sync: Default::default(),
+            suspects: Default::default(),
             metrics: Metrics::default(),
+            warned: BTreeSet::new(),
             queue: VecDeque::new(),
             outbox: BTreeMap::new(),
             effects: Vec::new(),
@@ -112,6 +127,10 @@ impl Shard {
             self.work(work);
         }
         self.run_timers();
+        crate::in_sync::propose(self);
+        while let Some(work) = self.queue.pop_front() {
+            self.work(work);
+        }
         self.send_outbox();
         std::mem::swap(&mut self.effects, effects);
     }
@@ -169,6 +188,9 @@ impl Shard {
     fn work(&mut self, work: Work) {
         match work {
             Work::Frames(conn) => {
+                if self.connections.is_pressed(conn) {
+                    api::fetch::hurry(self, conn);
+                }
                 while let Some((sequence, frame)) = self.connections.next_frame(conn) {
                     api::dispatch(self, conn, sequence, frame);
                 }
@@ -180,12 +202,19 @@ impl Shard {
     }
 
     fn closed(&mut self, conn: ConnId) {
-        self.connections.remove(conn);
+        let peer = self.connections.remove(conn);
         api::fetch::connection_closed(self, conn);
+        if let Some(node) = peer {
+            crate::lifecycle::suspect(self, node);
+        }
     }
 
     fn peer(&mut self, news: FromPeer) {
-        crate::control::peer(self, news);
+        match news {
+            FromPeer::Quorum(news) => crate::control::quorum(self, news),
+            FromPeer::Answer { call, frame } => crate::peers::answered(self, call, frame),
+            FromPeer::NoAnswer { call, why } => crate::peers::not_answered(self, call, why),
+        }
     }
 
     fn message(&mut self, from: ShardId, message: Message) {
@@ -210,6 +239,10 @@ impl Shard {
             Message::Registered => crate::partitions::registered(self),
             Message::DirOffline { dir, fault } => crate::partitions::dir_offline(self, dir, &fault),
             Message::Checkpoint(reports) => crate::checkpoints::report(self, from, reports),
+            Message::CheckpointWanted => crate::checkpoints::wanted(self, from),
+            Message::CheckpointWritten => crate::checkpoints::written(self),
+            Message::Suspected { node, gone } => crate::suspects::suspected(self, node, gone),
+            Message::Suspect(node) => crate::lifecycle::suspect(self, node),
             Message::LastCheckpoint => crate::stop::last_report(self),
         }
     }
@@ -230,11 +263,15 @@ impl Shard {
                         finish(self, answers);
                     }
                 }
+                Timer::Call(call) => crate::peers::late(self, call),
                 Timer::Fetch(id) => api::fetch::timed_out(self, id),
                 Timer::Log(slot) => crate::partitions::tick_log(self, slot),
+                Timer::Replica(slot) => crate::partitions::tick_replica(self, slot),
+                Timer::Fetcher(node) => crate::replication::tick(self, node),
                 Timer::Group(partition) => crate::groups::tick(self, partition),
                 Timer::Retention => crate::partitions::retention_pass(self),
                 Timer::Checkpoint => crate::checkpoints::tick(self),
+                Timer::Suspects => crate::suspects::look(self),
                 Timer::Controller => crate::control::tick(self),
             }
             while let Some(work) = self.queue.pop_front() {
@@ -248,6 +285,7 @@ impl Shard {
         self.cluster = update;
         crate::partitions::follow_image(self);
         crate::groups::follow_image(self);
+        crate::suspects::look(self);
     }
 
     // ---- asking and answering
@@ -346,6 +384,8 @@ impl Shard {
             Ask::EveryGroup { request } => crate::groups::request_all(self, to, request),
             Ask::Controller(request) => crate::control::request(self, to, *request),
             Ask::ProducerId => crate::control::producer_id(self, to),
+            Ask::Forward(frame) => crate::forward::client(self, to, frame),
+            Ask::Voter { from, message } => crate::control::called_by_voter(self, to, from, message),
         }
     }
 
@@ -364,6 +404,7 @@ impl Shard {
     /// Answers a request.
     pub(crate) fn reply(&mut self, context: Context, response: Response) {
         match moldau_wire::encode_response(context.correlation, context.version, &response) {
+            Ok(frame) if context.envelope.is_some() => crate::forward::reply(self, context, frame),
             Ok(frame) => self.reply_frame(context, Some(frame)),
             Err(error) => self.close(context.conn, format!("cannot encode {}: {error}", context.api.name())),
         }
@@ -374,7 +415,7 @@ impl Shard {
         self.reply_frame(context, None);
     }
 
-    fn reply_frame(&mut self, context: Context, frame: Option<Frame>) {
+    pub(crate) fn reply_frame(&mut self, context: Context, frame: Option<Frame>) {
         self.metrics.responses += 1;
         if self.connections.answer(context.conn, context.sequence, frame, &mut self.effects) {
             self.queue.push_back(Work::Frames(context.conn));
@@ -391,6 +432,16 @@ impl Shard {
 
     pub(crate) fn effect(&mut self, effect: Effect) {
         self.effects.push(effect);
+    }
+
+    /// Says something that may come again and again.
+    pub(crate) fn warn_once(&mut self, text: String) {
+        if self.warned.len() >= MOST_WARNINGS {
+            self.warned.clear();
+        }
+        if self.warned.insert(text.clone()) {
+            self.trace(Trace::Warning(text));
+        }
     }
 
     pub(crate) fn trace(&mut self, trace: Trace) {

@@ -3,23 +3,31 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use moldau_base::Mono;
+use moldau_base::{Mono, NodeId};
 
 /// What is due.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Timer {
     /// A gather has waited long enough.
     Gather(u64),
+    /// A call to another node has waited long enough.
+    Call(u64),
     /// A parked fetch has waited long enough.
     Fetch(u64),
     /// The log in this slot has something to flush.
     Log(u32),
+    /// The partition in this slot looks after its followers.
+    Replica(u32),
+    /// What is fetched from this leader.
+    Fetcher(NodeId),
     /// The coordinator of this partition of `__consumer_offsets`.
     Group(i32),
     /// The pass over all logs for retention and rolling.
     Retention,
     /// Recovery points are written down.
     Checkpoint,
+    /// A suspicion has held answers back for long enough.
+    Suspects,
     /// Something about the controller: a proposal that is not answered, a registration to repeat.
     Controller,
 }

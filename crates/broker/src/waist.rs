@@ -6,6 +6,7 @@
 //! in the order of its frames. A message that must wait for durability is not emitted before the completion came back.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use moldau_base::NodeId;
@@ -46,7 +47,7 @@ pub enum Input {
         /// Which.
         conn: ConnId,
     },
-    /// News from the metadata quorum or, later, from another node.
+    /// News from the metadata quorum, or what became of a call to another node.
     Peer(FromPeer),
     /// A disk operation has finished.
     DiskDone {
@@ -84,7 +85,7 @@ pub enum Effect {
         /// For the log.
         reason: String,
     },
-    /// Ask the metadata quorum or, later, another node.
+    /// Ask the metadata quorum or another node.
     Send(ToPeer),
     /// Do this on disk; its end comes back as [`Input::DiskDone`].
     Disk {
@@ -104,10 +105,101 @@ pub enum Effect {
     Trace(Trace),
 }
 
-/// What the metadata quorum tells shard 0.
+/// What comes from beyond the node's shards.
 #[derive(Debug)]
 pub enum FromPeer {
-    /// The metadata log begins with this state; comes once, before the first `Committed`, when there is a snapshot.
+    /// The metadata quorum tells shard 0.
+    Quorum(FromQuorum),
+    /// Another node has answered a [`ToPeer::Call`] of this shard.
+    Answer {
+        /// Which call.
+        call: u64,
+        /// Response header and body, without the length.
+        frame: Bytes,
+    },
+    /// There will be no answer to a [`ToPeer::Call`] of this shard.
+    NoAnswer {
+        /// Which call.
+        call: u64,
+        /// Why.
+        why: NoAnswer,
+    },
+}
+
+/// Why another node does not answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum NoAnswer {
+    /// Nobody listens at its address: its process is gone.
+    Refused,
+    /// The connection ended before the answer came; the call may have been carried out.
+    Broken,
+    /// The node could not be reached, which says nothing about its process.
+    Unreachable,
+    /// The caller waited long enough.
+    Late,
+}
+
+/// What a shard sends beyond the node's shards.
+#[derive(Debug)]
+pub enum ToPeer {
+    /// Shard 0 tells the metadata quorum.
+    Quorum(ToQuorum),
+    /// Send a request to another node; calls of one lane travel on one connection, in order. It is opened when it is needed.
+    Call {
+        /// Names the call; unique in the shard while the host runs.
+        call: u64,
+        /// Over which connection.
+        lane: Lane,
+        /// Where the node listens. A lane whose address changes is opened anew.
+        address: Address,
+        /// The request.
+        frame: Frame,
+    },
+    /// Close the connection of this lane. Calls that wait on it are not answered any more.
+    HangUp {
+        /// Which.
+        lane: Lane,
+    },
+}
+
+/// A connection of a shard to another node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Lane {
+    /// The node.
+    pub node: NodeId,
+    /// What it is used for, so that a large transfer does not stand before a sign of life.
+    pub purpose: Purpose,
+}
+
+/// What a connection between nodes is used for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Purpose {
+    /// What voters of the metadata quorum say to each other.
+    Voter,
+    /// A broker's requests to the active controller.
+    Controller,
+    /// A broker's signs of life to the active controller.
+    Liveness,
+    /// Whether a node is there at all.
+    Probe,
+    /// Replication.
+    Fetch,
+}
+
+/// Where a node listens.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Address {
+    /// A name or an address.
+    pub host: Arc<str>,
+    /// The port.
+    pub port: u16,
+}
+
+/// What the metadata quorum tells shard 0.
+#[derive(Debug)]
+pub enum FromQuorum {
+    /// The metadata log begins with this state; comes before the first `Committed`, when there is a snapshot, and again when another
+    /// voter has sent one.
     Snapshot {
         /// Metadata up to and including this offset.
         offset: i64,
@@ -141,18 +233,34 @@ pub enum FromPeer {
         /// It will never be committed; otherwise nobody knows.
         certain: bool,
     },
-    /// Who leads the metadata quorum; everything committed by earlier leaders has been told before.
+    /// Who leads the metadata quorum; a node that leads has been told everything that was committed by earlier leaders.
     Leader {
         /// The active controller, if one is known.
         node: Option<NodeId>,
         /// Its epoch.
         epoch: i32,
     },
+    /// Carry this to another voter; its answer goes back as [`ToQuorum::Answered`].
+    Call {
+        /// Names the call.
+        call: u64,
+        /// The voter.
+        to: NodeId,
+        /// What is asked.
+        message: Bytes,
+    },
+    /// The answer to a [`ToQuorum::Called`].
+    Answer {
+        /// Which.
+        token: u64,
+        /// What is answered.
+        message: Bytes,
+    },
 }
 
-/// What shard 0 asks of the metadata quorum.
+/// What shard 0 tells the metadata quorum.
 #[derive(Debug)]
-pub enum ToPeer {
+pub enum ToQuorum {
     /// Append these records to the metadata log as one atomic entry.
     Propose {
         /// Names the proposal; unique while the host runs.
@@ -160,6 +268,26 @@ pub enum ToPeer {
         /// The records, each in the metadata frame.
         records: Vec<Bytes>,
     },
+    /// Another voter asks.
+    Called {
+        /// Names its call.
+        token: u64,
+        /// The voter.
+        from: NodeId,
+        /// What it asks.
+        message: Bytes,
+    },
+    /// The answer to a [`FromQuorum::Call`]; `None` when there is none.
+    Answered {
+        /// Which.
+        call: u64,
+        /// What is answered.
+        message: Option<Bytes>,
+    },
+    /// The process of this node is gone beyond doubt.
+    Lost(NodeId),
+    /// This node stops: another should lead.
+    HandOver(NodeId),
 }
 
 /// What a host writes to its log, or shows to an operator.

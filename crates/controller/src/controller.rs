@@ -13,7 +13,7 @@ use crate::fencing::MIN_INSYNC_REPLICAS;
 use crate::image::{Image, Misfit, Resource};
 use crate::liveness::Liveness;
 use crate::record::Record;
-use crate::request::{Decision, Heartbeat, InternalTopic, Refusal, Reply, Request};
+use crate::request::{Decision, Heartbeat, InternalTopic, NewTopic, Refusal, Reply, Request};
 use crate::{
     brokers, configs, elections, heartbeats, in_sync, names, partitions, producer_ids, reassignments, topics,
 };
@@ -71,6 +71,22 @@ impl Default for Settings {
             rebalance_interval: None,
             unclean_elections: UncleanElections::ByRequest,
             min_insync_replicas: None,
+        }
+    }
+}
+
+impl Settings {
+    /// An internal topic as it would be created.
+    pub fn internal_topic(&self, topic: InternalTopic) -> NewTopic {
+        let settings = match topic {
+            InternalTopic::ConsumerOffsets => &self.offsets_topic,
+        };
+        let configs = settings.configs.iter().map(|(name, value)| (name.clone(), Some(value.clone())));
+        NewTopic {
+            partitions: settings.partitions,
+            replication_factor: settings.replication_factor,
+            configs: configs.collect(),
+            ..NewTopic::named(topic.name())
         }
     }
 }

@@ -214,16 +214,8 @@ fn fresh_id(image: &Image, rng: &mut Rng) -> Uuid {
 }
 
 pub(crate) fn create_internal(c: &Controller, rng: &mut Rng, topic: InternalTopic) -> Decision {
-    let settings = match topic {
-        InternalTopic::ConsumerOffsets => &c.settings.offsets_topic,
-    };
-    let topic = NewTopic {
-        partitions: settings.partitions,
-        replication_factor: settings.replication_factor,
-        configs: settings.configs.iter().map(|(name, value)| (name.clone(), Some(value.clone()))).collect(),
-        ..NewTopic::named(topic.name())
-    };
-    create(c, rng, &CreateTopics { topics: vec![topic], mode: Mode::Apply })
+    let topics = vec![c.settings.internal_topic(topic)];
+    create(c, rng, &CreateTopics { topics, mode: Mode::Apply })
 }
 
 pub(crate) fn delete(c: &Controller, refs: &[TopicRef]) -> Decision {

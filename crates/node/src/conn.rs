@@ -13,7 +13,7 @@ use bytes::{Buf, BufMut, Bytes, BytesMut};
 use moldau_broker::ConnId;
 use moldau_wire::frame::{FrameError, LENGTH_PREFIX};
 use rustix::net::{SendAncillaryBuffer, SendFlags};
-use tokio::io::{AsyncReadExt, Interest};
+use tokio::io::{AsyncRead, AsyncReadExt, Interest};
 use tokio::net::TcpStream;
 
 use crate::files::Opened;
@@ -174,7 +174,7 @@ impl Reader {
     /// Reads once from the socket straight into the frame that is arriving.
     pub async fn read_large(
         &mut self,
-        stream: &mut TcpStream,
+        stream: &mut (impl AsyncRead + Unpin),
         frames: &mut VecDeque<Bytes>,
     ) -> io::Result<()> {
         let Some((buffer, len)) = &mut self.partial else { return Ok(()) };

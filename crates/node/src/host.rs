@@ -7,12 +7,13 @@ use std::collections::VecDeque;
 use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::mpsc::Sender;
 use std::task::Waker;
 
 use bytes::Bytes;
 use moldau_base::disk::FileId;
 use moldau_base::{Mono, Now};
-use moldau_broker::{ConnId, Effect, Input, Shard, ShardId, ToPeer, Trace};
+use moldau_broker::{ConnId, Effect, Input, Shard, ShardId, ToPeer, ToQuorum, Trace};
 use moldau_wire::{Frame, Segment};
 use tokio::net::TcpStream;
 
@@ -22,6 +23,7 @@ use crate::clock::Clock;
 use crate::conn::{Conn, Piece, Sent};
 use crate::files::{Files, Opened};
 use crate::ids::IdMap;
+use crate::links::Links;
 use crate::mailbox::Item;
 use crate::metrics::{HostGauges, Published};
 use crate::shared::Shared;
@@ -29,8 +31,6 @@ use crate::shared::Shared;
 /// While memory for requests is short, a client that says nothing for so long in the middle of a request is closed.
 const STALL_MS: u64 = 5_000;
 
-/// Sends proposals to the metadata quorum; only shard 0 has one.
-pub type Propose = Box<dyn Fn(u64, Vec<Bytes>)>;
 
 /// What of the configuration concerns connections.
 #[derive(Clone, Copy, Debug)]
@@ -56,7 +56,9 @@ pub struct Host {
     /// When this round began.
     now: Now,
     shared: Arc<Shared>,
-    propose: Option<Propose>,
+    /// The way to the metadata quorum; only shard 0 has one.
+    quorum: Option<Sender<ToQuorum>>,
+    links: Links,
     limits: Limits,
     /// Bytes of requests, as far as they have arrived, that are not answered.
     queued_bytes: usize,
@@ -86,9 +88,10 @@ impl Host {
         files: Files,
         clock: Clock,
         shared: Arc<Shared>,
-        propose: Option<Propose>,
+        quorum: Option<Sender<ToQuorum>>,
         limits: Limits,
     ) -> Host {
+        let links = Links::new(shared.mailbox(id).clone());
         let outbound = shared.mailboxes().iter().map(|_| Vec::new()).collect();
         Host {
             id,
@@ -100,7 +103,8 @@ impl Host {
             now: clock.now(),
             clock,
             shared,
-            propose,
+            quorum,
+            links,
             limits,
             queued_bytes: 0,
             favoured: None,
@@ -154,10 +158,15 @@ impl Host {
                     conn.wake();
                 }
             }
-            Effect::Send(ToPeer::Propose { proposal, records }) => match &self.propose {
-                Some(propose) => propose(proposal, records),
-                None => tracing::error!(proposal, "a proposal of a shard that has no quorum"),
+            Effect::Send(ToPeer::Quorum(news)) => match &self.quorum {
+                // The quorum ends after its shards.
+                Some(quorum) => _ = quorum.send(news),
+                None => tracing::error!(?news, "a shard that has no quorum tells it something"),
             },
+            Effect::Send(ToPeer::Call { call, lane, address, frame }) => {
+                self.links.call(call, lane, address, frame);
+            }
+            Effect::Send(ToPeer::HangUp { lane }) => self.links.hang_up(lane),
             Effect::Disk { op, what } => {
                 if let Some(done) = self.files.run(op, what) {
                     self.inbox.push_back(Input::DiskDone { op, done });

@@ -14,6 +14,7 @@ mod fs;
 mod host;
 pub mod http;
 mod ids;
+mod links;
 mod lock;
 pub mod logging;
 mod mailbox;

@@ -11,8 +11,8 @@ use tracing_subscriber::util::{SubscriberInitExt, TryInitError};
 /// Variable with the filter: a level, or `module=level` separated by commas.
 pub const FILTER_VARIABLE: &str = "MOLDAU_LOG";
 
-/// What is logged without it: the consensus library tells of every vote at `info`.
-const DEFAULT_FILTER: &str = "info,openraft=warn";
+/// What is logged without it: the consensus library tells of every vote at `info`, and of every message to a voter that is away at `warn`.
+const DEFAULT_FILTER: &str = "info,openraft=error";
 
 /// Why logs cannot be written as asked.
 #[derive(Debug, thiserror::Error)]

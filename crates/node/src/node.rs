@@ -11,9 +11,9 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 use moldau_base::disk::DirId;
-use moldau_base::{PartitionIndex, Rng, TopicPartition};
-use moldau_broker::{Settings, Shard, ShardId, owner};
-use moldau_quorum::meta;
+use moldau_base::{PartitionIndex, Rng, TopicPartition, Uuid};
+use moldau_broker::{Settings, Shard, ShardId, ToQuorum, owner};
+use moldau_quorum::{Voter, meta};
 use moldau_storage::{Recovered, RecoveredLog, RecoveryPolicy};
 use tokio::net::{TcpListener, TcpSocket};
 use tokio::signal::unix::{SignalKind, signal};
@@ -25,11 +25,10 @@ use crate::files::Files;
 use crate::fs::FsDisk;
 use crate::host::{self, Host, Limits};
 use crate::lock;
-use crate::mailbox::Item;
+use crate::mailbox::{Item, Mailbox};
 use crate::pacing::Pacing;
-use crate::quorum::{self, Proposal};
 use crate::shared::Shared;
-use crate::{settings, space};
+use crate::{quorum, settings, space};
 
 /// Descriptors that are left to sockets and everything else; log files may use half of the rest.
 const RESERVED_DESCRIPTORS: u64 = 128;
@@ -61,24 +60,12 @@ pub fn run(config: NodeConfig) -> anyhow::Result<()> {
     let shared = Arc::new(Shared::new(settings.shards));
 
     let metadata_dir = metadata_dir(&config, &dirs);
-    let quorum_config = moldau_quorum::Config {
-        dir: metadata_dir,
-        ..moldau_quorum::Config::alone(
-            config.node_id,
-            metas[usize::from(metadata_dir.0)].directory,
-            rng.next_u64(),
-        )
-    };
-    if config.voters.len() > 1 {
-        bail!(
-            "controller.quorum.voters names {} voters, and a quorum of several nodes is not supported yet: name this node alone",
-            config.voters.len()
-        );
-    }
-    let (proposals, quorum) =
+    let directory = metas[usize::from(metadata_dir.0)].directory;
+    let quorum_config = quorum_config(&config, metadata_dir, directory, &mut rng);
+    let (to_quorum, quorum) =
         quorum::start(quorum_config, &settings.cluster_id, disk.clone(), clock.clone(), shared.clone())?;
     let start = Start { config: &config, settings: &settings, shared: &shared, clock: &clock, dirs: &dirs };
-    let threads = start.shards(recovered, proposals, &mut rng)?;
+    let threads = start.shards(recovered, to_quorum, &mut rng)?;
     let served = runtime.block_on(serve(&config, &settings, &shared, listeners));
     runtime.shutdown_timeout(Duration::from_millis(100));
     for thread in threads {
@@ -95,6 +82,18 @@ pub fn run(config: NodeConfig) -> anyhow::Result<()> {
     drop(locks);
     tracing::info!("stopped cleanly");
     Ok(())
+}
+
+/// A quorum of the voters in the configuration, or of this node alone.
+fn quorum_config(config: &NodeConfig, dir: DirId, directory: Uuid, rng: &mut Rng) -> moldau_quorum::Config {
+    let alone = moldau_quorum::Config::alone(config.node_id, directory, rng.next_u64());
+    let alone = moldau_quorum::Config { dir, ..alone };
+    if config.voters.len() < 2 {
+        return alone;
+    }
+    // Voters that are named in a file begin without knowing each other's directories, as in KRaft.
+    let voters = config.voters.iter().map(|voter| (voter.id, Voter { directory: Uuid::ZERO }));
+    moldau_quorum::Config { voters: voters.collect(), ..alone }
 }
 
 /// Says of each log directory that recovery need not read it; of one that went out of service nobody knows that.
@@ -139,6 +138,16 @@ fn claim(
     rng: &mut Rng,
 ) -> anyhow::Result<Vec<meta::Meta>> {
     let wanted = config.cluster_id.map(|id| id.to_string());
+    let several = config.voters.len() > 1;
+    if several && wanted.is_none() && meta::read(disk, DirId(0)).is_ok_and(|meta| meta.is_none()) {
+        bail!(
+            "controller.quorum.voters names {} nodes, and {} has no cluster id yet: set cluster.id to the same on each of \
+             them, such as --set cluster.id={}",
+            config.voters.len(),
+            settings::names(dirs),
+            Uuid::random(rng)
+        );
+    }
     let ids: Vec<DirId> = (0..dirs.len()).map(|dir| DirId(dir as u16)).collect();
     meta::claim(disk, &ids, config.node_id, wanted.as_deref(), rng)
         .map_err(|refused| anyhow::anyhow!("{refused} (log.dirs: {})", settings::names(dirs)))
@@ -201,7 +210,7 @@ impl Start<'_> {
     fn shards(
         &self,
         recovered: Vec<RecoveredLog>,
-        proposals: Sender<Proposal>,
+        to_quorum: Sender<ToQuorum>,
         rng: &mut Rng,
     ) -> anyhow::Result<Vec<JoinHandle<()>>> {
         let shards = self.settings.shards;
@@ -218,7 +227,7 @@ impl Start<'_> {
         }
         let files_per_shard =
             (descriptors.saturating_sub(RESERVED_DESCRIPTORS) / 2 / u64::from(shards)).max(16);
-        let mut proposals = Some(proposals);
+        let mut to_quorum = Some(to_quorum);
         let mut threads = Vec::new();
         for (at, logs) in logs.into_iter().enumerate() {
             let id = ShardId(at as u16);
@@ -226,15 +235,12 @@ impl Start<'_> {
             let (settings, shared, clock) = (self.settings.clone(), self.shared.clone(), self.clock.clone());
             let dirs = self.dirs.to_vec();
             let background = background.of(shared.mailbox(id).clone());
-            let propose = proposals.take_if(|_| id.0 == 0);
+            let to_quorum = to_quorum.take_if(|_| id.0 == 0);
             let rng = rng.fork();
             let run = move || {
                 let shard = Shard::new(id, settings, rng, logs, clock.now());
                 let files = Files::new(dirs, files_per_shard as usize, background);
-                let propose = propose.map(|send| -> host::Propose {
-                    Box::new(move |number, records| _ = send.send((number, records)))
-                });
-                let host = Host::new(id, shard, files, clock, shared, propose, limits);
+                let host = Host::new(id, shard, files, clock, shared, to_quorum, limits);
                 if let Err(error) = host::run(host) {
                     tracing::error!(%error, "an event loop cannot be made");
                 }
@@ -268,7 +274,9 @@ fn raise_descriptor_limit() -> u64 {
 // ---- listeners
 
 fn open_listeners(config: &NodeConfig) -> anyhow::Result<Vec<TcpListener>> {
-    config.listeners.iter().map(|listener| open_listener(listener, &config.limits)).collect()
+    let for_nodes = if config.voters.len() > 1 { config.controller_listeners.as_slice() } else { &[] };
+    let all = config.listeners.iter().chain(for_nodes);
+    all.map(|listener| open_listener(listener, &config.limits)).collect()
 }
 
 fn open_listener(listener: &Listener, limits: &ClientLimits) -> anyhow::Result<TcpListener> {
@@ -325,12 +333,20 @@ async fn serve(
     };
     tokio::pin!(http);
     let acceptors = async {
+        let mut all = tokio::task::JoinSet::new();
+        let mut accepting = |at: usize, listener: TcpListener, shards: usize| {
+            let mailboxes = shared.mailboxes()[..shards].to_vec();
+            all.spawn(accept(listener, at as u16, mailboxes, shared.clone(), config.limits.clone()));
+        };
+        let mut listeners = listeners;
+        // Before this node can be ready, others have to reach it. All they say is for shard 0.
+        for (at, listener) in listeners.split_off(config.listeners.len()).into_iter().enumerate() {
+            accepting(config.listeners.len() + at, listener, 1);
+        }
         ready.wait_for(|cluster| cluster.is_some()).await?;
         announce(config, settings, &listeners)?;
-        let accepting = listeners.into_iter().enumerate();
-        let mut all = tokio::task::JoinSet::new();
-        for (at, listener) in accepting {
-            all.spawn(accept(listener, at as u16, shared.clone(), config.limits.clone()));
+        for (at, listener) in listeners.into_iter().enumerate() {
+            accepting(at, listener, usize::from(settings.shards));
         }
         all.join_all().await;
         anyhow::Ok(())
@@ -386,7 +402,13 @@ fn announce(config: &NodeConfig, settings: &Settings, listeners: &[TcpListener])
 }
 
 /// Accepts on one listener and deals connections out to the shards in turn.
-async fn accept(listener: TcpListener, at: u16, shared: Arc<Shared>, limits: ClientLimits) {
+async fn accept(
+    listener: TcpListener,
+    at: u16,
+    mailboxes: Vec<Arc<Mailbox>>,
+    shared: Arc<Shared>,
+    limits: ClientLimits,
+) {
     let mut next = 0;
     let pacing = Pacing::of(&listener);
     loop {
@@ -411,7 +433,6 @@ async fn accept(listener: TcpListener, at: u16, shared: Arc<Shared>, limits: Cli
         pacing.apply(&stream);
         match stream.into_std() {
             Ok(stream) => {
-                let mailboxes = shared.mailboxes();
                 mailboxes[next % mailboxes.len()].send(Item::Connection {
                     stream,
                     address: ip,

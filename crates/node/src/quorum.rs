@@ -1,4 +1,4 @@
-//! The thread of the metadata quorum. It steps the quorum with the node's disk and clock, takes proposals from shard 0 and tells
+//! The thread of the metadata quorum. It steps the quorum with the node's disk and clock, takes proposals and calls of other voters from shard 0 and tells
 //! it what is committed; it holds an image of its own, from which snapshots are written.
 
 use std::collections::BTreeMap;
@@ -10,16 +10,13 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use moldau_base::disk::Disk;
-use moldau_broker::{FromPeer, Input, ShardId};
+use moldau_broker::{FromPeer, FromQuorum, Input, ShardId, ToQuorum};
 use moldau_controller::{Image, Record, snapshot};
-use moldau_quorum::{Config, Event, ProposalId, ProposeError, Quorum};
+use moldau_quorum::{CallId, Config, Event, ProposalId, ProposeError, Quorum};
 
 use crate::clock::Clock;
 use crate::mailbox::Item;
 use crate::shared::Shared;
-
-/// A proposal of shard 0: its number and its records.
-pub type Proposal = (u64, Vec<Bytes>);
 
 /// What the thread works with.
 struct Host {
@@ -41,8 +38,8 @@ pub fn start(
     disk: Arc<dyn Disk>,
     clock: Clock,
     shared: Arc<Shared>,
-) -> anyhow::Result<(Sender<Proposal>, JoinHandle<()>)> {
-    let (send, proposals) = channel();
+) -> anyhow::Result<(Sender<ToQuorum>, JoinHandle<()>)> {
+    let (send, inbox) = channel();
     let (started, outcome) = channel();
     let image = Image::new(cluster_id);
     // The quorum is bound to the thread that starts it.
@@ -58,7 +55,7 @@ pub fn start(
                 let is_up = failure.is_none();
                 let _ = started.send(failure.map_or(Ok(()), Err));
                 if is_up {
-                    host.run(&proposals);
+                    host.run(&inbox);
                 }
             }
             Err(error) => {
@@ -76,17 +73,16 @@ pub fn start(
 
 impl Host {
     /// Ends when shard 0 is gone.
-    fn run(&mut self, proposals: &Receiver<Proposal>) {
+    fn run(&mut self, inbox: &Receiver<ToQuorum>) {
         loop {
             let wait = self.quorum.deadline().map(|at| at.since(self.clock.now().mono));
-            let first = match proposals.recv_timeout(wait.unwrap_or(Duration::from_secs(3600))) {
-                Ok(proposal) => Some(proposal),
+            let first = match inbox.recv_timeout(wait.unwrap_or(Duration::from_secs(3600))) {
+                Ok(news) => Some(news),
                 Err(RecvTimeoutError::Timeout) => None,
                 Err(RecvTimeoutError::Disconnected) => return,
             };
-            for (number, records) in first.into_iter().chain(proposals.try_iter()) {
-                let id = self.quorum.propose(records);
-                self.under_way.insert(id, number);
+            for news in first.into_iter().chain(inbox.try_iter()) {
+                self.take(news);
             }
             let mut events = Vec::new();
             self.quorum.step(self.clock.now(), &mut events);
@@ -94,8 +90,21 @@ impl Host {
         }
     }
 
-    fn tell(&self, news: FromPeer) {
-        self.shared.mailbox(ShardId(0)).send(Item::Input(Input::Peer(news)));
+    fn take(&mut self, news: ToQuorum) {
+        match news {
+            ToQuorum::Propose { proposal, records } => {
+                let id = self.quorum.propose(records);
+                self.under_way.insert(id, proposal);
+            }
+            ToQuorum::Called { token, from, message } => self.quorum.called(token, from, message),
+            ToQuorum::Answered { call, message } => self.quorum.answered(CallId(call), message),
+            ToQuorum::Lost(node) => self.quorum.lost(node),
+            ToQuorum::HandOver(node) => self.quorum.hand_over(node),
+        }
+    }
+
+    fn tell(&self, news: FromQuorum) {
+        self.shared.mailbox(ShardId(0)).send(Item::Input(Input::Peer(FromPeer::Quorum(news))));
     }
 
     fn happened(&mut self, events: Vec<Event>) {
@@ -105,25 +114,25 @@ impl Host {
                     self.last_offset = next_offset - 1;
                     self.image = Image::new(self.image.cluster_id().clone());
                     self.apply(next_offset - 1, &values, false);
-                    self.tell(FromPeer::Snapshot { offset: next_offset - 1, records: values });
+                    self.tell(FromQuorum::Snapshot { offset: next_offset - 1, records: values });
                 }
                 Event::Committed(committed) => {
                     self.last_offset = committed.next_offset - 1;
                     self.apply(committed.base_offset, &committed.values, true);
                     self.image.advance(self.last_offset);
-                    self.tell(FromPeer::Committed {
+                    self.tell(FromQuorum::Committed {
                         offset: committed.base_offset,
                         next_offset: committed.next_offset,
                         epoch: committed.epoch,
                         records: committed.values,
                     });
                 }
-                Event::Leader { epoch, leader } => self.tell(FromPeer::Leader { node: leader, epoch }),
+                Event::Leader { epoch, leader } => self.tell(FromQuorum::Leader { node: leader, epoch }),
                 Event::Proposed { id, result } => {
                     if let Some(proposal) = self.under_way.remove(&id) {
                         self.tell(match result {
-                            Ok(offset) => FromPeer::Accepted { proposal, offset },
-                            Err(error) => FromPeer::Refused {
+                            Ok(offset) => FromQuorum::Accepted { proposal, offset },
+                            Err(error) => FromQuorum::Refused {
                                 proposal,
                                 reason: error.to_string(),
                                 certain: !matches!(error, ProposeError::Unknown(_)),
@@ -132,9 +141,10 @@ impl Host {
                     }
                 }
                 Event::SnapshotDue => self.write_snapshot(),
-                // A voter that is alone calls nobody and is not called.
-                Event::Call { id, .. } => self.quorum.answered(id, None),
-                Event::Answer { .. } => {}
+                Event::Call { id, to, request } => {
+                    self.tell(FromQuorum::Call { call: id.0, to, message: request });
+                }
+                Event::Answer { token, answer } => self.tell(FromQuorum::Answer { token, message: answer }),
                 Event::Failed(why) => {
                     tracing::error!(why, "the metadata log is offline: the node stops");
                     self.shared.fail(format!("the metadata log is offline: {why}"));

@@ -2,12 +2,17 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
-use moldau_broker::{LogDir, Settings, SpaceGauge};
+use moldau_base::NodeId;
+use moldau_broker::{Address, LogDir, Settings, SpaceGauge};
 use moldau_controller::{InternalTopicSettings, Listener};
 use moldau_quorum::meta::Meta;
 
-use crate::config::{GroupDefaults, NodeConfig};
+use crate::config::{GroupDefaults, NodeConfig, Voter};
+
+/// A broker that was silent for so long is fenced. A process that is gone is noticed by its connections long before.
+const SESSION: Duration = Duration::from_secs(1);
 
 /// The broker's settings. `bound` are the addresses that the listeners have got, `metas` what the log directories say of
 /// themselves.
@@ -22,6 +27,8 @@ pub fn settings(config: &NodeConfig, metas: &[Meta], bound: &[SocketAddr], dirs:
         cluster_id: metas.first().map_or("", |meta| &*meta.cluster_id).into(),
         rack: config.rack.clone(),
         listeners: listeners(config, bound),
+        inter_broker_listener: config.inter_broker_listener.as_str().into(),
+        voters: config.voters.iter().map(voter).collect(),
         log_dirs: log_dirs.collect(),
         shards: u16::try_from(config.shards).unwrap_or(u16::MAX),
         auto_create_topics: config.topics.auto_create,
@@ -37,6 +44,10 @@ pub fn settings(config: &NodeConfig, metas: &[Meta], bound: &[SocketAddr], dirs:
         groups: groups(&config.groups),
         layers: config.layers.clone(),
     }
+}
+
+fn voter(voter: &Voter) -> (NodeId, Address) {
+    (voter.id, Address { host: voter.endpoint.host.as_str().into(), port: voter.endpoint.port })
 }
 
 fn absolute(path: &std::path::Path) -> String {
@@ -62,6 +73,7 @@ fn controller(config: &NodeConfig) -> moldau_controller::Settings {
     let mut controller = moldau_controller::Settings {
         partitions: config.topics.partitions,
         replication_factor: config.topics.replication_factor,
+        session_timeout: (config.voters.len() > 1).then_some(SESSION),
         ..moldau_controller::Settings::default()
     };
     let offsets: &mut InternalTopicSettings = &mut controller.offsets_topic;

@@ -102,6 +102,8 @@ fn settings(setup: &Setup) -> Settings {
         cluster_id: cluster_id().into(),
         rack: None,
         listeners: vec![listener],
+        inter_broker_listener: "PLAINTEXT".into(),
+        voters: BTreeMap::new(),
         log_dirs: (0..setup.weather.log_dirs).map(log_dir).collect(),
         shards: setup.weather.shards,
         auto_create_topics: false,

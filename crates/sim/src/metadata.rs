@@ -7,7 +7,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use moldau_base::disk::DirId;
 use moldau_base::{Mono, NodeId, Now, Rng, Uuid};
-use moldau_broker::FromPeer;
+use moldau_broker::FromQuorum;
 use moldau_controller::{Image, Record, snapshot};
 use moldau_quorum::{Config, Event, ProposalId};
 
@@ -19,7 +19,7 @@ pub(crate) struct Quorum {
     image: Image,
     under_way: BTreeMap<ProposalId, u64>,
     /// What shard 0 has not been told yet.
-    pub(crate) news: VecDeque<FromPeer>,
+    pub(crate) news: VecDeque<FromQuorum>,
     /// It does not work any more, and why.
     pub(crate) failed: Option<String>,
 }
@@ -80,13 +80,13 @@ impl Quorum {
                 Event::Restored { next_offset, values } => {
                     self.image = Image::new(self.image.cluster_id().clone());
                     values.iter().for_each(|value| self.apply(next_offset - 1, value));
-                    self.news.push_back(FromPeer::Snapshot { offset: next_offset - 1, records: values });
+                    self.news.push_back(FromQuorum::Snapshot { offset: next_offset - 1, records: values });
                 }
                 Event::Committed(committed) => {
                     let offsets = committed.base_offset..;
                     offsets.zip(&committed.values).for_each(|(offset, value)| self.apply(offset, value));
                     self.image.advance(committed.next_offset - 1);
-                    self.news.push_back(FromPeer::Committed {
+                    self.news.push_back(FromQuorum::Committed {
                         offset: committed.base_offset,
                         next_offset: committed.next_offset,
                         epoch: committed.epoch,
@@ -94,7 +94,7 @@ impl Quorum {
                     });
                 }
                 Event::Leader { epoch, leader } => {
-                    self.news.push_back(FromPeer::Leader { node: leader, epoch });
+                    self.news.push_back(FromQuorum::Leader { node: leader, epoch });
                 }
                 Event::Proposed { id, result } => {
                     self.proposed(id, result.map_err(|error| error.to_string()))
@@ -111,8 +111,8 @@ impl Quorum {
     fn proposed(&mut self, id: ProposalId, result: Result<i64, String>) {
         let Some(proposal) = self.under_way.remove(&id) else { return };
         self.news.push_back(match result {
-            Ok(offset) => FromPeer::Accepted { proposal, offset },
-            Err(reason) => FromPeer::Refused { proposal, reason, certain: false },
+            Ok(offset) => FromQuorum::Accepted { proposal, offset },
+            Err(reason) => FromQuorum::Refused { proposal, reason, certain: false },
         });
     }
 

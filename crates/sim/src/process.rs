@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use bytes::Bytes;
 use moldau_base::disk::{DirId, Done, Fault, FileId, Op, OpId};
 use moldau_base::{Mono, Now};
-use moldau_broker::{ConnId, Effect, Input, Message, Shard, ShardId, ToPeer, Trace};
+use moldau_broker::{ConnId, Effect, Input, Message, Shard, ShardId, ToPeer, ToQuorum, Trace};
 use moldau_wire::{Frame, Segment};
 
 use crate::disk::Queue;
@@ -125,7 +125,12 @@ impl Process {
                 let link = Link(conn.0);
                 self.conns.remove(&link).map(|_| Want::Close(link))
             }
-            Effect::Send(ToPeer::Propose { proposal, records }) => Some(Want::Propose(proposal, records)),
+            Effect::Send(ToPeer::Quorum(ToQuorum::Propose { proposal, records })) => {
+                Some(Want::Propose(proposal, records))
+            }
+            Effect::Send(other) => {
+                Some(Want::Broken(format!("shard {shard} of a node that is alone sends {other:?}")))
+            }
             Effect::Disk { op, what } => self.operate(shard, op, what),
             Effect::ToShard { to, message } => self.post(shard, to, message),
             Effect::Trace(trace) => Some(match trace {

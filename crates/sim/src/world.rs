@@ -11,7 +11,7 @@ use std::rc::Rc;
 use std::task::Waker;
 
 use moldau_base::{Mono, Now, Rng};
-use moldau_broker::{ConnId, Input};
+use moldau_broker::{ConnId, FromPeer, Input};
 use moldau_check::Watch;
 
 use crate::boot;
@@ -289,7 +289,7 @@ impl World {
                 let news =
                     self.alive(life).is_some().then(|| self.quorum.as_mut()?.news.pop_front()).flatten();
                 if let Some(news) = news {
-                    self.step(0, Input::Peer(news));
+                    self.step(0, Input::Peer(FromPeer::Quorum(news)));
                     self.compare_images();
                 }
             }

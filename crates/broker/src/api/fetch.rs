@@ -6,13 +6,13 @@
 
 use std::collections::BTreeMap;
 
-use moldau_base::{LeaderEpoch, Mono, Rng};
+use moldau_base::{BrokerEpoch, LeaderEpoch, Mono, NodeId, Rng};
 use moldau_wire::fetch::{Request, Response, response};
 use moldau_wire::{ErrorCode, Records, Response as AnyResponse};
 
 use crate::Shard;
 use crate::connections::Context;
-use crate::message::{Ask, Fetch, Fetched, Return};
+use crate::message::{Ask, Fetch, Fetched, Follower, Return};
 use crate::sessions::{Entry, SessionRef, Sessions};
 use crate::settings::Settings;
 use crate::timers::Timer;
@@ -48,6 +48,8 @@ struct InWork {
     min_bytes: u64,
     max_bytes: u64,
     read_committed: bool,
+    /// The follower that fetches, with its broker's incarnation.
+    follower: Option<(NodeId, BrokerEpoch)>,
     deadline: Mono,
     phase: Phase,
     /// It has asked to be woken.
@@ -74,8 +76,19 @@ struct Item {
 /// Starts a fetch.
 pub(crate) fn handle(shard: &mut Shard, context: Context, request: Request) {
     let replica = if context.version >= 15 { request.replica_state.replica_id } else { request.replica_id };
+    let follower =
+        (replica >= 0).then_some((NodeId(replica), BrokerEpoch(request.replica_state.replica_epoch)));
+    if let Some((node, _)) = follower {
+        shard.connections.is_of(context.conn, node);
+    }
     let now = shard.now.mono;
-    let opened = shard.fetches.sessions.open(now, &request, context.version, &shard.cluster.image);
+    let opened = shard.fetches.sessions.open(
+        now,
+        &request,
+        context.version,
+        &shard.cluster.image,
+        follower.is_some(),
+    );
     let (session, entries) = match opened {
         Ok(opened) => opened,
         Err(error_code) => {
@@ -84,11 +97,7 @@ pub(crate) fn handle(shard: &mut Shard, context: Context, request: Request) {
         }
     };
     let items = entries.into_iter().map(|entry| {
-        let refused = match (&entry.partition, replica >= 0) {
-            (Err(code), _) => Some(*code),
-            (Ok(_), true) => Some(ErrorCode::NOT_LEADER_OR_FOLLOWER),
-            (Ok(_), false) => None,
-        };
+        let refused = entry.partition.as_ref().err().copied();
         Item { entry, fetched: refused.map(Fetched::error) }
     });
     let limit = request.max_bytes.min(shard.settings.fetch_max_bytes).max(0);
@@ -98,7 +107,8 @@ pub(crate) fn handle(shard: &mut Shard, context: Context, request: Request) {
         missing: 0,
         min_bytes: u64::from(request.min_bytes.clamp(0, limit).unsigned_abs()),
         max_bytes: u64::from(limit.unsigned_abs()),
-        read_committed: request.isolation_level == 1,
+        read_committed: request.isolation_level == 1 && follower.is_none(),
+        follower,
         deadline: now.after_ms(i64::from(request.max_wait_ms)),
         phase: if request.max_wait_ms > 0 { Phase::First } else { Phase::Expired },
         waits: false,
@@ -134,6 +144,7 @@ fn ask(shard: &mut Shard, id: u64, index: usize) {
         current_epoch: known(entry.current_epoch),
         last_fetched_epoch: known(entry.last_fetched_epoch),
         wait: fetch.phase == Phase::Parked,
+        follower: fetch.follower.map(|(node, broker_epoch)| Follower { node, broker_epoch, told: entry.told }),
     };
     fetch.missing += 1;
     let owner = shard.owner_of(partition);
@@ -165,6 +176,13 @@ pub(crate) fn timed_out(shard: &mut Shard, id: u64) {
     }
 }
 
+/// A follower asks for more while its fetch waits: it is answered with what there is.
+pub(crate) fn hurry(shard: &mut Shard, conn: ConnId) {
+    if let Some(id) = shard.fetches.by_conn.get(&conn).copied() {
+        timed_out(shard, id);
+    }
+}
+
 /// The client of a fetch has gone.
 pub(crate) fn connection_closed(shard: &mut Shard, conn: ConnId) {
     if let Some(id) = shard.fetches.by_conn.remove(&conn)
@@ -187,7 +205,11 @@ fn settle(shard: &mut Shard, id: u64) {
         .map(|found| u64::from(found.bytes()))
         .sum();
     let urgent = fetch.items.iter().any(|item| {
-        item.fetched.as_ref().is_some_and(|fetched| fetched.error.is_err() || fetched.diverging.is_some())
+        let tells = |fetched: &Fetched| {
+            let is_higher = fetch.follower.is_some() && fetched.high_watermark > item.entry.told;
+            fetched.error.is_err() || fetched.diverging.is_some() || is_higher
+        };
+        item.fetched.as_ref().is_some_and(tells)
     });
     if found >= fetch.min_bytes || urgent || fetch.phase == Phase::Expired {
         return complete(shard, id);

@@ -28,8 +28,16 @@ const fn bits(operations: &[u32]) -> i32 {
     all
 }
 
-/// Answers from this shard's image, after missing topics were created if the client and the configuration want that.
+/// Answers from this shard's image, once it is believed to be true of every node in it.
 pub(crate) fn handle(shard: &mut Shard, context: Context, request: Request) {
+    match crate::suspects::are_there(shard) {
+        true => crate::suspects::hold(shard, context, request),
+        false => answer(shard, context, request),
+    }
+}
+
+/// Answers from this shard's image, after missing topics were created if the client and the configuration want that.
+pub(crate) fn answer(shard: &mut Shard, context: Context, request: Request) {
     let missing = missing_topics(shard, &context, &request);
     if missing.is_empty() {
         return reply(shard, context, &request);

@@ -1,8 +1,12 @@
 //! One file per API, of the same shape: `handle` takes a decoded request, turns it into questions to the cores, and turns their
 //! answers into the response. Only here wire types and domain types meet.
 
+mod allocate_producer_ids;
 mod alter_configs;
+pub(crate) mod alter_partition;
 mod api_versions;
+mod broker_heartbeat;
+mod broker_registration;
 mod create_partitions;
 mod create_topics;
 mod delete_groups;
@@ -16,6 +20,7 @@ mod describe_producers;
 mod describe_topic_partitions;
 pub(crate) mod fetch;
 mod find_coordinator;
+mod forward;
 mod heartbeat;
 mod incremental_alter_configs;
 mod init_producer_id;
@@ -23,24 +28,26 @@ mod join_group;
 mod leave_group;
 mod list_groups;
 mod list_offsets;
-mod metadata;
+pub(crate) mod metadata;
 mod offset_commit;
 mod offset_delete;
 mod offset_fetch;
 mod offset_for_leader_epoch;
 mod produce;
 mod sync_group;
+mod voters;
 
 use std::sync::Arc;
 
-use bytes::Bytes;
+use bytes::{BufMut, Bytes, BytesMut};
 use bytestring::ByteString;
 use moldau_base::{PartitionIndex, TopicPartition, Uuid};
 use moldau_controller::{Image, Refusal, Topic};
-use moldau_wire::{ApiKey, ErrorCode, Request, VersionRange};
+use moldau_wire::frame::LENGTH_PREFIX;
+use moldau_wire::{ApiKey, ErrorCode, Frame, Request, Segment, VersionRange};
 
 use crate::Shard;
-use crate::connections::Context;
+use crate::connections::{Context, Envelope};
 use crate::message::{Answer, Ask};
 use crate::waist::{ConnId, ShardId};
 
@@ -77,16 +84,37 @@ pub const SERVED: &[ApiKey] = &[
     ApiKey::DescribeTopicPartitions,
 ];
 
-/// The versions of an API that are decoded and answered; `None` when the API is not served.
-fn served(key: ApiKey) -> Option<VersionRange> {
-    SERVED.contains(&key).then(|| key.versions())
+/// What nodes of a cluster ask each other, on the listeners that are for nodes.
+const SERVED_TO_NODES: &[ApiKey] = &[
+    ApiKey::ApiVersions,
+    ApiKey::BrokerRegistration,
+    ApiKey::AllocateProducerIds,
+    ApiKey::AlterPartition,
+    ApiKey::BrokerHeartbeat,
+    ApiKey::Voters,
+    ApiKey::Forward,
+];
+
+/// What only the active controller decides: a broker carries it there.
+const FORWARDED: &[ApiKey] = &[
+    ApiKey::CreateTopics,
+    ApiKey::DeleteTopics,
+    ApiKey::CreatePartitions,
+    ApiKey::AlterConfigs,
+    ApiKey::IncrementalAlterConfigs,
+];
+
+/// The versions of an API that are decoded and answered; `None` when the API is not served there.
+fn served(key: ApiKey, to_nodes: bool) -> Option<VersionRange> {
+    let served = if to_nodes { SERVED_TO_NODES } else { SERVED };
+    served.contains(&key).then(|| key.versions())
 }
 
 /// A frame whose turn it is: decode it and start its work.
 pub(crate) fn dispatch(shard: &mut Shard, conn: ConnId, sequence: u64, frame: Bytes) {
     let Some(connection) = shard.connections.get(conn) else { return };
     let (address, listener) = (connection.address, connection.listener);
-    let (api, header, body) = match moldau_wire::decode_header(frame) {
+    let (api, header, body) = match moldau_wire::decode_header(frame.clone()) {
         Ok(parts) => parts,
         Err(error) => return shard.close(conn, format!("no request header: {error}")),
     };
@@ -100,12 +128,53 @@ pub(crate) fn dispatch(shard: &mut Shard, conn: ConnId, sequence: u64, frame: By
         client_id: header.client_id,
         address,
         listener,
+        envelope: None,
     };
-    if !served(api).is_some_and(|range| range.contains(context.version)) {
+    let to_nodes = shard.settings.is_for_nodes(listener);
+    if !served(api, to_nodes).is_some_and(|range| range.contains(context.version)) {
         return match api {
             ApiKey::ApiVersions => api_versions::refuse_version(shard, context),
             _ => shard.close(conn, format!("{api} version {} is not served", context.version)),
         };
+    }
+    match Request::decode(api, context.version, body) {
+        Ok(request) if FORWARDED.contains(&api) && !shard.settings.is_alone() => {
+            carry(shard, context, frame, request);
+        }
+        Ok(request) => handle(shard, context, request),
+        Err(error) => shard.close(conn, format!("malformed {api} version {}: {error}", context.version)),
+    }
+}
+
+/// Has the active controller answer, unless it is this node.
+fn carry(shard: &mut Shard, context: Context, frame: Bytes, request: Request) {
+    let question = vec![(ShardId(0), Ask::Forward(frame))];
+    shard.gather(question, None, move |shard, answers| match answers.into_iter().next().flatten() {
+        Some(Answer::Forwarded(Some(answer))) => {
+            let mut length = BytesMut::with_capacity(LENGTH_PREFIX);
+            length.put_u32(answer.len() as u32);
+            let len = LENGTH_PREFIX + answer.len();
+            let segments = vec![Segment::Bytes(length.freeze()), Segment::Bytes(answer)];
+            shard.reply_frame(context, Some(Frame { segments, len }));
+        }
+        _ => handle(shard, context, request),
+    });
+}
+
+/// A request that another node has carried here, as if its client had come.
+fn carried(shard: &mut Shard, mut context: Context, frame: Bytes) {
+    let conn = context.conn;
+    let (api, header, body) = match moldau_wire::decode_header(frame) {
+        Ok(parts) => parts,
+        Err(error) => return shard.close(conn, format!("no request header was carried here: {error}")),
+    };
+    context.envelope = Some(Envelope { correlation: context.correlation, version: context.version });
+    context.correlation = header.correlation_id;
+    context.version = header.request_api_version;
+    context.client_id = header.client_id;
+    context.api = api;
+    if !FORWARDED.contains(&api) || !api.versions().contains(context.version) {
+        return shard.close(conn, format!("{api} version {} is not carried here", context.version));
     }
     match Request::decode(api, context.version, body) {
         Ok(request) => handle(shard, context, request),
@@ -148,7 +217,13 @@ fn handle(shard: &mut Shard, context: Context, request: Request) {
         Request::DescribeTopicPartitions(request) => {
             describe_topic_partitions::handle(shard, context, request);
         }
-        // Decoded for other uses of the codec; `SERVED` does not hold them and `dispatch` lets none through.
+        Request::BrokerRegistration(request) => broker_registration::handle(shard, context, request),
+        Request::AlterPartition(request) => alter_partition::handle(shard, context, request),
+        Request::BrokerHeartbeat(request) => broker_heartbeat::handle(shard, context, request),
+        Request::AllocateProducerIds(request) => allocate_producer_ids::handle(shard, context, request),
+        Request::Voters(request) => voters::handle(shard, context, request),
+        Request::Forward(request) => forward::handle(shard, context, request),
+        // Decoded for other uses of the codec; what is served does not hold them and `dispatch` lets none through.
         _ => shard.close(context.conn, format!("{} is not served", context.api)),
     }
 }

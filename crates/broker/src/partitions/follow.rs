@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use moldau_base::config::TopicConfig;
 use moldau_base::{TopicPartition, Uuid};
-use moldau_partition::{Input, Leadership, LogState, Partition, Patience, Producers};
-use moldau_storage::{Log, LogConfig, RecoveredLog};
+use moldau_partition::{Following, Input, Leadership, LogState, Partition, Patience, Producers};
+use moldau_storage::{Log, LogConfig, RecoveredLog, State};
 
 use super::{Slot, carry_out, drain};
 use crate::Shard;
@@ -148,7 +148,7 @@ fn open(shard: &mut Shard, id: TopicPartition, topic: &str) -> u32 {
     let replica = Partition::new(me, state, producers);
     let config = partitions.shared(&config);
     let slot =
-        Slot { slot: number, id, log, replica, config, reading: BTreeMap::new(), waits: BTreeMap::new() };
+        Slot { slot: number, id, log, replica, config, reading: BTreeMap::new(), waits: BTreeMap::new(), fetched_from: None, core_deadline: None };
     partitions.slots.insert(number, Box::new(slot));
     partitions.by_id.insert(id, number);
     if is_named_now {
@@ -161,18 +161,20 @@ fn open(shard: &mut Shard, id: TopicPartition, topic: &str) -> u32 {
 fn lead(shard: &mut Shard, number: u32, partition: &moldau_controller::Partition) {
     let (me, now) = (shard.settings.node_id, shard.now);
     let Some(slot) = shard.partitions.slots.get_mut(&number) else { return };
-    let input = match partition.leader() == Some(me) {
-        true => Input::Lead(Leadership {
-            epoch: partition.leader_epoch,
+    let epoch = partition.leader_epoch;
+    let input = match partition.leader() {
+        _ if matches!(slot.log.state(), State::Offline(_)) => {
+            Input::Stop { epoch: Some(epoch), refusal: moldau_partition::Refusal::Storage }
+        }
+        Some(leader) if leader == me => Input::Lead(Leadership {
+            epoch,
             partition_epoch: partition.partition_epoch,
             replicas: partition.replicas.clone().into(),
             isr: partition.isr.clone().into(),
             min_isr: slot.config.min_insync_replicas as usize,
             patience: Patience::default(),
         }),
-        false => {
-            Input::Stop { epoch: Some(partition.leader_epoch), refusal: moldau_partition::Refusal::NotLeader }
-        }
+        leader => Input::Follow(Following { epoch, leader }),
     };
     let mut effects = Vec::new();
     slot.replica.step(now, input, &mut effects);
@@ -182,9 +184,12 @@ fn lead(shard: &mut Shard, number: u32, partition: &moldau_controller::Partition
 fn delete(shard: &mut Shard, id: TopicPartition) {
     let Some(number) = shard.partitions.by_id.remove(&id) else { return };
     stop(shard, number, moldau_partition::Refusal::Deleted);
+    let mut fetched_from = None;
     if let Some(slot) = shard.partitions.slots.get_mut(&number) {
         slot.log.delete();
+        fetched_from = slot.fetched_from.take();
     }
+    crate::replication::forget(shard, id, fetched_from);
     crate::checkpoints::changed(shard, number);
     drain(shard, number);
 }
@@ -218,7 +223,7 @@ pub(crate) fn registered(shard: &mut Shard) {
         let replica = Partition::new(shard.settings.node_id, state, Producers::default());
         let config = partitions.shared(&config);
         let slot =
-            Slot { slot: number, id, log, replica, config, reading: BTreeMap::new(), waits: BTreeMap::new() };
+            Slot { slot: number, id, log, replica, config, reading: BTreeMap::new(), waits: BTreeMap::new(), fetched_from: None, core_deadline: None };
         partitions.slots.insert(number, Box::new(slot));
         shard.trace(Trace::Info(format!("removing {name}: its topic was deleted")));
         crate::checkpoints::changed(shard, number);

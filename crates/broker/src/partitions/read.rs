@@ -1,22 +1,34 @@
 //! Reading: fetches, reads that needed the disk, and what else is asked about a log.
 
 use moldau_base::{LeaderEpoch, TopicPartition};
-use moldau_partition::{Input, View};
+use moldau_partition::{FollowerFetch, Input, View};
 use moldau_storage::{Read, ReadRequest};
 use moldau_wire::{ErrorCode, FileRange};
 
 use super::{Bounds, Slot, Token, Waiting, carry_out, drain};
 use crate::Shard;
 use crate::lookup::{self, code_of};
-use crate::message::{Answer, Fetch, Fetched, Return};
+use crate::message::{Answer, Fetch, Fetched, Follower, Return};
 
 /// Finds records for a fetch.
 pub(crate) fn fetch(shard: &mut Shard, to: Return, fetch: Fetch) {
-    let (slot, cache) = match shard.partitions.leader_and_cache(fetch.partition, fetch.current_epoch) {
+    let me = shard.settings.node_id;
+    let slot = match shard.partitions.leader(fetch.partition, fetch.current_epoch) {
         Ok(found) => found,
         Err(code) => return shard.answer(to, Answer::Fetched(Fetched::error(code))),
     };
-    let view = if fetch.read_committed { View::Committed } else { View::Replicated };
+    let is_replica = |node| {
+        node != me && slot.replica.leadership().is_some_and(|leadership| leadership.replicas.contains(&node))
+    };
+    if fetch.follower.is_some_and(|follower| !is_replica(follower.node)) {
+        let refused = Fetched::error(ErrorCode::NOT_LEADER_OR_FOLLOWER);
+        return shard.answer(to, Answer::Fetched(refused));
+    }
+    let view = match fetch.follower {
+        Some(_) => View::Stored,
+        None if fetch.read_committed => View::Committed,
+        None => View::Replicated,
+    };
     let bounds = Bounds {
         high_watermark: slot.replica.high_watermark(),
         last_stable: slot.replica.last_stable_offset(),
@@ -29,8 +41,42 @@ pub(crate) fn fetch(shard: &mut Shard, to: Return, fetch: Fetch) {
         return shard.answer(to, Answer::Fetched(fetched));
     }
     if fetch.offset < bounds.log_start || fetch.offset > slot.log.end_offset() {
-        return shard.answer(to, Answer::Fetched(Fetched::error(ErrorCode::OFFSET_OUT_OF_RANGE)));
+        // A follower has to know where the log begins.
+        let log_start = if fetch.follower.is_some() { bounds.log_start } else { -1 };
+        let refused = Fetched { log_start, ..Fetched::error(ErrorCode::OFFSET_OUT_OF_RANGE) };
+        return shard.answer(to, Answer::Fetched(refused));
     }
+    let number = slot.slot;
+    if let Some(follower) = fetch.follower {
+        followed(shard, number, follower, &fetch);
+    }
+    fetch_below(shard, to, number, fetch, bounds);
+}
+
+/// A follower has everything below the offset of its fetch.
+fn followed(shard: &mut Shard, number: u32, follower: Follower, fetch: &Fetch) {
+    let broker = shard.cluster.image.broker(follower.node).filter(|broker| broker.is_active());
+    let registered = broker.map(|broker| broker.epoch);
+    let Some(slot) = shard.partitions.slot_mut(number) else { return };
+    let fetch = FollowerFetch {
+        node: follower.node,
+        broker_epoch: follower.broker_epoch,
+        registered,
+        leader_epoch: fetch.current_epoch.unwrap_or(slot.replica.epoch()),
+        offset: fetch.offset,
+    };
+    let now = shard.now;
+    let mut effects = Vec::new();
+    slot.replica.step(now, Input::FollowerFetch(fetch), &mut effects);
+    carry_out(shard, number, effects);
+}
+
+/// Reads what there is for a fetch within its bounds.
+fn fetch_below(shard: &mut Shard, to: Return, number: u32, fetch: Fetch, mut bounds: Bounds) {
+    let partitions = &mut shard.partitions;
+    let Some(slot) = partitions.slots.get_mut(&number) else { return };
+    let cache = &mut partitions.cache;
+    bounds.high_watermark = slot.replica.high_watermark();
     let read = match fetch.offset >= bounds.upto {
         true => Read::Empty,
         false => slot.log.read(
@@ -43,7 +89,6 @@ pub(crate) fn fetch(shard: &mut Shard, to: Return, fetch: Fetch) {
             },
         ),
     };
-    let number = slot.slot;
     read_or_wait(shard, number, read, Waiting::Fetch { to, fetch, bounds });
 }
 
@@ -75,13 +120,15 @@ fn fetch_read(shard: &mut Shard, number: u32, to: Return, fetch: &Fetch, bounds:
         Read::Empty | Read::Bytes(_) | Read::Pending(_) => found(bounds, None),
         Read::Refused(refusal) => Fetched::error(code_of(&refusal)),
     };
-    if fetch.wait && fetched.error.is_ok() {
-        wait(shard, number, to, fetch.offset, bounds);
+    // A follower that is told of a higher high watermark is answered, and does not wait.
+    let is_told = fetch.follower.is_some_and(|follower| fetched.high_watermark > follower.told);
+    if fetch.wait && fetched.error.is_ok() && !is_told {
+        wait(shard, number, to, fetch, bounds);
     }
     shard.answer(to, Answer::Fetched(fetched));
 }
 
-fn wait(shard: &mut Shard, number: u32, to: Return, offset: i64, bounds: Bounds) {
+fn wait(shard: &mut Shard, number: u32, to: Return, fetch: &Fetch, bounds: Bounds) {
     let now = shard.now;
     let partitions = &mut shard.partitions;
     let token = partitions.token(Token::Wait(to));
@@ -93,7 +140,13 @@ fn wait(shard: &mut Shard, number: u32, to: Return, offset: i64, bounds: Bounds)
     let mut effects = Vec::new();
     slot.replica.step(
         now,
-        Input::Wait { token, view: bounds.view, offset, beyond: bounds.upto, told: None },
+        Input::Wait {
+            token,
+            view: bounds.view,
+            offset: fetch.offset,
+            beyond: bounds.upto,
+            told: fetch.follower.map(|follower| follower.told),
+        },
         &mut effects,
     );
     carry_out(shard, number, effects);
@@ -117,6 +170,9 @@ pub(super) fn read_done(shard: &mut Shard, number: u32, waiting: Waiting, read: 
         Waiting::Fetch { to, fetch, bounds } => fetch_read(shard, number, to, &fetch, bounds, read),
         Waiting::Timestamp { to, wanted } => lookup::batch_found(shard, number, to, wanted, read),
         Waiting::Load { partition } => crate::groups::read(shard, partition, read),
+        Waiting::Replay { producers, next_offset } => {
+            super::cut::replayed(shard, number, producers, next_offset, read);
+        }
     }
 }
 

@@ -137,8 +137,8 @@ fn every_mistake_names_its_line_and_the_fix() {
         ),
         (
             "node.id=1\ncontroller.quorum.voters=1@a:1,2@b:1,3@c:1",
-            "server.properties:2: controller.quorum.voters names 3 voters, and the quorum is one node until clusters \
-             of several come; name this node only",
+            "server.properties:2: controller.quorum.voters names 3 voters, and this node has no listener for them; add \
+             one to listeners, and its name to controller.listener.names",
         ),
         (
             "zookeeper.connect=a:2181",

@@ -146,7 +146,7 @@ pub(super) fn resolve(checked: Checked, machine: &Machine) -> Result<NodeConfig,
     let node_id = read.node_id();
     read.roles();
     let voters = read.voters(node_id, &listeners);
-    read.derive_replication();
+    read.derive_replication(voters.len());
     let (log_dirs, metadata_dir) = read.directories();
     let config = NodeConfig {
         node_id: NodeId(node_id),
@@ -291,18 +291,33 @@ impl Read {
                 None => self.problem(key, format!("{key}: `{text}` is no voter; write id@host:port")),
             }
         }
-        if voters.len() > 1 {
+        self.check_voters(&voters, node_id, listeners);
+        voters
+    }
+
+    /// Each is named once, this node among them, and it listens where it is named.
+    fn check_voters(&mut self, voters: &[Voter], node_id: i32, listeners: &Listeners) {
+        let key = "controller.quorum.voters";
+        let ids: Vec<i32> = voters.iter().map(|voter| voter.id.0).collect();
+        if let Some(twice) = ids.iter().enumerate().find(|(at, id)| ids[..*at].contains(id)) {
+            self.problem(key, format!("{key} names node {} twice; give each voter an id of its own", twice.1));
+        }
+        if !voters.is_empty() && !ids.contains(&node_id) {
+            let names = ids.iter().map(i32::to_string).collect::<Vec<_>>().join(", ");
             let message = format!(
-                "{key} names {} voters, and the quorum is one node until clusters of several come; name this node only",
+                "{key} names the nodes {names}, and this is node {node_id}; a node is both broker and controller, so add it there \
+                 or correct node.id"
+            );
+            self.problem(key, message);
+        }
+        if voters.len() > 1 && listeners.controller.is_empty() {
+            let message = format!(
+                "{key} names {} voters, and this node has no listener for them; add one to listeners, and its name to \
+                 controller.listener.names",
                 voters.len()
             );
             self.problem(key, message);
-        } else if let Some(voter) = voters.first().filter(|voter| voter.id.0 != node_id) {
-            let message =
-                format!("{key} names node {}, and this is node {node_id}; make them equal", voter.id);
-            self.problem(key, message);
         }
-        voters
     }
 
     /// The one address must be this node's own: there is no other node to ask.
@@ -325,9 +340,10 @@ impl Read {
         }
     }
 
-    /// A cluster of one node can keep one replica: internal topics whose factor nobody chose get that.
-    fn derive_replication(&mut self) {
-        self.derived.insert("offsets.topic.replication.factor".to_owned(), "1".to_owned());
+    /// Internal topics whose factor nobody chose get as many replicas as there are nodes, up to Kafka's three.
+    fn derive_replication(&mut self, nodes: usize) {
+        let factor = nodes.clamp(1, 3).to_string();
+        self.derived.insert("offsets.topic.replication.factor".to_owned(), factor);
     }
 
     fn directories(&mut self) -> (Vec<PathBuf>, PathBuf) {

@@ -1,0 +1,106 @@
+//! Changes of in-sync sets that this shard's leaders want (KIP-497): all that one step brings go to the active controller as one
+//! request, one request at a time.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use moldau_base::{BrokerEpoch, LeaderEpoch, PartitionEpoch, TopicPartition};
+use moldau_controller::{AlterPartition, AlterPartitions, Partition, Reply, Request};
+use moldau_partition::{Input, IsrAnswer, Proposal};
+use moldau_wire::ErrorCode;
+
+use crate::Shard;
+use crate::message::Answer;
+use crate::partitions;
+
+/// How long the controller may take, in milliseconds; the leader asks again after that.
+const PATIENCE_MS: i64 = 2_000;
+
+/// What leaders want.
+#[derive(Debug, Default)]
+pub(crate) struct InSync {
+    wanted: BTreeMap<TopicPartition, Proposal>,
+    under_way: bool,
+}
+
+impl InSync {
+    /// A leader wants this set.
+    pub(crate) fn wants(&mut self, id: TopicPartition, proposal: Proposal) {
+        self.wanted.insert(id, proposal);
+    }
+}
+
+/// Asks the controller for what leaders want.
+pub(crate) fn propose(shard: &mut Shard) {
+    if shard.in_sync.under_way || shard.in_sync.wanted.is_empty() {
+        return;
+    }
+    let me = shard.settings.node_id;
+    let epoch = shard.cluster.image.broker(me).map_or(BrokerEpoch(-1), |broker| broker.epoch);
+    let wanted = std::mem::take(&mut shard.in_sync.wanted);
+    let wish = |(at, proposal): (&TopicPartition, &Proposal)| {
+        let registered = |id| shard.cluster.image.broker(id).map_or(BrokerEpoch(-1), |broker| broker.epoch);
+        let member = |(id, epoch): &(_, Option<BrokerEpoch>)| (*id, epoch.unwrap_or_else(|| registered(*id)));
+        let partition = shard.cluster.image.partition(*at);
+        AlterPartition {
+            at: *at,
+            leader_epoch: proposal.leader_epoch,
+            partition_epoch: proposal.partition_epoch,
+            isr: proposal.isr.iter().map(member).collect(),
+            recovering: partition.is_some_and(|partition| partition.recovering),
+        }
+    };
+    let partitions = wanted.iter().map(wish).collect();
+    let request = Request::AlterPartitions(AlterPartitions { broker: me, epoch, partitions });
+    shard.in_sync.under_way = true;
+    shard.gather(crate::api::to_controller(request), Some(PATIENCE_MS), move |shard, answers| {
+        shard.in_sync.under_way = false;
+        let mut outcomes: BTreeMap<TopicPartition, IsrAnswer> = match answers.into_iter().next().flatten() {
+            Some(Answer::InSync(outcomes)) => outcomes.into_iter().collect(),
+            Some(Answer::Controller(Ok(Reply::PartitionsAltered(outcomes)))) => {
+                outcomes.into_iter().map(|(id, outcome)| (id, answer_of(outcome))).collect()
+            }
+            _ => BTreeMap::new(),
+        };
+        for (id, Proposal { leader_epoch, partition_epoch, .. }) in wanted {
+            let answer = outcomes.remove(&id).unwrap_or(IsrAnswer::Unknown);
+            tell(shard, id, leader_epoch, partition_epoch, answer);
+        }
+    });
+}
+
+fn answer_of(outcome: Result<Arc<Partition>, ErrorCode>) -> IsrAnswer {
+    match outcome {
+        Ok(partition) => IsrAnswer::Accepted {
+            partition_epoch: partition.partition_epoch,
+            isr: partition.isr.clone().into(),
+        },
+        Err(error) => refusal(error),
+    }
+}
+
+/// What the controller's refusal means to the leader.
+pub(crate) fn refusal(error: ErrorCode) -> IsrAnswer {
+    match error {
+        ErrorCode::INELIGIBLE_REPLICA => IsrAnswer::Refused,
+        ErrorCode::INVALID_UPDATE_VERSION
+        | ErrorCode::FENCED_LEADER_EPOCH
+        | ErrorCode::NEW_LEADER_ELECTED
+        | ErrorCode::UNKNOWN_TOPIC_ID
+        | ErrorCode::UNKNOWN_TOPIC_OR_PARTITION => IsrAnswer::Stale,
+        _ => IsrAnswer::Unknown,
+    }
+}
+
+fn tell(
+    shard: &mut Shard,
+    id: TopicPartition,
+    leader_epoch: LeaderEpoch,
+    partition_epoch: PartitionEpoch,
+    answer: IsrAnswer,
+) {
+    let number = shard.partitions.numbered(id).map(|(number, _)| number);
+    if let Some(number) = number {
+        partitions::tell_core(shard, number, Input::IsrAnswer { leader_epoch, partition_epoch, answer });
+    }
+}
