@@ -47,6 +47,8 @@ pub enum Format {
 pub enum Command {
     /// Start a node; prints `ready HOST:PORT` when clients can connect
     Start(Start),
+    /// Start a cluster on this machine, each node in a zone of its own
+    Local(Local),
     /// List, create, describe, change and delete topics
     Topics(Topics),
     /// Send the lines of standard input, or of a file, as records
@@ -65,17 +67,40 @@ pub enum Command {
 
 impl Default for Command {
     fn default() -> Command {
-        Command::Start(Start { config: None, set: Vec::new() })
+        Command::Start(Start::default())
     }
 }
 
 /// Arguments of `start`.
-#[derive(Debug, Args)]
+#[derive(Debug, Default, Args)]
 pub struct Start {
     /// A server.properties, as Kafka has it
     #[arg(long, short = 'c', value_name = "FILE", env = "MOLDAU_CONFIG")]
     pub config: Option<PathBuf>,
     /// Set a key; wins over the file and the environment
+    #[arg(long, short = 's', value_name = "KEY=VALUE")]
+    pub set: Vec<String>,
+    /// Stop when the process that started this one is gone
+    #[arg(long, hide = true)]
+    pub ends_with_parent: bool,
+    /// Say over standard input that this process runs
+    #[arg(long, hide = true)]
+    pub watched: bool,
+}
+
+/// Arguments of `local`.
+#[derive(Debug, Args)]
+pub struct Local {
+    /// Number of nodes, each in a zone of its own
+    #[arg(long, short = 'z', default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..=5))]
+    pub zones: u16,
+    /// Port of the first node; the others follow, and controllers listen 100 above
+    #[arg(long, default_value_t = 9092)]
+    pub port: u16,
+    /// Where the nodes keep their data
+    #[arg(long, default_value = "moldau-local", value_name = "FOLDER")]
+    pub data: PathBuf,
+    /// Set a key on every node
     #[arg(long, short = 's', value_name = "KEY=VALUE")]
     pub set: Vec<String>,
 }

@@ -22,7 +22,7 @@ const _: () = assert!(!moldau_base::planted::COMPILED_IN, "the node is never bui
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     match run(arguments) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(error) if output::is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
             for line in format!("{error:#}").lines() {
@@ -33,10 +33,11 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(arguments: Arguments) -> anyhow::Result<()> {
+fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     let global = arguments.global;
     match arguments.command.unwrap_or_default() {
-        Command::Start(start) => commands::start::run(&start),
+        Command::Start(start) => return commands::start::run(&start),
+        Command::Local(local) => commands::block_on(commands::local::run(&local)),
         Command::Topics(topics) => commands::block_on(commands::topics::run(&global, topics)),
         Command::Produce(produce) => commands::block_on(commands::produce::run(&global, &produce)),
         Command::Consume(consume) => commands::block_on(commands::consume::run(&global, &consume)),
@@ -45,4 +46,5 @@ fn run(arguments: Arguments) -> anyhow::Result<()> {
         Command::Config(config) => commands::config::run(&global, &config),
         Command::Version => commands::version(&global),
     }
+    .map(|()| ExitCode::SUCCESS)
 }

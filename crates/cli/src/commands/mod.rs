@@ -3,9 +3,11 @@
 pub mod config;
 pub mod consume;
 pub mod groups;
+pub mod local;
 pub mod log;
 pub mod produce;
 pub mod start;
+pub mod supervise;
 pub mod topics;
 
 use anyhow::{Context, bail};

@@ -1,21 +1,33 @@
 //! `moldau start`: reads the configuration and runs a node until it is told to stop.
 
 use std::io::IsTerminal;
+use std::process::ExitCode;
 
 use anyhow::anyhow;
 use moldau_node::config::{self, NodeConfig};
 use moldau_node::logging;
 
+use super::supervise;
 use crate::args;
 
-/// Runs a node.
-pub fn run(arguments: &args::Start) -> anyhow::Result<()> {
+/// Runs a node; one of a cluster under a parent that ends it when it stands still.
+pub fn run(arguments: &args::Start) -> anyhow::Result<ExitCode> {
+    if arguments.ends_with_parent && !arguments.watched {
+        rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::TERM))?;
+    }
     let config = load(arguments)?;
+    if config.voters.len() > 1 && !arguments.watched {
+        return supervise::run();
+    }
+    if arguments.watched {
+        supervise::beat()?;
+    }
     logging::init(logging::Format::for_stderr())?;
     if std::io::stderr().is_terminal() {
         eprintln!("{}", welcome(&config));
     }
-    moldau_node::run(config)
+    moldau_node::run(config)?;
+    Ok(ExitCode::SUCCESS)
 }
 
 /// The configuration; everything that is wrong with it, a line each.
