@@ -64,10 +64,11 @@ enum Move {
 }
 
 impl Move {
-    fn read(input: &mut Input<'_>) -> Option<Move> {
+    /// The next move, and whether the voter runs before the one after it.
+    fn read(input: &mut Input<'_>) -> Option<(Move, bool)> {
         let (what, of) = (input.byte()?, input.byte()?);
         let node = NodeId(i32::from(of >> 2) % (VOTERS_IN_ALL + 1) + 1);
-        Some(match what % 8 {
+        let next = match what % 8 {
             0 => Move::Called { from: node, request: call(input.piece()?, of) },
             1 => Move::Answered { place: of.into(), answer: Some(Bytes::copy_from_slice(input.piece()?)) },
             2 => Move::Answered { place: of.into(), answer: None },
@@ -76,7 +77,8 @@ impl Move {
             5 => Move::Lost(node),
             6 => Move::HandOver(node),
             _ => Move::Restart,
-        })
+        };
+        Some((next, what < 0x80))
     }
 
     /// Writes what [`Move::read`] reads.
@@ -267,7 +269,10 @@ impl Voter {
     fn make(&mut self, next: Move) {
         let Some(quorum) = &mut self.quorum else { return };
         match next {
-            Move::Called { from, request } => drop(self.called(from, request)),
+            Move::Called { from, request } => {
+                self.tokens += 1;
+                quorum.called(self.tokens, from, request);
+            }
             Move::Answered { place, answer } => {
                 if let Some((id, ..)) = self.calls.remove(place % self.calls.len().max(1)) {
                     quorum.answered(id, answer);
@@ -279,7 +284,6 @@ impl Voter {
             Move::HandOver(to) => quorum.hand_over(to),
             Move::Restart => self.start(),
         }
-        self.step();
     }
 
     /// The answer to a call; `None` if it has to wait for something.
@@ -305,13 +309,20 @@ fn voters(input: &[u8]) {
     let mut input = Input(input);
     let mut voter = Voter::new(NodeId(1), 1);
     for _ in 0..MOVES {
-        let Some(next) = Move::read(&mut input) else { break };
+        let Some((next, runs)) = Move::read(&mut input) else { break };
         voter.make(next);
+        if runs {
+            voter.step();
+        }
         if voter.exhausted {
             return;
         }
     }
+    voter.step();
     voter.wait(1);
+    if voter.exhausted {
+        return;
+    }
     assert_eq!(voter.answered, voter.tokens, "every call is answered");
     let (image, next_offset) = (voter.image.clone(), voter.next_offset);
     voter.start();
@@ -397,6 +408,7 @@ impl Honest {
             self.note(Some(&letter));
         }
         self.voters[to].make(letter);
+        self.voters[to].step();
     }
 
     /// Writes down what the first one hears, and the time before it.
@@ -451,8 +463,9 @@ mod tests {
     fn replayed(input: &[u8]) -> Voter {
         let mut input = Input(input);
         let mut voter = Voter::new(NodeId(1), 1);
-        while let Some(next) = Move::read(&mut input) {
+        while let Some((next, _)) = Move::read(&mut input) {
             voter.make(next);
+            voter.step();
         }
         voter
     }

@@ -142,10 +142,17 @@ fn check_entries(shared: &Shared, previous: Option<LogId>, entries: &[(Entry, Ba
     if let Some(id) = ids.into_iter().find(|id| !shared.may_hold(id)) {
         return Err(format!("entry {id} contradicts what is committed here"));
     }
-    let mut expected = shared.log.offset_after(previous);
+    // What came with an earlier call may still be on its way into the log.
+    let on_its_way =
+        |id: &LogId| shared.received.get(&id.index).filter(|batch| codec::is(batch.header(), id));
+    let known = previous.as_ref().and_then(on_its_way).map(|batch| batch.header().next_offset());
+    let mut expected = known.or_else(|| shared.log.offset_after(previous));
     for (entry, batch) in entries {
         if let EntryPayload::Membership(membership) = &entry.payload {
             shared.check_voters(membership).map_err(|why| format!("entry {}: {why}", entry.log_id))?;
+        }
+        if shared.received.get(&entry.log_id.index).is_some_and(|other| other.bytes() != batch.bytes()) {
+            return Err(format!("entry {} came before and is another now", entry.log_id));
         }
         let header = batch.header();
         let offset = expected.unwrap_or(header.base_offset);

@@ -8,8 +8,8 @@ use bytestring::ByteString;
 use moldau_base::{Mono, Rng, Uuid};
 use moldau_batch::{Builder, Codec};
 use moldau_wire::{
-    ApiKey, create_topics, describe_cluster, fetch, find_coordinator, list_offsets, metadata, offset_commit,
-    produce,
+    ApiKey, Call, create_topics, describe_cluster, fetch, find_coordinator, list_offsets, metadata,
+    offset_commit, produce,
 };
 
 use crate::boot::Overrides;
@@ -195,31 +195,35 @@ async fn prepare(kafka: &Kafka) -> Result<Option<Uuid>, Gone> {
 /// Asks what clients ask. Strangers may have deleted its topic or changed it: an answer is what it must get, not success.
 async fn behave(cx: &Cx, kafka: &Kafka, topic: Uuid) {
     for round in 0..ROUNDS {
-        if ask_everything(kafka, topic).await.is_err() {
-            cx.problem(format!("round {round}: the connection of a client that behaves was closed"));
+        if let Err(key) = ask_everything(kafka, topic).await {
+            cx.problem(format!("round {round}: {key} of a client that behaves was not answered"));
             return;
         }
         cx.sleep_ms(1 + 200 * round as u64).await;
     }
 }
 
-async fn ask_everything(kafka: &Kafka, topic: Uuid) -> Result<(), Gone> {
-    kafka.call(metadata::Request::default()).await?;
-    kafka.call(describe_cluster::Request::default()).await?;
-    kafka.call(records(topic)).await?;
+/// Asks for one thing; which, if there is no answer.
+async fn ask<C: Call>(kafka: &Kafka, request: C) -> Result<(), ApiKey> {
+    kafka.call(request).await.map(drop).map_err(|Gone| C::KEY)
+}
+
+async fn ask_everything(kafka: &Kafka, topic: Uuid) -> Result<(), ApiKey> {
+    ask(kafka, metadata::Request::default()).await?;
+    ask(kafka, describe_cluster::Request::default()).await?;
+    ask(kafka, records(topic)).await?;
     let partition = list_offsets::request::Partition { timestamp: LATEST, ..Default::default() };
     let topics = vec![list_offsets::request::Topic { name: orders(), partitions: vec![partition] }];
-    kafka
-        .call(list_offsets::Request { replica_id: -1, topics, timeout_ms: 10_000, ..Default::default() })
+    ask(kafka, list_offsets::Request { replica_id: -1, topics, timeout_ms: 10_000, ..Default::default() })
         .await?;
-    kafka.call(read(topic)).await?;
+    ask(kafka, read(topic)).await?;
     let group = ByteString::from_static("readers");
-    let find = find_coordinator::Request { coordinator_keys: vec![group.clone()], ..Default::default() };
-    kafka.call(find).await?;
+    let coordinator_keys = vec![group.clone()];
+    ask(kafka, find_coordinator::Request { coordinator_keys, ..Default::default() }).await?;
     let partition = offset_commit::request::Partition { committed_offset: 1, ..Default::default() };
     let topics =
         vec![offset_commit::request::Topic { name: orders(), topic_id: topic, partitions: vec![partition] }];
-    kafka.call(offset_commit::Request { group_id: group, topics, ..Default::default() }).await.map(drop)
+    ask(kafka, offset_commit::Request { group_id: group, topics, ..Default::default() }).await
 }
 
 fn records(topic: Uuid) -> produce::Request {
