@@ -384,7 +384,8 @@ pub(crate) fn arm(shard: &mut Shard) {
     let Some(control) = shard.control.as_ref() else { return };
     // What is due is on its way while it is not decided: not at once again.
     let soon = shard.now.mono.after_ms(LIVENESS_PAUSE_MS);
-    let liveness = control.controller.deadline().filter(|_| !shard.settings.is_alone()).map(|at| at.max(soon));
+    let liveness =
+        control.controller.deadline().filter(|_| !shard.settings.is_alone()).map(|at| at.max(soon));
     let next = [control.lifecycle.again, control.stalled.again, liveness].into_iter().flatten().min();
     shard.timers.set(Timer::Controller, next);
 }
@@ -405,7 +406,9 @@ fn call_voter(shard: &mut Shard, call: u64, to: NodeId, message: Bytes) {
     let request = moldau_wire::Request::Voters(request);
     crate::peers::call(shard, lane, address, &request, VOTER_PATIENCE_MS, move |shard, result| {
         let message = match result {
-            Ok(Response::Voters(response)) if response.error_code == ErrorCode::NONE => Some(response.message),
+            Ok(Response::Voters(response)) if response.error_code == ErrorCode::NONE => {
+                Some(response.message)
+            }
             Ok(Response::Voters(response)) => {
                 let what = format!("node {to} does not hear this voter: {}", response.error_code.name());
                 shard.warn_once(what);

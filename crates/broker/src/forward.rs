@@ -10,7 +10,10 @@ use std::sync::Arc;
 use bytes::Bytes;
 use bytestring::ByteString;
 use moldau_base::{BrokerEpoch, Mono, NodeId};
-use moldau_controller::{AlterPartitions, CreateTopics, CreatedTopic, NewTopic, ProducerIdBlock, Refusal, Reply, Request, TopicCreated};
+use moldau_controller::{
+    AlterPartitions, CreateTopics, CreatedTopic, NewTopic, ProducerIdBlock, Refusal, Reply, Request,
+    TopicCreated,
+};
 use moldau_wire::frame::LENGTH_PREFIX;
 use moldau_wire::{ErrorCode, Frame, Response, allocate_producer_ids, create_topics, forward};
 
@@ -70,7 +73,8 @@ pub(crate) fn own(shard: &mut Shard, to: Return, request: Request) {
     let timeout_ms = PATIENCE_MS as i32;
     let wire = create_topics::Request { topics, timeout_ms, validate_only: false };
     let client = Some(ByteString::from(format!("node-{}", shard.settings.node_id)));
-    let frame = moldau_wire::encode_request(0, client, CREATE_TOPICS, &moldau_wire::Request::CreateTopics(wire));
+    let frame =
+        moldau_wire::encode_request(0, client, CREATE_TOPICS, &moldau_wire::Request::CreateTopics(wire));
     match frame.and_then(Frame::into_bytes) {
         Ok(frame) => {
             let until = shard.now.mono.after_ms(PATIENCE_MS);
@@ -212,16 +216,23 @@ fn alter_partitions(shard: &mut Shard, to: Return, alter: &AlterPartitions) {
     };
     let Some((lane, address)) = controller(shard) else { return unknown(shard) };
     let request = moldau_wire::Request::AlterPartition(crate::api::alter_partition::to_wire(alter));
-    crate::peers::call(shard, lane, address, &request, SHORT_PATIENCE_MS, move |shard, result| match result {
-        Ok(Response::AlterPartition(response)) if response.error_code == ErrorCode::NONE => {
-            shard.answer(to, Answer::InSync(crate::api::alter_partition::outcomes(response)));
-        }
-        Ok(_) => unknown(shard),
-        Err(why) => {
-            crate::lifecycle::no_answer(shard, lane.node, why);
-            unknown(shard);
-        }
-    });
+    crate::peers::call(
+        shard,
+        lane,
+        address,
+        &request,
+        SHORT_PATIENCE_MS,
+        move |shard, result| match result {
+            Ok(Response::AlterPartition(response)) if response.error_code == ErrorCode::NONE => {
+                shard.answer(to, Answer::InSync(crate::api::alter_partition::outcomes(response)));
+            }
+            Ok(_) => unknown(shard),
+            Err(why) => {
+                crate::lifecycle::no_answer(shard, lane.node, why);
+                unknown(shard);
+            }
+        },
+    );
 }
 
 /// Asks the active controller for producer ids.

@@ -33,5 +33,6 @@ pub use metrics::Metrics;
 pub use settings::{LogDir, Settings, Space, SpaceGauge};
 pub use shard::{Shard, owner};
 pub use waist::{
-    Address, ConnId, Effect, FromPeer, FromQuorum, Input, Lane, NoAnswer, Purpose, ShardId, ToPeer, ToQuorum, Trace,
+    Address, ConnId, Effect, FromPeer, FromQuorum, Input, Lane, NoAnswer, Purpose, ShardId, ToPeer, ToQuorum,
+    Trace,
 };

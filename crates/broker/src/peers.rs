@@ -53,7 +53,11 @@ pub(crate) fn call(
             shard.effect(Effect::Send(ToPeer::Call { call, lane, address, frame }));
         }
         Err(error) => {
-            shard.trace(Trace::Warning(format!("{} cannot be sent to node {}: {error}", api.name(), lane.node)));
+            shard.trace(Trace::Warning(format!(
+                "{} cannot be sent to node {}: {error}",
+                api.name(),
+                lane.node
+            )));
             shard.timers.set(Timer::Call(call), Some(shard.now.mono));
         }
     }

@@ -186,7 +186,8 @@ fn next_request(shard: &mut Shard, node: NodeId, epoch: BrokerEpoch) -> Option<(
     let mut forgotten: Vec<request::ForgottenTopic> = Vec::new();
     for id in std::mem::take(&mut fetcher.dirty) {
         let slot = shard.partitions.by_id(id).filter(|_| !fetcher.resting.contains_key(&id));
-        let wanted = slot.and_then(|slot| Some((slot, slot.replica.to_fetch().filter(|w| w.leader == node)?)));
+        let wanted =
+            slot.and_then(|slot| Some((slot, slot.replica.to_fetch().filter(|w| w.leader == node)?)));
         let Some((slot, wanted)) = wanted else {
             if fetcher.named.remove(&id).is_some() {
                 match forgotten.last_mut().filter(|last| last.topic_id == id.topic) {

@@ -31,7 +31,6 @@ use crate::shared::Shared;
 /// While memory for requests is short, a client that says nothing for so long in the middle of a request is closed.
 const STALL_MS: u64 = 5_000;
 
-
 /// What of the configuration concerns connections.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {

@@ -55,7 +55,8 @@ pub fn run(config: NodeConfig) -> anyhow::Result<()> {
 
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let listeners = runtime.block_on(async { open_listeners(&config) })?;
-    let settings = Arc::new(settings::settings(&config, &metas, &listeners_of(&listeners)?, &dirs));
+    let addresses: Vec<SocketAddr> = listeners.iter().map(|listener| listener.address).collect();
+    let settings = Arc::new(settings::settings(&config, &metas, &addresses, &dirs));
     space::measure(&settings);
     let shared = Arc::new(Shared::new(settings.shards));
 
@@ -273,15 +274,45 @@ fn raise_descriptor_limit() -> u64 {
 
 // ---- listeners
 
-fn open_listeners(config: &NodeConfig) -> anyhow::Result<Vec<TcpListener>> {
-    let for_nodes = if config.voters.len() > 1 { config.controller_listeners.as_slice() } else { &[] };
-    let all = config.listeners.iter().chain(for_nodes);
-    all.map(|listener| open_listener(listener, &config.limits)).collect()
+/// A listener, or what will be one.
+struct Bound {
+    socket: BoundSocket,
+    address: SocketAddr,
+    name: String,
 }
 
-fn open_listener(listener: &Listener, limits: &ClientLimits) -> anyhow::Result<TcpListener> {
-    let refused =
-        || format!("cannot listen on {listener}: is another process there? Name another port in listeners");
+enum BoundSocket {
+    /// Connections are refused.
+    Closed(TcpSocket),
+    /// They wait to be accepted.
+    Listening(TcpListener),
+}
+
+impl Bound {
+    fn listen(self, backlog: u32) -> anyhow::Result<TcpListener> {
+        match self.socket {
+            BoundSocket::Closed(socket) => socket.listen(backlog).with_context(|| cannot_listen(&self.name)),
+            BoundSocket::Listening(listener) => Ok(listener),
+        }
+    }
+}
+
+fn cannot_listen(listener: &str) -> String {
+    format!("cannot listen on {listener}: is another process there? Name another port in listeners")
+}
+
+/// Clients of a cluster are refused until they can be served, so that they turn to another node at once; a node that is alone
+/// lets them wait.
+fn open_listeners(config: &NodeConfig) -> anyhow::Result<Vec<Bound>> {
+    let several = config.voters.len() > 1;
+    let for_nodes = if several { config.controller_listeners.as_slice() } else { &[] };
+    let clients = config.listeners.iter().map(|listener| open_listener(listener, &config.limits, !several));
+    clients.chain(for_nodes.iter().map(|listener| open_listener(listener, &config.limits, true))).collect()
+}
+
+fn open_listener(listener: &Listener, limits: &ClientLimits, at_once: bool) -> anyhow::Result<Bound> {
+    let name = listener.to_string();
+    let refused = || cannot_listen(&name);
     let host = match listener.endpoint.is_wildcard() && listener.endpoint.host.is_empty() {
         true => "0.0.0.0",
         false => &listener.endpoint.host,
@@ -299,11 +330,12 @@ fn open_listener(listener: &Listener, limits: &ClientLimits) -> anyhow::Result<T
         socket.set_send_buffer_size(bytes)?;
     }
     socket.bind(address).with_context(refused)?;
-    socket.listen(limits.backlog).with_context(refused)
-}
-
-fn listeners_of(listeners: &[TcpListener]) -> anyhow::Result<Vec<SocketAddr>> {
-    listeners.iter().map(|listener| Ok(listener.local_addr()?)).collect()
+    let address = socket.local_addr()?;
+    let socket = match at_once {
+        true => BoundSocket::Listening(socket.listen(limits.backlog).with_context(refused)?),
+        false => BoundSocket::Closed(socket),
+    };
+    Ok(Bound { socket, address, name })
 }
 
 /// Serves until a signal comes, then lets the shards finish.
@@ -311,7 +343,7 @@ async fn serve(
     config: &NodeConfig,
     settings: &Arc<Settings>,
     shared: &Arc<Shared>,
-    listeners: Vec<TcpListener>,
+    listeners: Vec<Bound>,
 ) -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
@@ -341,13 +373,14 @@ async fn serve(
         let mut listeners = listeners;
         // Before this node can be ready, others have to reach it. All they say is for shard 0.
         for (at, listener) in listeners.split_off(config.listeners.len()).into_iter().enumerate() {
-            accepting(config.listeners.len() + at, listener, 1);
+            accepting(config.listeners.len() + at, listener.listen(config.limits.backlog)?, 1);
         }
         ready.wait_for(|cluster| cluster.is_some()).await?;
-        announce(config, settings, &listeners)?;
+        let address = listeners.first().map(|listener| listener.address).context("there is no listener")?;
         for (at, listener) in listeners.into_iter().enumerate() {
-            accepting(at, listener, usize::from(settings.shards));
+            accepting(at, listener.listen(config.limits.backlog)?, usize::from(settings.shards));
         }
+        announce(config, settings, address)?;
         all.join_all().await;
         anyhow::Ok(())
     };
@@ -384,9 +417,7 @@ async fn failure(failed: &mut tokio::sync::watch::Receiver<Option<String>>) -> S
     }
 }
 
-fn announce(config: &NodeConfig, settings: &Settings, listeners: &[TcpListener]) -> anyhow::Result<()> {
-    let Some(address) = listeners.first().map(TcpListener::local_addr) else { bail!("there is no listener") };
-    let address = address?;
+fn announce(config: &NodeConfig, settings: &Settings, address: SocketAddr) -> anyhow::Result<()> {
     tracing::info!(
         node = settings.node_id.0,
         cluster = &*settings.cluster_id,

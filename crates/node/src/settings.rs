@@ -14,6 +14,9 @@ use crate::config::{GroupDefaults, NodeConfig, Voter};
 /// A broker that was silent for so long is fenced. A process that is gone is noticed by its connections long before.
 const SESSION: Duration = Duration::from_secs(1);
 
+/// Between two looks whether leadership should go back to preferred replicas (`leader.imbalance.check.interval.seconds`).
+const REBALANCE: Duration = Duration::from_secs(300);
+
 /// The broker's settings. `bound` are the addresses that the listeners have got, `metas` what the log directories say of
 /// themselves.
 pub fn settings(config: &NodeConfig, metas: &[Meta], bound: &[SocketAddr], dirs: &[PathBuf]) -> Settings {
@@ -70,10 +73,13 @@ fn listeners(config: &NodeConfig, bound: &[SocketAddr]) -> Vec<Listener> {
 }
 
 fn controller(config: &NodeConfig) -> moldau_controller::Settings {
+    let several = config.voters.len() > 1;
     let mut controller = moldau_controller::Settings {
         partitions: config.topics.partitions,
         replication_factor: config.topics.replication_factor,
-        session_timeout: (config.voters.len() > 1).then_some(SESSION),
+        session_timeout: several.then_some(SESSION),
+        rebalance_interval: several.then_some(REBALANCE),
+        min_insync_replicas: several.then_some(config.topics.min_insync_replicas),
         ..moldau_controller::Settings::default()
     };
     let offsets: &mut InternalTopicSettings = &mut controller.offsets_topic;

@@ -130,6 +130,8 @@ pub struct Quorum {
     snapshot_due: bool,
     failed: bool,
     cut_bytes: u64,
+    /// There are other voters.
+    tell_of_commits: bool,
 }
 
 impl fmt::Debug for Quorum {
@@ -169,6 +171,7 @@ impl Quorum {
             snapshot_due: false,
             failed: false,
             cut_bytes,
+            tell_of_commits: config.voters.len() > 1,
         };
         quorum.check_voters(&config)?;
         quorum.begin(&config);
@@ -313,11 +316,29 @@ impl Quorum {
     pub fn step(&mut self, now: Now, events: &mut Vec<Event>) {
         self.shared.borrow_mut().wall_ms = now.wall_ms;
         self.runtime.run_until_idle(now.mono);
+        let before = events.len();
         events.extend(self.shared.borrow_mut().events.drain(..));
+        if self.tell_of_commits && events[before..].iter().any(|event| matches!(event, Event::Committed(_))) {
+            self.tell_voters(now);
+        }
         events.extend(self.shared.borrow_mut().calls.take());
         self.report_leader(events);
         self.report_snapshot_due(events);
         self.report_failure(events);
+    }
+
+    /// The other voters hear of a commit with the next thing that their leader says: at once, and not when its next sign of
+    /// life is due. What a client was told by one node is then known to the others a moment later.
+    fn tell_voters(&mut self, now: Now) {
+        if self.leader.and_then(|(_, leader)| leader) != Some(self.node) {
+            return;
+        }
+        let raft = self.raft.clone();
+        self.runtime.start(async move {
+            // A failure shows in the metrics, which `step` reads.
+            let _ = raft.trigger().heartbeat().await;
+        });
+        self.runtime.run_until_idle(now.mono);
     }
 
     /// When the quorum wants to run again without an input; a voter that is alone never does.

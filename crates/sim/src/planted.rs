@@ -79,7 +79,9 @@ pub fn expectation(bug: Bug) -> Expectation {
         | Bug::ProposedShrinkCounts
         | Bug::ProposedExpansionIgnored => ("", &[]),
         // Nobody here has other brokers: the tests of `controller` look for these.
-        Bug::ElectOutsideIsr | Bug::StalePartitionEpoch | Bug::FencedInSync | Bug::SameLeaderEpoch => ("", &[]),
+        Bug::ElectOutsideIsr | Bug::StalePartitionEpoch | Bug::FencedInSync | Bug::SameLeaderEpoch => {
+            ("", &[])
+        }
     };
     Expectation { bug, workload, checkers }
 }

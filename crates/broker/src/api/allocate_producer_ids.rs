@@ -13,7 +13,8 @@ const PATIENCE_MS: i64 = 5_000;
 
 /// Passes the request to the controller.
 pub(crate) fn handle(shard: &mut Shard, context: Context, request: Request) {
-    let refused = |error_code| AnyResponse::AllocateProducerIds(Response { error_code, ..Response::default() });
+    let refused =
+        |error_code| AnyResponse::AllocateProducerIds(Response { error_code, ..Response::default() });
     if !crate::control::is_active(shard) {
         return shard.reply(context, refused(ErrorCode::NOT_CONTROLLER));
     }

@@ -15,7 +15,8 @@ const PATIENCE_MS: i64 = 5_000;
 
 /// Passes the registration to the controller.
 pub(crate) fn handle(shard: &mut Shard, context: Context, request: Request) {
-    let refused = |error_code| AnyResponse::BrokerRegistration(Response { error_code, ..Response::default() });
+    let refused =
+        |error_code| AnyResponse::BrokerRegistration(Response { error_code, ..Response::default() });
     if !crate::control::is_active(shard) {
         return shard.reply(context, refused(ErrorCode::NOT_CONTROLLER));
     }
@@ -24,10 +25,9 @@ pub(crate) fn handle(shard: &mut Shard, context: Context, request: Request) {
     let register = ToController::RegisterBroker(registration(request));
     shard.gather(super::to_controller(register), Some(PATIENCE_MS), move |shard, answers| {
         let response = match super::from_controller(answers) {
-            Ok(Reply::BrokerRegistered(epoch)) => AnyResponse::BrokerRegistration(Response {
-                broker_epoch: epoch.0,
-                ..Response::default()
-            }),
+            Ok(Reply::BrokerRegistered(epoch)) => {
+                AnyResponse::BrokerRegistration(Response { broker_epoch: epoch.0, ..Response::default() })
+            }
             Ok(_) => refused(ErrorCode::UNKNOWN_SERVER_ERROR),
             Err(refusal) => {
                 shard.warn_once(format!("the registration of broker {id} is refused: {refusal}"));
@@ -60,6 +60,7 @@ fn registration(request: Request) -> RegisterBroker {
         features: request.features.iter().map(feature).collect(),
         log_dirs: request.log_dirs,
         fenced: true,
-        stopped_at: (request.previous_broker_epoch >= 0).then_some(BrokerEpoch(request.previous_broker_epoch)),
+        stopped_at: (request.previous_broker_epoch >= 0)
+            .then_some(BrokerEpoch(request.previous_broker_epoch)),
     }
 }

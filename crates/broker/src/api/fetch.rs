@@ -82,13 +82,8 @@ pub(crate) fn handle(shard: &mut Shard, context: Context, request: Request) {
         shard.connections.is_of(context.conn, node);
     }
     let now = shard.now.mono;
-    let opened = shard.fetches.sessions.open(
-        now,
-        &request,
-        context.version,
-        &shard.cluster.image,
-        follower.is_some(),
-    );
+    let opened =
+        shard.fetches.sessions.open(now, &request, context.version, &shard.cluster.image, follower.is_some());
     let (session, entries) = match opened {
         Ok(opened) => opened,
         Err(error_code) => {
@@ -144,7 +139,11 @@ fn ask(shard: &mut Shard, id: u64, index: usize) {
         current_epoch: known(entry.current_epoch),
         last_fetched_epoch: known(entry.last_fetched_epoch),
         wait: fetch.phase == Phase::Parked,
-        follower: fetch.follower.map(|(node, broker_epoch)| Follower { node, broker_epoch, told: entry.told }),
+        follower: fetch.follower.map(|(node, broker_epoch)| Follower {
+            node,
+            broker_epoch,
+            told: entry.told,
+        }),
     };
     fetch.missing += 1;
     let owner = shard.owner_of(partition);

@@ -53,7 +53,8 @@ fn check(shard: &Shard, request: &Request) -> Result<(), (ErrorCode, String)> {
         return Err((ErrorCode::INVALID_VOTER_KEY, format!("it has the id of this node, {from}")));
     }
     if !settings.voters.contains_key(&from) {
-        let why = format!("node {from} is not among the voters that this node knows (controller.quorum.voters)");
+        let why =
+            format!("node {from} is not among the voters that this node knows (controller.quorum.voters)");
         return Err((ErrorCode::INVALID_VOTER_KEY, why));
     }
     Ok(())

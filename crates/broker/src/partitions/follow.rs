@@ -147,8 +147,17 @@ fn open(shard: &mut Shard, id: TopicPartition, topic: &str) -> u32 {
     let state = LogState { start_offset: log.start_offset(), end_offset: log.end_offset(), high_watermark };
     let replica = Partition::new(me, state, producers);
     let config = partitions.shared(&config);
-    let slot =
-        Slot { slot: number, id, log, replica, config, reading: BTreeMap::new(), waits: BTreeMap::new(), fetched_from: None, core_deadline: None };
+    let slot = Slot {
+        slot: number,
+        id,
+        log,
+        replica,
+        config,
+        reading: BTreeMap::new(),
+        waits: BTreeMap::new(),
+        fetched_from: None,
+        core_deadline: None,
+    };
     partitions.slots.insert(number, Box::new(slot));
     partitions.by_id.insert(id, number);
     if is_named_now {
@@ -222,8 +231,17 @@ pub(crate) fn registered(shard: &mut Shard) {
         log.delete();
         let replica = Partition::new(shard.settings.node_id, state, Producers::default());
         let config = partitions.shared(&config);
-        let slot =
-            Slot { slot: number, id, log, replica, config, reading: BTreeMap::new(), waits: BTreeMap::new(), fetched_from: None, core_deadline: None };
+        let slot = Slot {
+            slot: number,
+            id,
+            log,
+            replica,
+            config,
+            reading: BTreeMap::new(),
+            waits: BTreeMap::new(),
+            fetched_from: None,
+            core_deadline: None,
+        };
         partitions.slots.insert(number, Box::new(slot));
         shard.trace(Trace::Info(format!("removing {name}: its topic was deleted")));
         crate::checkpoints::changed(shard, number);

@@ -54,9 +54,13 @@ struct Node {
 
 impl Cluster {
     fn new(arguments: &args::Local) -> anyhow::Result<Cluster> {
-        let last = arguments.port.checked_add(CONTROLLERS_ABOVE).and_then(|port| port.checked_add(arguments.zones));
+        let last =
+            arguments.port.checked_add(CONTROLLERS_ABOVE).and_then(|port| port.checked_add(arguments.zones));
         if last.is_none() {
-            bail!("--port {} is too high: the nodes need ports up to {CONTROLLERS_ABOVE} above it", arguments.port);
+            bail!(
+                "--port {} is too high: the nodes need ports up to {CONTROLLERS_ABOVE} above it",
+                arguments.port
+            );
         }
         std::fs::create_dir_all(&arguments.data)
             .with_context(|| format!("{} cannot be made", arguments.data.display()))?;
@@ -152,7 +156,11 @@ async fn watch(cluster: &Cluster, nodes: &mut [Node]) -> anyhow::Result<()> {
     loop {
         for node in nodes.iter_mut() {
             if let Some(status) = node.process.try_wait()? {
-                eprintln!("node {} has ended ({status}); the others go on. {}", node.id, last_line(&node.log));
+                eprintln!(
+                    "node {} has ended ({status}); the others go on. {}",
+                    node.id,
+                    last_line(&node.log)
+                );
                 std::future::pending::<()>().await;
             }
         }

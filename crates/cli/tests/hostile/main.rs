@@ -3,6 +3,7 @@
 
 mod bytes;
 mod client;
+mod cluster;
 mod connections;
 mod process;
 mod records;

@@ -1,7 +1,7 @@
 //! The binary as a process: started in a folder of its own, watched through its two outputs, ended by its id.
 //! Every wait here is bounded; none says how fast something must be.
 
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -142,6 +142,18 @@ impl Node {
         assert!(!ended(&mut self.child).success());
     }
 
+    /// Expects that it ends by itself, and not well.
+    pub fn has_failed(mut self) {
+        assert!(!ended(&mut self.child).success());
+    }
+
+    /// The process that this one watches.
+    pub fn child(&self) -> i32 {
+        let id = self.child.id();
+        let children = std::fs::read_to_string(format!("/proc/{id}/task/{id}/children")).unwrap();
+        children.split_whitespace().next().unwrap().parse().unwrap()
+    }
+
     fn signal(&self, signal: Signal) {
         kill_process(Pid::from_child(&self.child), signal).unwrap();
     }
@@ -155,6 +167,33 @@ impl Drop for Node {
             eprintln!("the node's log:\n{}", self.log.text());
         }
     }
+}
+
+/// A node that may never be ready.
+pub struct Running(Child);
+
+impl Running {
+    pub fn start(arguments: &[String]) -> Running {
+        Running(moldau().args(arguments).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap())
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// Standard output of a command that succeeds, with this as its input.
+pub fn command(arguments: &[&str], input: &str) -> String {
+    let mut child = moldau().args(arguments).stdin(Stdio::piped()).spawn().unwrap();
+    let (said, errors) = (Log::of(child.stdout.take().unwrap()), Log::of(child.stderr.take().unwrap()));
+    child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
+    let status = ended(&mut child);
+    wait_for("the end of the outputs", || (said.has_ended() && errors.has_ended()).then_some(()));
+    assert!(status.success(), "{arguments:?}: {}", errors.text());
+    said.text()
 }
 
 /// Starts the binary, which must refuse: what it says on standard error.

@@ -268,7 +268,7 @@ fn kafka_file(port: u16, controller: u16, data: &Path) -> String {
     settings.iter().map(|(key, value)| format!("{key}={value}\n")).collect()
 }
 
-fn free_port() -> u16 {
+pub fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 

@@ -60,6 +60,8 @@ pub struct TopicDefaults {
     pub partitions: i32,
     /// `default.replication.factor`.
     pub replication_factor: i16,
+    /// `min.insync.replicas`.
+    pub min_insync_replicas: u32,
 }
 
 /// Consumer groups and their offsets.
@@ -300,7 +302,10 @@ impl Read {
         let key = "controller.quorum.voters";
         let ids: Vec<i32> = voters.iter().map(|voter| voter.id.0).collect();
         if let Some(twice) = ids.iter().enumerate().find(|(at, id)| ids[..*at].contains(id)) {
-            self.problem(key, format!("{key} names node {} twice; give each voter an id of its own", twice.1));
+            self.problem(
+                key,
+                format!("{key} names node {} twice; give each voter an id of its own", twice.1),
+            );
         }
         if !voters.is_empty() && !ids.contains(&node_id) {
             let names = ids.iter().map(i32::to_string).collect::<Vec<_>>().join(", ");
@@ -475,6 +480,7 @@ impl Read {
             delete: self.flag("delete.topic.enable"),
             partitions: self.int("num.partitions"),
             replication_factor: self.short("default.replication.factor"),
+            min_insync_replicas: u32::try_from(self.number("min.insync.replicas")).unwrap_or(1),
         }
     }
 
