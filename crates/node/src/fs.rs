@@ -52,6 +52,11 @@ impl FsDisk {
         Ok(file)
     }
 
+    /// Closes everything: what is kept open keeps its place on the disk, even when it is removed.
+    pub fn close(&self) {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+
     /// Forgets descriptors at or below `path`, which moves or goes.
     fn forget(&self, path: &Path) {
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
@@ -372,6 +377,20 @@ mod tests {
         warm(&file, len - 1, 100).unwrap();
         assert!(is_in_memory(&file, len - 1, 100), "nothing to wait for behind the end");
         std::fs::remove_file(&path).unwrap();
+    }
+
+    #[test]
+    fn what_was_closed_holds_no_place_on_the_disk() {
+        let dir = std::env::temp_dir().join(format!("moldau-closed-{}", std::process::id()));
+        let disk = FsDisk::new(vec![dir.clone()]);
+        let path = Path::new(DirId(0), "t-0/0.log");
+        disk.write(&path, 0, &[Bytes::from_static(b"bytes")]).unwrap();
+        let file = Arc::downgrade(&disk.file(&path, false).unwrap());
+        assert_eq!(file.strong_count(), 1, "kept for the next use");
+        disk.close();
+        assert_eq!(file.strong_count(), 0);
+        assert_eq!(disk.read(&path, 0, 9).unwrap(), &b"bytes"[..]);
+        std::fs::remove_dir_all(&dir).unwrap();
     }
 
     #[test]

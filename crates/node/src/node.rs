@@ -195,6 +195,7 @@ fn recover(
         tracing::info!(dir = %path.display(), logs = found.len(), clean, scanned_bytes, ?took, "recovered");
         logs.extend(found);
     }
+    disk.close();
     Ok(logs)
 }
 
