@@ -198,6 +198,12 @@ pub trait Disk: Send + Sync {
     fn read(&self, path: &Path, position: u64, len: usize) -> io::Result<Bytes>;
     /// Writes at `position`, making the file and its directories if they are missing.
     fn write(&self, path: &Path, position: u64, parts: &[Bytes]) -> io::Result<()>;
+    /// Finds room for `len` bytes at `position` of a file, which is made if it is missing: writing them does not find the disk full then.
+    /// Changes neither length nor content. A disk that cannot promise that does nothing.
+    fn reserve(&self, path: &Path, position: u64, len: u64) -> io::Result<()> {
+        let _ = (path, position, len);
+        Ok(())
+    }
     /// Makes what was written durable, the directory entry included.
     fn sync(&self, path: &Path) -> io::Result<()>;
     /// As [`Disk::sync`] for each of `paths`; a disk may do more at once if that is faster.

@@ -304,7 +304,14 @@ fn refuse(shard: &mut Shard, origin: Origin, refusal: Refusal) {
             })
         }
         Origin::Bootstrap => shard.trace(Trace::Warning(format!("the features were refused: {refusal}"))),
-        Origin::ProducerIds => ids_given(shard, Err(refusal.error)),
+        Origin::ProducerIds => {
+            // Producers try again after this one, and give up after a storage error.
+            let error = match refusal.error {
+                ErrorCode::KAFKA_STORAGE_ERROR => ErrorCode::COORDINATOR_LOAD_IN_PROGRESS,
+                error => error,
+            };
+            ids_given(shard, Err(error));
+        }
         Origin::Heartbeat => crate::lifecycle::beaten(shard, Some(refusal.error)),
         Origin::Liveness => {}
     }
@@ -325,11 +332,12 @@ pub(crate) fn quorum(shard: &mut Shard, news: FromQuorum) {
             propose_next(shard);
         }
         FromQuorum::Refused { proposal, reason, certain } => {
-            if let Some(UnderWay { origin, .. }) = take_under_way(shard, proposal) {
-                let code = if certain { ErrorCode::NOT_CONTROLLER } else { ErrorCode::REQUEST_TIMED_OUT };
-                refuse(shard, origin, Refusal::new(code, reason));
-            }
-            propose_next(shard);
+            let code = if certain { ErrorCode::NOT_CONTROLLER } else { ErrorCode::REQUEST_TIMED_OUT };
+            refused(shard, proposal, Refusal::new(code, reason));
+        }
+        FromQuorum::NoRoom { proposal, reason } => {
+            shard.trace(Trace::Warning(format!("a metadata change was refused: {reason}")));
+            refused(shard, proposal, Refusal::new(ErrorCode::KAFKA_STORAGE_ERROR, reason));
         }
         FromQuorum::Leader { node, epoch: _ } => leader(shard, node),
         FromQuorum::Call { call, to, message } => call_voter(shard, call, to, message),
@@ -344,6 +352,14 @@ pub(crate) fn quorum(shard: &mut Shard, news: FromQuorum) {
 
 fn take_under_way(shard: &mut Shard, proposal: u64) -> Option<UnderWay> {
     shard.control.as_mut()?.under_way.take_if(|under_way| under_way.proposal == proposal)
+}
+
+/// A proposal was not accepted.
+fn refused(shard: &mut Shard, proposal: u64, refusal: Refusal) {
+    if let Some(UnderWay { origin, .. }) = take_under_way(shard, proposal) {
+        refuse(shard, origin, refusal);
+    }
+    propose_next(shard);
 }
 
 /// Another node leads the quorum, or none, or this one.

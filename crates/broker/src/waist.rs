@@ -233,6 +233,13 @@ pub enum FromQuorum {
         /// It will never be committed; otherwise nobody knows.
         certain: bool,
     },
+    /// A proposal was not accepted and never will be: the disk of the metadata log is full.
+    NoRoom {
+        /// Which.
+        proposal: u64,
+        /// Why.
+        reason: String,
+    },
     /// Who leads the metadata quorum; a node that leads has been told everything that was committed by earlier leaders.
     Leader {
         /// The active controller, if one is known.

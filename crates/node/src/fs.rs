@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 use moldau_base::disk::{DirId, Disk, Entry, Path};
-use rustix::fs::{Advice, AtFlags, Mode, OFlags};
+use rustix::fs::{Advice, AtFlags, FallocateFlags, Mode, OFlags};
 use rustix::io::ReadWriteFlags;
 
 /// Descriptors that the blocking interface keeps open.
@@ -317,6 +317,16 @@ impl Disk for FsDisk {
             position += part.len() as u64;
         }
         Ok(())
+    }
+
+    fn reserve(&self, path: &Path, position: u64, len: u64) -> io::Result<()> {
+        use rustix::io::Errno;
+        let file = self.file(path, true)?;
+        match rustix::fs::fallocate(&*file, FallocateFlags::KEEP_SIZE, position, len) {
+            // Not on every file system.
+            Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL) => Ok(()),
+            reserved => Ok(reserved?),
+        }
     }
 
     fn sync(&self, path: &Path) -> io::Result<()> {

@@ -132,6 +132,9 @@ impl Host {
                     if let Some(proposal) = self.under_way.remove(&id) {
                         self.tell(match result {
                             Ok(offset) => FromQuorum::Accepted { proposal, offset },
+                            Err(error @ ProposeError::NoRoom(_)) => {
+                                FromQuorum::NoRoom { proposal, reason: error.to_string() }
+                            }
                             Err(error) => FromQuorum::Refused {
                                 proposal,
                                 reason: error.to_string(),

@@ -84,6 +84,9 @@ pub enum ProposeError {
     /// It was not appended: it holds no record, or too much.
     #[error("cannot propose: {0}")]
     Refused(&'static str),
+    /// It was not appended: the disk has no place for it.
+    #[error("no room in the metadata log: {0}")]
+    NoRoom(String),
     /// It may be committed or may become so: leadership or the log was lost meanwhile.
     #[error("outcome unknown: {0}")]
     Unknown(String),

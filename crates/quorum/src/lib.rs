@@ -16,6 +16,7 @@ pub mod meta;
 mod peers;
 mod quorum;
 mod recovery;
+mod room;
 pub mod runtime;
 mod serve;
 mod snapshot;

@@ -19,6 +19,7 @@ use moldau_batch::{Batch, Header};
 
 use crate::codec::{self, Place};
 use crate::recovery::{self, Damage};
+use crate::room::Room;
 use crate::snapshot::SnapshotId;
 use crate::types::{Entry, LogId, Membership, log_id, term};
 
@@ -87,6 +88,7 @@ pub(crate) struct Log {
     roll: bool,
     /// Entries that are not applied yet, and their batches, so that nobody reads them again.
     recent: VecDeque<(Entry, Bytes)>,
+    room: Room,
     failed: Option<String>,
 }
 
@@ -116,6 +118,7 @@ impl Log {
             purged: snapshot.map(|s| s.id),
             roll: false,
             recent: VecDeque::new(),
+            room: Room::default(),
             failed: None,
         };
         Ok((log, cut))
@@ -167,6 +170,26 @@ impl Log {
         Some((segment, segment.entries.get(usize::try_from(index - segment.first_index).ok()?)?))
     }
 
+    /// Finds room for entries of `bytes`, which are appended before [`Log::settle_room`]. An error, the disk being full, changes nothing.
+    pub(crate) fn find_room(&mut self, bytes: u64) -> io::Result<()> {
+        self.check()?;
+        let goes_on = self.segments.last().filter(|last| !self.rolls(last));
+        let (base_offset, size) =
+            goes_on.map_or((self.end.next_offset, 0), |last| (last.base_offset, last.size));
+        let path = path(self.dir, &Segment::new(base_offset, 0).name());
+        self.room.let_in(&*self.disk, &path, (base_offset, size), bytes)
+    }
+
+    /// Nothing that was let in waits to be appended.
+    pub(crate) fn settle_room(&mut self) {
+        self.room.settle();
+    }
+
+    /// Whether the next append begins a segment behind this one.
+    fn rolls(&self, last: &Segment) -> bool {
+        self.roll || last.size >= self.segment_bytes
+    }
+
     /// Appends `entries` and makes them durable. Those that came from the leader have a batch in `received`.
     pub(crate) fn append(
         &mut self,
@@ -193,7 +216,7 @@ impl Log {
         voters: &Membership,
     ) -> io::Result<()> {
         let mut end = self.end;
-        if self.segments.last().is_none_or(|last| self.roll || last.size >= self.segment_bytes) {
+        if self.segments.last().is_none_or(|last| self.rolls(last)) {
             self.segments.push(Segment::new(end.next_offset, end.next_index));
         }
         self.roll = false;
@@ -329,6 +352,7 @@ impl Log {
 
     fn try_truncate(&mut self, next_index: u64) -> io::Result<()> {
         self.recent.retain(|(entry, _)| entry.log_id.index < next_index);
+        self.room.forget();
         while let Some(segment) = self.segments.last_mut() {
             let path = path(self.dir, &segment.name());
             if segment.first_index >= next_index {

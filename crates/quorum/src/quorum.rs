@@ -27,10 +27,14 @@ use crate::runtime::Runtime;
 use crate::store::{Applied, Shared, Store};
 use crate::types::{Records, Types, Voter};
 use crate::vote;
-use crate::{serve, snapshot};
+use crate::{room, serve, snapshot};
 
 /// Proposals whose outcome is not known yet; more are refused.
 pub const MAX_PROPOSALS: usize = 10_000;
+/// Bytes that a batch has beside its records, or more.
+const BATCH_BYTES: u64 = 128;
+/// Bytes that a record has beside its value, at most.
+const RECORD_BYTES: u64 = 32;
 /// Bytes of one proposal; more are refused.
 pub const MAX_PROPOSAL_BYTES: usize = 64 << 20;
 
@@ -156,7 +160,10 @@ impl Quorum {
             let voters = config.voters.keys().copied().collect();
             return Err(StartError::NotVoter { node: config.node, voters });
         }
-        let (shared, cut_bytes) = recover(&config, disk, now)?;
+        let (shared, cut_bytes) = recover(&config, Arc::clone(&disk), now)?;
+        room::give_up(&*disk, config.dir);
+        // Without room, what is written first says so.
+        let _ = shared.borrow_mut().log.find_room(room::START_BYTES);
         let runtime = Runtime::seeded(config.seed);
         let raft = build(&config, &runtime, &shared, now)?;
         let mut quorum = Quorum {
@@ -176,6 +183,7 @@ impl Quorum {
         quorum.check_voters(&config)?;
         quorum.begin(&config);
         quorum.step(now, events);
+        room::keep(&*disk, config.dir);
         let leads = quorum.leader.is_some_and(|(_, leader)| leader == Some(config.node));
         match leads || quorum.failed || config.voters.len() > 1 {
             true => Ok(quorum),
@@ -279,6 +287,13 @@ impl Quorum {
             self.shared.borrow_mut().events.push_back(refused(why));
             return id;
         }
+        let room = BATCH_BYTES + values.iter().map(|value| value.len() as u64 + RECORD_BYTES).sum::<u64>();
+        let no_room = self.shared.borrow_mut().no_room(room);
+        if let Some(why) = no_room {
+            let result = Err(ProposeError::NoRoom(why));
+            self.shared.borrow_mut().events.push_back(Event::Proposed { id, result });
+            return id;
+        }
         self.pending.borrow_mut().insert(id);
         let (raft, shared, pending) = (self.raft.clone(), Rc::clone(&self.shared), Rc::clone(&self.pending));
         self.runtime.start(async move {
@@ -316,6 +331,7 @@ impl Quorum {
     pub fn step(&mut self, now: Now, events: &mut Vec<Event>) {
         self.shared.borrow_mut().wall_ms = now.wall_ms;
         self.runtime.run_until_idle(now.mono);
+        self.shared.borrow_mut().log.settle_room();
         let before = events.len();
         events.extend(self.shared.borrow_mut().events.drain(..));
         if self.tell_of_commits && events[before..].iter().any(|event| matches!(event, Event::Committed(_))) {

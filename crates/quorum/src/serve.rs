@@ -93,6 +93,10 @@ async fn appended(
     }
     let received = read_entries(batches, previous, &vote).map_err(failed)?;
     check_entries(&shared.borrow(), previous, &received).map_err(failed)?;
+    let bytes = received.iter().map(|(_, batch)| batch.bytes().len() as u64).sum();
+    if let Some(why) = shared.borrow_mut().no_room(bytes) {
+        return Err(failed(format_args!("no room in the metadata log: {why}")));
+    }
     let mut entries = Vec::with_capacity(received.len());
     for (entry, batch) in received {
         shared.borrow_mut().received.insert(entry.log_id.index, batch);

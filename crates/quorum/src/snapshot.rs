@@ -69,7 +69,21 @@ pub(crate) fn write(
     let name = meta.id.name();
     let part = path(dir, &format!("{name}.part"));
     disk.remove(&part)?;
-    let mut file = File { disk: &**disk, path: &part, position: 0, offset: 0, id: meta.id.id };
+    let written = write_part(&**disk, &part, meta, values).and_then(|()| finish(&**disk, dir, &part, &name));
+    if written.is_err() {
+        // On a full disk it would take the place that is missing; the next start removes it otherwise.
+        let _ = disk.remove(&part);
+    }
+    written
+}
+
+fn write_part(
+    disk: &dyn Disk,
+    part: &Path,
+    meta: &Meta,
+    values: impl Iterator<Item = Bytes>,
+) -> io::Result<()> {
+    let mut file = File { disk, path: part, position: 0, offset: 0, id: meta.id.id };
     file.control(
         meta.id.id,
         [(Kind::SnapshotHeader, control::snapshot_header(meta.timestamp))],
@@ -85,8 +99,7 @@ pub(crate) fn write(
         )?;
     }
     file.values(values, meta.timestamp)?;
-    file.control(meta.id.id, [(Kind::SnapshotFooter, control::snapshot_footer())], meta.timestamp)?;
-    finish(&**disk, dir, &part, &name)
+    file.control(meta.id.id, [(Kind::SnapshotFooter, control::snapshot_footer())], meta.timestamp)
 }
 
 /// Gives a written file its name; when it returns, the file is durable and older ones are gone.

@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt};
-use moldau_base::disk::{DirId, Disk};
+use moldau_base::disk::{DirId, Disk, Fault};
 use moldau_base::{NodeId, Uuid};
 use moldau_batch::Batch;
 use openraft::alias::{SnapshotMetaOf, SnapshotOf};
@@ -103,6 +103,12 @@ impl Shared {
             values,
         }));
         base_offset
+    }
+
+    /// Finds room for entries of `bytes`; why there is none. What else is wrong with the log shows when it is appended to.
+    pub(crate) fn no_room(&mut self, bytes: u64) -> Option<String> {
+        let error = self.log.find_room(bytes).err()?;
+        (Fault::from(&error) == Fault::Full).then(|| error.to_string())
     }
 
     /// Writes a snapshot of everything applied so far. False when nothing is new since the last one.

@@ -1,5 +1,6 @@
 //! The quorum from outside: a host, and a disk that forgets.
 
+mod full;
 mod hostile;
 mod kafka;
 mod meta;

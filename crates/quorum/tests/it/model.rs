@@ -46,6 +46,10 @@ impl File {
 #[derive(Debug, Default)]
 struct State {
     files: BTreeMap<String, File>,
+    /// Bytes that there is still room for; `None` for no limit.
+    space: Option<u64>,
+    /// Length up to which a file has its place.
+    reserved: BTreeMap<String, u64>,
     /// Operations until one fails, and all after it.
     fuse: Option<u64>,
     syncs: u64,
@@ -80,6 +84,11 @@ impl ModelDisk {
         self.0.lock().expect("lock").fuse = Some(n);
     }
 
+    /// From here on there is room for so many bytes more.
+    pub fn limit_space(&self, bytes: Option<u64>) {
+        self.0.lock().expect("lock").space = bytes;
+    }
+
     /// How often something was made durable.
     pub fn syncs(&self) -> u64 {
         self.0.lock().expect("lock").syncs
@@ -104,6 +113,29 @@ impl ModelDisk {
             None => {}
         }
         Ok(change(&mut state))
+    }
+}
+
+impl State {
+    /// Finds room for a file that shall have this length.
+    fn grow(&mut self, name: &str, len: u64) -> io::Result<()> {
+        let content = self.files.get(name).map_or(0, |file| file.content().len() as u64);
+        let has = self.reserved.get(name).copied().unwrap_or(0).max(content);
+        let more = len.saturating_sub(has);
+        match &mut self.space {
+            Some(space) if more > *space => return Err(io::ErrorKind::StorageFull.into()),
+            Some(space) => *space -= more,
+            None => {}
+        }
+        self.reserved.insert(name.to_owned(), has.max(len));
+        Ok(())
+    }
+
+    /// The place of a file that goes.
+    fn shrink(&mut self, name: &str) {
+        let content = self.files.get(name).map_or(0, |file| file.content().len() as u64);
+        let had = self.reserved.remove(name).unwrap_or(0).max(content);
+        self.space = self.space.map(|space| space + had);
     }
 }
 
@@ -136,13 +168,24 @@ impl Disk for ModelDisk {
 
     fn write(&self, path: &Path, position: u64, parts: &[Bytes]) -> io::Result<()> {
         self.change(|state| {
+            let len = position + parts.iter().map(|part| part.len() as u64).sum::<u64>();
+            state.grow(&path.name, len)?;
             let file = state.files.entry(path.name.clone()).or_default();
             let mut position = position;
             for part in parts {
                 file.pending.push(Change::Write(position, part.to_vec()));
                 position += part.len() as u64;
             }
-        })
+            Ok(())
+        })?
+    }
+
+    fn reserve(&self, path: &Path, position: u64, len: u64) -> io::Result<()> {
+        self.change(|state| {
+            state.grow(&path.name, position + len)?;
+            state.files.entry(path.name.clone()).or_default();
+            Ok(())
+        })?
     }
 
     fn sync(&self, path: &Path) -> io::Result<()> {
@@ -167,9 +210,14 @@ impl Disk for ModelDisk {
     fn replace(&self, path: &Path, data: &[u8]) -> io::Result<()> {
         self.change(|state| {
             state.syncs += 1;
+            // The old one goes when the new one is there.
+            state.grow(&format!("{}.tmp", path.name), data.len() as u64)?;
+            state.shrink(&path.name);
+            state.reserved.remove(&format!("{}.tmp", path.name));
             let file = File { durable: data.to_vec(), linked: true, pending: vec![] };
             state.files.insert(path.name.clone(), file);
-        })
+            Ok(())
+        })?
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
@@ -182,6 +230,7 @@ impl Disk for ModelDisk {
 
     fn remove(&self, path: &Path) -> io::Result<()> {
         self.change(|state| {
+            state.shrink(&path.name);
             state.files.remove(&path.name);
         })
     }
