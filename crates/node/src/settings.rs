@@ -14,9 +14,6 @@ use crate::config::{GroupDefaults, NodeConfig, Voter};
 /// A broker that was silent for so long is fenced. A process that is gone is noticed by its connections long before.
 const SESSION: Duration = Duration::from_secs(1);
 
-/// Between two looks whether leadership should go back to preferred replicas (`leader.imbalance.check.interval.seconds`).
-const REBALANCE: Duration = Duration::from_secs(300);
-
 /// The broker's settings. `bound` are the addresses that the listeners have got, `metas` what the log directories say of
 /// themselves.
 pub fn settings(config: &NodeConfig, metas: &[Meta], bound: &[SocketAddr], dirs: &[PathBuf]) -> Settings {
@@ -78,7 +75,7 @@ fn controller(config: &NodeConfig) -> moldau_controller::Settings {
         partitions: config.topics.partitions,
         replication_factor: config.topics.replication_factor,
         session_timeout: several.then_some(SESSION),
-        rebalance_interval: several.then_some(REBALANCE),
+        rebalance_interval: config.topics.rebalance.filter(|_| several),
         min_insync_replicas: several.then_some(config.topics.min_insync_replicas),
         ..moldau_controller::Settings::default()
     };

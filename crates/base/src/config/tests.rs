@@ -81,9 +81,13 @@ fn refusals_are_worded_as_kafka_words_them() {
         ("max.message.bytes", " 17 ", "accepted"),
         ("preallocate", "TRUE", "accepted"),
         ("retention.bytes", "-5", "accepted"),
-        ("leader.replication.throttled.replicas", "0:1,1:2", "accepted"),
-        ("leader.replication.throttled.replicas", "*", "accepted"),
+        ("leader.replication.throttled.replicas", "", "accepted"),
         ("cleanup.policy", "", "accepted"),
+        (
+            "follower.replication.throttled.replicas",
+            "0:1,1:2",
+            "follower.replication.throttled.replicas=0:1,1:2 is refused: replication is not throttled yet; leave it empty",
+        ),
     ];
     for (name, value, expected) in cases {
         assert_eq!(refusal(name, value), expected, "{name}={value}");

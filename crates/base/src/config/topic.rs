@@ -8,7 +8,9 @@ const MINUTE_MS: i64 = 60_000;
 const NO_COMPACTION: &str = "logs are not compacted yet, and cleanup.policy=compact is refused";
 const NO_RECOMPRESSION: &str = "batches are stored as the producer compressed them";
 const NO_TIERING: &str = "there is no tiered storage yet, and remote.storage.enable=true is refused";
-const ONE_REPLICA: &str = "a partition has one replica until replication comes";
+const NO_THROTTLE: &str = "replication is not throttled yet; leave it empty";
+const UNCLEAN: &str =
+    "a replica that may lack acknowledged records is never elected; use unclean.leader.election.enable=false";
 
 /// The keys of a topic, sorted by name.
 pub static TOPIC: &[Def] = &[
@@ -47,7 +49,7 @@ pub static TOPIC: &[Def] = &[
         .from_broker(&[("log.flush.interval.ms", 1), ("log.flush.scheduler.interval.ms", 1)]),
     list("follower.replication.throttled.replicas", "", "Replicas whose fetching is throttled while partitions move.")
         .bounds(Bounds::ThrottledReplicas)
-        .no_meaning(ONE_REPLICA)
+        .only(&[""], NO_THROTTLE)
         .from_broker(&[]),
     int("index.interval.bytes", "4096", "Bytes of log between two entries of the offset index.")
         .unit(Unit::Bytes).min(0)
@@ -57,7 +59,7 @@ pub static TOPIC: &[Def] = &[
         .from_broker(&[]),
     list("leader.replication.throttled.replicas", "", "Replicas whose reads by followers are throttled while partitions move.")
         .bounds(Bounds::ThrottledReplicas)
-        .no_meaning(ONE_REPLICA)
+        .only(&[""], NO_THROTTLE)
         .from_broker(&[]),
     long("local.retention.bytes", "-2", "Local size limit of a tiered partition; -2 means retention.bytes.")
         .unit(Unit::Bytes).min(-2)
@@ -125,7 +127,7 @@ pub static TOPIC: &[Def] = &[
         .unit(Unit::Milliseconds).min(1)
         .from_broker(&[("log.roll.ms", 1), ("log.roll.hours", HOUR_MS)]),
     bool("unclean.leader.election.enable", "false", "Let a replica that is not in sync lead, at the price of acknowledged records.")
-        .no_meaning(ONE_REPLICA)
+        .only(&["false"], UNCLEAN)
         .from_broker(&[("unclean.leader.election.enable", 1)]),
 ];
 

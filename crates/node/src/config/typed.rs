@@ -62,6 +62,8 @@ pub struct TopicDefaults {
     pub replication_factor: i16,
     /// `min.insync.replicas`.
     pub min_insync_replicas: u32,
+    /// `leader.imbalance.check.interval.seconds`; none with `auto.leader.rebalance.enable=false`.
+    pub rebalance: Option<Duration>,
 }
 
 /// Consumer groups and their offsets.
@@ -480,6 +482,10 @@ impl Read {
             delete: self.flag("delete.topic.enable"),
             partitions: self.int("num.partitions"),
             replication_factor: self.short("default.replication.factor"),
+            rebalance: self.flag("auto.leader.rebalance.enable").then(|| {
+                let seconds = self.number("leader.imbalance.check.interval.seconds");
+                Duration::from_secs(seconds.max(1).unsigned_abs())
+            }),
             min_insync_replicas: u32::try_from(self.number("min.insync.replicas")).unwrap_or(1),
         }
     }

@@ -5,7 +5,7 @@ use super::super::def::{Bounds, Def, Unit, int, list, long, short, text};
 const CONSUMER_PROTOCOL: &str = "only the classic group protocol is served yet";
 const COORD: &str =
     "a coordinator has no such buffers: it appends each change and reads its partition in bounded pieces";
-const REPL: &str = "a partition has one replica until replication comes";
+const COMMIT: &str = "a commit waits for the in-sync replicas as long as its client does";
 const SHARE: &str = "share groups are not served yet";
 const STREAMS: &str = "streams groups are not served yet";
 const THREADS: &str = "there are no such threads: moldau.shards sets the number of event loops";
@@ -360,7 +360,7 @@ pub(super) static KEYS: &[Def] = &[
     )
     .unit(Unit::Milliseconds)
     .min(1)
-    .no_meaning(REPL),
+    .no_meaning(COMMIT),
     int("offsets.load.buffer.size", "5242880", "Bytes per read when a coordinator loads its partition.")
         .unit(Unit::Bytes)
         .min(1)

@@ -20,7 +20,7 @@ pub(super) static KEYS: &[Def] = &[
     list("log.dirs", "", "Data directories, one per disk; partitions are spread over them.").unset(),
     text("metadata.log.dir", "", "Directory of the metadata log; the first of log.dirs where not set.").unset(),
     text("moldau.http.listener", "", "Host and port of /metrics, /healthz and /readyz; 127.0.0.1 and the first listener's port + 552 where not set, off where empty.").unset(),
-    text("moldau.region", "", "Region of this node: the level above broker.rack.").no_meaning("the cluster is this node alone"),
+    text("moldau.region", "", "Region of this node: the level above broker.rack.").no_meaning("nothing is placed by region yet"),
     int("moldau.shards", "-1", "Event loops that share the partitions and connections; -1 means one per core but one, which is left to the kernel, to syncs and to the quorum.").bounds(Bounds::BetweenOrMinusOne(1, 1024)),
     int("node.id", "1", "Number of this node in its cluster.").min(0),
     int("num.recovery.threads.per.data.dir", "2", "Threads that recover one data directory.").min(1).cluster_wide().no_meaning(THREADS),

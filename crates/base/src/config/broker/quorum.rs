@@ -3,22 +3,25 @@
 use super::super::def::{Def, Unit, bool, int, list, long};
 
 const META: &str = "the metadata log takes snapshots and drops what they cover by itself";
-const ONE: &str = "the cluster is this node alone";
-const QUORUM: &str = "the metadata quorum is this node alone";
+const OWN: &str =
+    "nodes notice each other in a way of their own: by their connections at once, by silence within a second";
+const QUORUM: &str =
+    "the voters of the metadata quorum keep a pace of their own: a new leader within half a second";
+const STOP: &str = "a node that stops leaves its partitions to the others in any case";
 
 /// The keys of this part, sorted by name.
 pub(super) static KEYS: &[Def] = &[
     int("broker.heartbeat.interval.ms", "2000", "Time between two heartbeats to the controller.")
         .unit(Unit::Milliseconds)
-        .no_meaning(ONE),
+        .no_meaning(OWN),
     int("broker.session.timeout.ms", "9000", "Silence after which a broker is fenced.")
         .unit(Unit::Milliseconds)
-        .no_meaning(ONE),
-    bool("controlled.shutdown.enable", "true", "Hand leadership over before a stop.").no_meaning(ONE),
+        .no_meaning(OWN),
+    bool("controlled.shutdown.enable", "true", "Hand leadership over before a stop.").no_meaning(STOP),
     list(
         "controller.listener.names",
         "",
-        "Names of the listeners of the metadata quorum; they are not opened while the quorum is one node.",
+        "Names of the listeners of the metadata quorum; they are not opened by a node that is alone.",
     )
     .unset(),
     long(
@@ -51,7 +54,7 @@ pub(super) static KEYS: &[Def] = &[
     list(
         "controller.quorum.bootstrap.servers",
         "",
-        "Addresses at which the metadata quorum is found; this node's own, until quorums of several nodes come.",
+        "Addresses at which the metadata quorum is found; this node's own: several voters are named in controller.quorum.voters.",
     ),
     int("controller.quorum.election.backoff.max.ms", "1000", "Longest pause between two elections.")
         .unit(Unit::Milliseconds)
@@ -92,11 +95,11 @@ pub(super) static KEYS: &[Def] = &[
     list(
         "controller.quorum.voters",
         "",
-        "Voters of the metadata quorum, as `id@host:port`; this node alone, until quorums of several nodes come.",
+        "Voters of the metadata quorum, as `id@host:port`; the same on each of them. Empty for a node that is alone.",
     ),
     int("controller.socket.timeout.ms", "30000", "How long a broker waits for the controller's answer.")
         .unit(Unit::Milliseconds)
-        .no_meaning(ONE),
+        .no_meaning(OWN),
     long("internal.metadata.delete.delay.millis", "60000", "How long old metadata files stay on disk.")
         .unit(Unit::Milliseconds)
         .hidden()

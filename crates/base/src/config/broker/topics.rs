@@ -2,7 +2,8 @@
 
 use super::super::def::{Def, Unit, bool, class, int, long};
 
-const REPL: &str = "a partition has one replica until replication comes";
+const UNCLEAN: &str =
+    "a replica that may lack acknowledged records is never elected; use unclean.leader.election.enable=false";
 
 /// The keys of this part, sorted by name.
 pub(super) static KEYS: &[Def] = &[
@@ -21,7 +22,7 @@ pub(super) static KEYS: &[Def] = &[
         "Default of the topic key unclean.leader.election.enable.",
     )
     .cluster_wide()
-    .no_meaning(REPL),
+    .only(&["false"], UNCLEAN),
     long(
         "unclean.leader.election.interval.ms",
         "300000",
@@ -30,5 +31,5 @@ pub(super) static KEYS: &[Def] = &[
     .unit(Unit::Milliseconds)
     .min(1)
     .hidden()
-    .no_meaning(REPL),
+    .no_meaning("a replica that may lack acknowledged records is never elected"),
 ];
