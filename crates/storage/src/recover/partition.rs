@@ -78,6 +78,13 @@ pub(super) fn recover(
     let Work { recovered, unsynced } = work;
     let findings = &mut recovered.findings;
     let topic_id: Option<Uuid> = read_text(&files, name, PARTITION_METADATA, parse_metadata, findings)?;
+    if topic_id.is_none() {
+        // It is written again from its beginning on: nothing of what is there may stay behind that.
+        let path = files.path(PARTITION_METADATA);
+        if disk.len(&path)?.is_some_and(|len| len > 0) {
+            disk.truncate(&path, 0)?;
+        }
+    }
     let hints = hints.for_topic(topic_id);
     if topic_id.is_some() && !hints.clean && hints.recovery_point == 0 {
         // No flush has made it durable.
