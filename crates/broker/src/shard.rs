@@ -8,7 +8,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
-use moldau_base::disk::{Done, OpId};
+use moldau_base::disk::{Done, FileId, OpId};
 use moldau_base::{Now, Rng, TopicPartition};
 use moldau_controller::Image;
 use moldau_wire::{Frame, Response};
@@ -146,6 +146,11 @@ impl Shard {
         self.metrics.partitions = self.partitions.len() as u64;
         self.metrics.requests_in_work = self.gathers.count() as u64;
         &self.metrics
+    }
+
+    /// Files that answers of other shards have named, and that a reply may still name: no others of theirs are needed.
+    pub fn named_files(&self) -> impl Iterator<Item = FileId> {
+        self.fetches.files()
     }
 
     /// The metadata that this shard acts on.

@@ -3,7 +3,7 @@
 mod serve;
 
 use std::cell::RefCell;
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -47,8 +47,9 @@ pub struct Host {
     id: ShardId,
     shard: Shard,
     files: Files,
-    /// Open files of other shards that answers of theirs have named, with the time of their last use.
-    foreign: IdMap<FileId, (Opened, u64)>,
+    /// Open files of other shards that answers of theirs have named; kept no longer than a reply may name them, because a file
+    /// that is removed keeps its place on the disk as long as somebody has it open.
+    foreign: IdMap<FileId, Opened>,
     conns: IdMap<ConnId, Rc<RefCell<Conn>>>,
     next_conn: u64,
     clock: Clock,
@@ -244,12 +245,8 @@ impl Host {
 
     /// A descriptor of a file of this shard, or one that came with an answer of another shard.
     fn shared_file(&mut self, file: FileId) -> std::io::Result<Opened> {
-        let now_ms = self.now_ms();
-        match self.foreign.get_mut(&file) {
-            Some((open, used_ms)) => {
-                *used_ms = now_ms;
-                Ok(open.clone())
-            }
+        match self.foreign.get(&file) {
+            Some(open) => Ok(open.clone()),
             None => self.files.opened(file),
         }
     }
@@ -360,7 +357,10 @@ impl Host {
             request_memory_bytes: self.queued_bytes,
         };
         self.shared.metrics.publish(&mut self.published, self.shard.metrics(), gauges);
-        self.foreign.retain(|_, (_, used_ms)| now_ms.saturating_sub(*used_ms) < 60_000);
+        if !self.foreign.is_empty() {
+            let named: BTreeSet<FileId> = self.shard.named_files().collect();
+            self.foreign.retain(|file, _| named.contains(file));
+        }
         if self.is_full() && !self.starved.is_empty() {
             self.close_stalled(now_ms);
         }
@@ -392,8 +392,7 @@ impl Host {
         match item {
             Item::Input(input) => self.input(input),
             Item::Message { from, message, files } => {
-                let now_ms = self.now_ms();
-                self.foreign.extend(files.into_iter().map(|(id, file)| (id, (file, now_ms))));
+                self.foreign.extend(files);
                 self.input(Input::FromShard { from, message });
             }
             Item::Connection { stream, address, listener } => match TcpStream::from_std(stream) {

@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 
+use moldau_base::disk::FileId;
 use moldau_base::{BrokerEpoch, LeaderEpoch, Mono, NodeId, Rng};
 use moldau_wire::fetch::{Request, Response, response};
 use moldau_wire::{ErrorCode, Records, Response as AnyResponse};
@@ -34,6 +35,12 @@ impl Fetches {
             in_work: BTreeMap::new(),
             by_conn: BTreeMap::new(),
         }
+    }
+
+    /// The files that answers name which are not given on yet.
+    pub(crate) fn files(&self) -> impl Iterator<Item = FileId> {
+        let items = self.in_work.values().flat_map(|fetch| &fetch.items);
+        items.filter_map(|item| Some(FileId(item.fetched.as_ref()?.records.as_ref()?.file)))
     }
 }
 
