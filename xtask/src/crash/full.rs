@@ -4,15 +4,16 @@
 //! While it is full, writes are refused and reads go on; a kill and a start may come between. Once there is room again,
 //! the same writers must get on without a restart.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use anyhow::{Result, bail, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
 
 use super::broker::{Broker, Started};
 use super::draw::Draw;
-use super::load::list;
+use super::load::{PATIENCE, Waiting, list};
 use super::session::{Plan, Session, TOPIC, rounds as run_rounds};
 use super::{Context, Tally};
 use crate::toolbox;
@@ -74,6 +75,7 @@ pub fn run(context: &Context, rounds: u64) -> Result<Tally> {
     let size = free.saturating_sub(ROOM).to_string();
     toolbox::install(Command::new("fallocate").args(["-l", &size]).arg(&file))?;
     session.progress()?;
+    let mut left = rounds;
     run_rounds("full-disk", rounds, session, |session, draw| {
         let way = match Way::draw(draw) {
             Way::Delete if !bulk => Way::DeleteRecords,
@@ -89,13 +91,68 @@ pub fn run(context: &Context, rounds: u64) -> Result<Tally> {
             start_without_room(session)?;
             session.verify()?;
         }
+        let before = session.acknowledged()?;
         make_room(context, session, way)?;
+        place_is_given_back(session)?;
         bulk = match way {
             Way::Delete => false,
             _ => bulk || fill_bulk(context, session)?,
         };
-        session.progress()
+        writers_go_on(context, session, &before)?;
+        left -= 1;
+        if left == 0 { let_writers_end(context, session) } else { Ok(()) }
     })
+}
+
+/// The room that was made lets one writer go on at least, which may take it all; for the others more is made, until all have
+/// gone on.
+fn writers_go_on(context: &Context, session: &mut Session<'_>, before: &[u64]) -> Result<()> {
+    let mut patience = Waiting::at_most(PATIENCE);
+    let stuck = |session: &mut Session<'_>| -> Result<usize> {
+        Ok(session.acknowledged()?.iter().zip(before).filter(|(now, before)| now <= before).count())
+    };
+    while stuck(session)? == before.len() {
+        ensure!(patience.step(Duration::from_millis(50)), "room was made, and no writer goes on");
+    }
+    while stuck(session)? > 0 && patience.step(Duration::from_secs(2)) {
+        session.verify()?;
+        delete_records(context, session)?;
+    }
+    session.progress_since(before)
+}
+
+/// What the writers hold in memory by now may be more than the whole disk has room for: what has been read is deleted until
+/// they have sent it all.
+fn let_writers_end(context: &Context, session: &mut Session<'_>) -> Result<()> {
+    session.dismiss();
+    let (mut patience, mut last) = (Waiting::at_most(PATIENCE), 0);
+    while !session.have_left() {
+        session.verify()?;
+        delete_records(context, session)?;
+        let acknowledged = session.acknowledged()?.iter().sum();
+        if acknowledged > last {
+            (last, patience) = (acknowledged, Waiting::at_most(PATIENCE));
+        }
+        ensure!(patience.step(Duration::from_millis(200)), "there is room, and the writers do not end");
+    }
+    Ok(())
+}
+
+/// A file that was removed keeps its place for as long as the broker has it open, which must not be long.
+fn place_is_given_back(session: &Session<'_>) -> Result<()> {
+    let id = session.broker.id().context("the broker does not run")?.as_raw_nonzero();
+    let removed = || -> Result<BTreeSet<PathBuf>> {
+        let open = std::fs::read_dir(format!("/proc/{id}/fd"))?.flatten();
+        let open = open.filter_map(|file| std::fs::read_link(file.path()).ok());
+        Ok(open.filter(|path| path.to_string_lossy().ends_with(" (deleted)")).collect())
+    };
+    let (mut held, mut patience) = (removed()?, Waiting::at_most(Duration::from_secs(20)));
+    while !held.is_empty() {
+        ensure!(patience.step(Duration::from_millis(200)), "removed, and kept open for 20 s: {held:?}");
+        let now = removed()?;
+        held.retain(|path| now.contains(path));
+    }
+    Ok(())
 }
 
 /// Bytes that are free.
@@ -159,24 +216,27 @@ fn fill_bulk(context: &Context, session: &Session<'_>) -> Result<bool> {
 /// Deletes most of what is there, or what is there for it.
 fn make_room(context: &Context, session: &mut Session<'_>, way: Way) -> Result<()> {
     let (programs, address) = (&context.programs, session.broker.address.clone());
-    let topic = format!("topic={TOPIC}");
     match way {
-        Way::DeleteRecords => {
-            let to = list(&session.ledger.ends());
-            let starts = programs.ask(&address, "trim", &[topic, format!("to={to}")])?;
-            let starts: Vec<u64> = starts.split(',').map(str::parse).collect::<Result<_, _>>()?;
-            session.ledger.trim(&starts);
-            Ok(())
-        }
-        Way::Retention => retain_little(context, session, &topic),
+        Way::DeleteRecords => delete_records(context, session),
+        Way::Retention => retain_little(context, session),
         Way::Delete => programs.ask(&address, "delete", &[format!("topic={BULK}")]).map(drop),
     }
 }
 
-fn retain_little(context: &Context, session: &mut Session<'_>, topic: &str) -> Result<()> {
+/// Deletes the records that were read.
+fn delete_records(context: &Context, session: &mut Session<'_>) -> Result<()> {
+    let to = list(&session.ledger.ends());
+    let words = [format!("topic={TOPIC}"), format!("to={to}")];
+    let starts = context.programs.ask(&session.broker.address, "trim", &words)?;
+    let starts: Vec<u64> = starts.split(',').map(str::parse).collect::<Result<_, _>>()?;
+    session.ledger.trim(&starts);
+    Ok(())
+}
+
+fn retain_little(context: &Context, session: &mut Session<'_>) -> Result<()> {
     let (programs, address) = (&context.programs, session.broker.address.clone());
     let alter = |value: &str| {
-        let words = [topic.to_owned(), format!("set=retention.bytes={value}")];
+        let words = [format!("topic={TOPIC}"), format!("set=retention.bytes={value}")];
         programs.ask(&address, "alter", &words).map(drop)
     };
     alter("100000")?;

@@ -185,6 +185,8 @@ pub struct Writer {
     id: u16,
     acks: PathBuf,
     read_to: u64,
+    /// Acknowledgements that were read.
+    acked: u64,
     /// Records that failed, with the last reason.
     pub failed: (u64, String),
 }
@@ -206,12 +208,12 @@ impl Writer {
         ]);
         let process = Process::spawn(command)?;
         let id = ledger.writer(name);
-        Ok(Self { process, name: name.clone(), id, acks, read_to: 0, failed: (0, String::new()) })
+        Ok(Self { process, name: name.clone(), id, acks, read_to: 0, acked: 0, failed: (0, String::new()) })
     }
 
-    /// Its number in the ledger.
-    pub fn id(&self) -> u16 {
-        self.id
+    /// How many acknowledgements were read so far.
+    pub fn acked(&self) -> u64 {
+        self.acked
     }
 
     /// The acknowledgements since the last call.
@@ -237,6 +239,7 @@ impl Writer {
             let offset = u64::try_from(offset).ok();
             acks.push(Ack { partition: usize::try_from(partition)?, offset, number: u64::try_from(number)? });
         }
+        self.acked += acks.len() as u64;
         Ok(acks)
     }
 
@@ -253,9 +256,19 @@ impl Writer {
         }
     }
 
+    /// Asks it to send what it still has and to end; does not wait.
+    pub fn dismiss(&mut self) {
+        self.process.close();
+    }
+
+    /// Whether it has ended, however.
+    pub fn has_left(&mut self) -> bool {
+        self.process.wait(Duration::ZERO).is_some()
+    }
+
     /// Asks it to send what it still has, and waits for its end; what it answers.
     pub fn finish(&mut self) -> Result<String> {
-        self.process.close();
+        self.dismiss();
         let status = self.process.wait(PATIENCE);
         let mut last = String::new();
         while let Line::Text(line) = self.process.line(Instant::now() + Duration::from_millis(200)) {
@@ -338,24 +351,25 @@ pub fn writers(
 
 /// Waits until each writer has got an acknowledgement from now on; these are added to `acks`.
 pub fn progress(writers: &mut [Writer], acks: &mut Acks) -> Result<()> {
+    let since: Vec<u64> = writers.iter().map(Writer::acked).collect();
+    progress_since(writers, &since, acks)
+}
+
+/// Waits until each writer has got an acknowledgement since it had got so many; new ones are added to `acks`.
+pub fn progress_since(writers: &mut [Writer], since: &[u64], acks: &mut Acks) -> Result<()> {
     let mut patience = Waiting::at_most(PATIENCE);
-    let mut waiting: Vec<u16> = writers.iter().map(Writer::id).collect();
-    while !waiting.is_empty() {
-        for writer in writers.iter_mut() {
-            writer.check()?;
-            let new = writer.acks()?;
-            if !new.is_empty() {
-                waiting.retain(|id| *id != writer.id);
-                acks.entry(writer.id).or_default().extend(new);
-            }
+    loop {
+        writers.iter_mut().try_for_each(Writer::check)?;
+        collect(writers, acks)?;
+        let waiting = writers.iter().zip(since).filter(|(writer, since)| writer.acked <= **since);
+        let waiting: Vec<String> = waiting.map(|(w, _)| format!("{} ({})", w.name, w.failed.1)).collect();
+        if waiting.is_empty() {
+            return Ok(());
         }
-        if !waiting.is_empty() && !patience.step(Duration::from_millis(20)) {
-            let names = writers.iter().filter(|w| waiting.contains(&w.id));
-            let names: Vec<String> = names.map(|w| format!("{} ({})", w.name, w.failed.1)).collect();
-            bail!("no acknowledgement within {} s: {}", PATIENCE.as_secs(), names.join(", "));
+        if !patience.step(Duration::from_millis(20)) {
+            bail!("no acknowledgement within {} s: {}", PATIENCE.as_secs(), waiting.join(", "));
         }
     }
-    Ok(())
 }
 
 /// Acknowledgements that were not compared yet, by writer.

@@ -12,7 +12,7 @@ use super::{Context, Tally};
 
 /// The topic of a session.
 pub const TOPIC: &str = "watched";
-/// Its partitions.
+/// Its partitions, unless a plan wants others.
 pub const PARTITIONS: usize = 4;
 const GROUP: &str = "readers";
 
@@ -20,6 +20,8 @@ const GROUP: &str = "readers";
 pub struct Plan<'a> {
     /// Configs of the topic besides the small segments.
     pub configs: &'a [&'a str],
+    /// Partitions of the topic.
+    pub partitions: usize,
     /// Records a second of each writer.
     pub rate: u64,
     /// Most families that write.
@@ -30,7 +32,7 @@ pub struct Plan<'a> {
 
 impl Default for Plan<'_> {
     fn default() -> Self {
-        Self { configs: &[], rate: 400, families: 3, readers: 0 }
+        Self { configs: &[], partitions: PARTITIONS, rate: 400, families: 3, readers: 0 }
     }
 }
 
@@ -55,12 +57,12 @@ impl<'a> Session<'a> {
         let programs = &context.programs;
         let mut configs = vec!["segment.bytes=1048576"];
         configs.extend(plan.configs);
-        programs.create(&broker.address, TOPIC, PARTITIONS, &configs)?;
-        let mut ledger = Ledger::new(PARTITIONS);
+        programs.create(&broker.address, TOPIC, plan.partitions, &configs)?;
+        let mut ledger = Ledger::new(plan.partitions);
         let families = programs.families();
         let order = Order {
             address: &broker.address,
-            topic: (TOPIC, PARTITIONS),
+            topic: (TOPIC, plan.partitions),
             family: load::OWN,
             name: "w".into(),
             rate: plan.rate,
@@ -81,6 +83,27 @@ impl<'a> Session<'a> {
     /// Waits until every writer got an acknowledgement from now on.
     pub fn progress(&mut self) -> Result<()> {
         load::progress(&mut self.writers, &mut self.acks)
+    }
+
+    /// How many acknowledgements each writer has got.
+    pub fn acknowledged(&mut self) -> Result<Vec<u64>> {
+        self.collect()?;
+        Ok(self.writers.iter().map(Writer::acked).collect())
+    }
+
+    /// Waits until every writer got an acknowledgement since it had got so many.
+    pub fn progress_since(&mut self, acknowledged: &[u64]) -> Result<()> {
+        load::progress_since(&mut self.writers, acknowledged, &mut self.acks)
+    }
+
+    /// Asks the writers to send what they have and to end; does not wait.
+    pub fn dismiss(&mut self) {
+        self.writers.iter_mut().for_each(Writer::dismiss);
+    }
+
+    /// Whether all writers have ended.
+    pub fn have_left(&mut self) -> bool {
+        self.writers.iter_mut().all(Writer::has_left)
     }
 
     /// Reads back what came since the last time and compares it with what was acknowledged before.
