@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use moldau_base::NodeId;
 use moldau_broker::{Address, LogDir, Settings, SpaceGauge};
-use moldau_controller::{InternalTopicSettings, Listener};
+use moldau_controller::{InternalTopicSettings, Listener, UncleanElections};
 use moldau_quorum::meta::Meta;
 
 use crate::config::{GroupDefaults, NodeConfig, Voter};
@@ -76,6 +76,10 @@ fn controller(config: &NodeConfig) -> moldau_controller::Settings {
         replication_factor: config.topics.replication_factor,
         session_timeout: several.then_some(SESSION),
         rebalance_interval: config.topics.rebalance.filter(|_| several),
+        unclean_elections: match config.topics.unclean_elections {
+            true => UncleanElections::AtOnce,
+            false => UncleanElections::ByRequest,
+        },
         min_insync_replicas: several.then_some(config.topics.min_insync_replicas),
         ..moldau_controller::Settings::default()
     };

@@ -127,7 +127,6 @@ pub static TOPIC: &[Def] = &[
         .unit(Unit::Milliseconds).min(1)
         .from_broker(&[("log.roll.ms", 1), ("log.roll.hours", HOUR_MS)]),
     bool("unclean.leader.election.enable", "false", "Let a replica that is not in sync lead, at the price of acknowledged records.")
-        .only(&["false"], UNCLEAN)
         .from_broker(&[("unclean.leader.election.enable", 1)]),
 ];
 

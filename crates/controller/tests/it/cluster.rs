@@ -354,7 +354,7 @@ proptest! {
         let mut image = Image::new(CLUSTER);
         for offset in 0..300 {
             let some = cluster.rng.below(cluster.log.len() as u64) as usize;
-            let some = if offset < 30 { offset } else { some };
+            let some = if offset < cluster.log.len().min(30) { offset } else { some };
             let record = Record::decode(cluster.log[some].clone()).expect("decodes");
             let before = image.clone();
             if image.apply(offset as i64, &record).is_err() {

@@ -62,6 +62,8 @@ pub struct TopicDefaults {
     pub replication_factor: i16,
     /// `min.insync.replicas`.
     pub min_insync_replicas: u32,
+    /// `unclean.leader.election.enable`.
+    pub unclean_elections: bool,
     /// `leader.imbalance.check.interval.seconds`; none with `auto.leader.rebalance.enable=false`.
     pub rebalance: Option<Duration>,
 }
@@ -482,6 +484,7 @@ impl Read {
             delete: self.flag("delete.topic.enable"),
             partitions: self.int("num.partitions"),
             replication_factor: self.short("default.replication.factor"),
+            unclean_elections: self.flag("unclean.leader.election.enable"),
             rebalance: self.flag("auto.leader.rebalance.enable").then(|| {
                 let seconds = self.number("leader.imbalance.check.interval.seconds");
                 Duration::from_secs(seconds.max(1).unsigned_abs())

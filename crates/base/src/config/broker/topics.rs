@@ -21,8 +21,7 @@ pub(super) static KEYS: &[Def] = &[
         "false",
         "Default of the topic key unclean.leader.election.enable.",
     )
-    .cluster_wide()
-    .only(&["false"], UNCLEAN),
+    .cluster_wide(),
     long(
         "unclean.leader.election.interval.ms",
         "300000",
@@ -31,5 +30,5 @@ pub(super) static KEYS: &[Def] = &[
     .unit(Unit::Milliseconds)
     .min(1)
     .hidden()
-    .no_meaning("a replica that may lack acknowledged records is never elected"),
+    .no_meaning("such an election is held when the last replica in sync is gone, if it may be at all"),
 ];
