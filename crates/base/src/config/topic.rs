@@ -9,8 +9,6 @@ const NO_COMPACTION: &str = "logs are not compacted yet, and cleanup.policy=comp
 const NO_RECOMPRESSION: &str = "batches are stored as the producer compressed them";
 const NO_TIERING: &str = "there is no tiered storage yet, and remote.storage.enable=true is refused";
 const NO_THROTTLE: &str = "replication is not throttled yet; leave it empty";
-const UNCLEAN: &str =
-    "a replica that may lack acknowledged records is never elected; use unclean.leader.election.enable=false";
 
 /// The keys of a topic, sorted by name.
 pub static TOPIC: &[Def] = &[

@@ -2,9 +2,6 @@
 
 use super::super::def::{Def, Unit, bool, class, int, long};
 
-const UNCLEAN: &str =
-    "a replica that may lack acknowledged records is never elected; use unclean.leader.election.enable=false";
-
 /// The keys of this part, sorted by name.
 pub(super) static KEYS: &[Def] = &[
     class("alter.config.policy.class.name", "Java class that judges changes of configs.")
