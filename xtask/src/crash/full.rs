@@ -114,9 +114,9 @@ fn writers_go_on(context: &Context, session: &mut Session<'_>, before: &[u64]) -
     while stuck(session)? == before.len() {
         ensure!(patience.step(Duration::from_millis(50)), "room was made, and no writer goes on");
     }
+    let mut read = session.ledger.ends();
     while stuck(session)? > 0 && patience.step(Duration::from_secs(2)) {
-        session.verify()?;
-        delete_records(context, session)?;
+        delete_older(context, session, &mut read)?;
     }
     session.progress_since(before)
 }
@@ -126,9 +126,9 @@ fn writers_go_on(context: &Context, session: &mut Session<'_>, before: &[u64]) -
 fn let_writers_end(context: &Context, session: &mut Session<'_>) -> Result<()> {
     session.dismiss();
     let (mut patience, mut last) = (Waiting::at_most(PATIENCE), 0);
+    let mut read = session.ledger.ends();
     while !session.have_left() {
-        session.verify()?;
-        delete_records(context, session)?;
+        delete_older(context, session, &mut read)?;
         let acknowledged = session.acknowledged()?.iter().sum();
         if acknowledged > last {
             (last, patience) = (acknowledged, Waiting::at_most(PATIENCE));
@@ -217,16 +217,25 @@ fn fill_bulk(context: &Context, session: &Session<'_>) -> Result<bool> {
 fn make_room(context: &Context, session: &mut Session<'_>, way: Way) -> Result<()> {
     let (programs, address) = (&context.programs, session.broker.address.clone());
     match way {
-        Way::DeleteRecords => delete_records(context, session),
+        Way::DeleteRecords => {
+            let read = session.ledger.ends();
+            delete_records(context, session, &read)
+        }
         Way::Retention => retain_little(context, session),
         Way::Delete => programs.ask(&address, "delete", &[format!("topic={BULK}")]).map(drop),
     }
 }
 
-/// Deletes the records that were read.
-fn delete_records(context: &Context, session: &mut Session<'_>) -> Result<()> {
-    let to = list(&session.ledger.ends());
-    let words = [format!("topic={TOPIC}"), format!("to={to}")];
+/// Deletes what had been read the last time and reads on: what is deleted was acknowledged long enough ago to have been compared.
+fn delete_older(context: &Context, session: &mut Session<'_>, read: &mut Vec<u64>) -> Result<()> {
+    session.verify()?;
+    let older = std::mem::replace(read, session.ledger.ends());
+    delete_records(context, session, &older)
+}
+
+/// Deletes the records in front of these offsets.
+fn delete_records(context: &Context, session: &mut Session<'_>, to: &[u64]) -> Result<()> {
+    let words = [format!("topic={TOPIC}"), format!("to={}", list(to))];
     let starts = context.programs.ask(&session.broker.address, "trim", &words)?;
     let starts: Vec<u64> = starts.split(',').map(str::parse).collect::<Result<_, _>>()?;
     session.ledger.trim(&starts);
