@@ -1,20 +1,46 @@
-//! Starts the node of a run as the production host does: recovers the log directories, gives each shard its logs.
+//! Starts a node of a run as the production host does: recovers the log directories, gives each shard its logs.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use moldau_base::config::BrokerLayers;
 use moldau_base::disk::DirId;
 use moldau_base::{NodeId, Now, PartitionIndex, Rng, TopicPartition, Uuid};
-use moldau_broker::{LogDir, Settings, Shard, ShardId, owner};
+use moldau_broker::{Address, LogDir, Settings, Shard, ShardId, owner};
 use moldau_controller::Listener;
 use moldau_storage::{RecoveredLog, RecoveryPolicy, is_marked_clean, recover};
 
 use crate::disk::SimDisk;
 use crate::world::Setup;
 
-/// The id of the one node.
-pub(crate) const NODE: i32 = 1;
+/// The port of each node's listener for clients.
+const CLIENTS: u16 = 9092;
+/// The port of each node's listener for other nodes.
+const NODES: u16 = 9093;
+
+/// The id of the node at this place.
+pub(crate) fn node_id(place: usize) -> NodeId {
+    NodeId(1 + place as i32)
+}
+
+fn host(place: usize, nodes: usize) -> String {
+    if nodes == 1 { "broker".to_owned() } else { format!("broker-{}", node_id(place)) }
+}
+
+/// Which node listens at an address, by its place, and with which of its listeners.
+pub(crate) fn listener_at(address: &Address) -> Option<(usize, u16)> {
+    let id: usize = address.host.strip_prefix("broker-")?.parse().ok()?;
+    let listener = match address.port {
+        CLIENTS => 0,
+        NODES => 1,
+        _ => return None,
+    };
+    Some((id.checked_sub(1)?, listener))
+}
+
+/// As the node sets it: a broker of a cluster that was silent for so long is fenced.
+const SESSION: Duration = Duration::from_secs(1);
 
 /// Broker settings of a workload, by their names in `server.properties`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -44,10 +70,16 @@ pub(crate) struct Booted {
 }
 
 /// Recovers what the disk holds and makes the shards.
-pub(crate) fn boot(setup: &Setup, disk: &SimDisk, mut rng: Rng, now: Now) -> Result<Booted, String> {
+pub(crate) fn boot(
+    setup: &Setup,
+    place: usize,
+    disk: &SimDisk,
+    mut rng: Rng,
+    now: Now,
+) -> Result<Booted, String> {
     let mut findings = Vec::new();
     check_metadata(disk)?;
-    let settings = Arc::new(settings(setup));
+    let settings = Arc::new(settings(setup, place));
     let mut logs: Vec<Vec<RecoveredLog>> = (0..settings.shards).map(|_| Vec::new()).collect();
     for dir in 0..setup.weather.log_dirs {
         let skip = vec!["__cluster_metadata-0".to_owned()];
@@ -77,18 +109,23 @@ fn check_metadata(disk: &SimDisk) -> Result<(), String> {
     Ok(())
 }
 
-fn settings(setup: &Setup) -> Settings {
+fn settings(setup: &Setup, place: usize) -> Settings {
     let overrides = &setup.overrides;
+    let nodes = setup.weather.nodes;
+    let host_of = |place| host(place, nodes).as_str().into();
     let listener =
-        Listener { name: "PLAINTEXT".into(), host: "broker".into(), port: 9092, security_protocol: 0 };
+        Listener { name: "PLAINTEXT".into(), host: host_of(place), port: CLIENTS, security_protocol: 0 };
+    let voter = |place| (node_id(place), Address { host: host_of(place), port: NODES });
     let log_dir = |dir: u16| LogDir {
         path: format!("/data/{dir}"),
-        id: Uuid([1 + dir as u8; 16]),
+        id: Uuid([1 + dir as u8 + 16 * place as u8; 16]),
         space: Default::default(),
     };
     let mut controller = moldau_controller::Settings::default();
     controller.offsets_topic.partitions =
         overrides.number("offsets.topic.num.partitions").unwrap_or(3) as i32;
+    controller.offsets_topic.replication_factor = nodes.min(3) as i16;
+    controller.session_timeout = (nodes > 1).then_some(SESSION);
     let small = ("internal.segment.bytes".to_owned(), "20000".to_owned());
     controller.offsets_topic.configs.extend([small]);
     let groups = moldau_group::Config {
@@ -98,12 +135,12 @@ fn settings(setup: &Setup) -> Settings {
     };
     let fixed = overrides.0.iter().map(|(key, value)| (key.as_str().into(), value.as_str().into())).collect();
     Settings {
-        node_id: NodeId(NODE),
+        node_id: node_id(place),
         cluster_id: cluster_id().into(),
-        rack: None,
+        rack: (nodes > 1).then(|| format!("zone-{place}")),
         listeners: vec![listener],
         inter_broker_listener: "PLAINTEXT".into(),
-        voters: BTreeMap::new(),
+        voters: if nodes > 1 { (0..nodes).map(voter).collect() } else { BTreeMap::new() },
         log_dirs: (0..setup.weather.log_dirs).map(log_dir).collect(),
         shards: setup.weather.shards,
         auto_create_topics: false,

@@ -22,8 +22,8 @@ use crate::net::{Arrival, Assembler, Link, gather};
 pub(crate) enum Wish {
     /// Wake a task.
     Wake(Mono, Waker),
-    /// Make a connection.
-    Connect(Link),
+    /// Make a connection to a node, by its place.
+    Connect(Link, usize),
     /// Send bytes.
     Send(Link, Bytes),
     /// Close.
@@ -77,6 +77,8 @@ pub(crate) struct Shared {
     pub(crate) wall_zero_ms: i64,
     /// A fault took what nobody promised to keep, at least once.
     pub(crate) lossy: bool,
+    /// How many nodes there are.
+    pub(crate) nodes: usize,
     /// The topics that there are, newest lives only.
     pub(crate) topics: Vec<Rc<Topic>>,
     /// The groups that there are.
@@ -90,8 +92,9 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
-    pub(crate) fn new(watch: Watch) -> Shared {
+    pub(crate) fn new(watch: Watch, nodes: usize) -> Shared {
         Shared {
+            nodes,
             now: Mono(0),
             phase: Phase::Trouble,
             wishes: Vec::new(),
@@ -119,7 +122,7 @@ impl Shared {
         let Some(end) = self.ends.get_mut(&link) else { return };
         match arrival {
             Arrival::Open => end.open = true,
-            Arrival::Closed => end.closed = true,
+            Arrival::Closed | Arrival::Refused => end.closed = true,
             Arrival::Late(pieces) => return self.arrived(link, Arrival::Bytes(gather(&pieces))),
             Arrival::Bytes(piece) => match end.assembler.take(&piece) {
                 Ok(frames) => end.frames.extend(frames),
@@ -130,6 +133,13 @@ impl Shared {
             },
         }
         end.wakers.drain(..).for_each(Waker::wake);
+    }
+
+    /// A number for a connection.
+    pub(crate) fn next_link(&mut self) -> Link {
+        let link = Link(self.next_link);
+        self.next_link += 1;
+        link
     }
 
     /// A number for a client.
@@ -340,14 +350,25 @@ impl Cx {
         }
     }
 
-    /// Connects to the broker.
+    /// How many nodes there are.
+    pub fn nodes(&self) -> usize {
+        self.shared.borrow().nodes
+    }
+
+    /// Connects to a node, whichever.
     pub async fn connect(&self) -> Result<Conn, Gone> {
+        let nodes = self.nodes() as u64;
+        let node = if nodes > 1 { self.between(0, nodes - 1) as usize } else { 0 };
+        self.connect_to(node).await
+    }
+
+    /// Connects to a node, by its place.
+    pub async fn connect_to(&self, node: usize) -> Result<Conn, Gone> {
         let link = {
             let mut shared = self.shared.borrow_mut();
-            let link = Link(shared.next_link);
-            shared.next_link += 1;
+            let link = shared.next_link();
             shared.ends.insert(link, End::default());
-            shared.wishes.push(Wish::Connect(link));
+            shared.wishes.push(Wish::Connect(link, node));
             link
         };
         let conn = Conn { link, cx: self.clone() };

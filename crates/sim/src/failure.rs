@@ -36,6 +36,14 @@ pub const WRONG_METADATA: &str = "WrongMetadata";
 pub const WRONG_SIZE: &str = "WrongSize";
 /// The log ends below an offset that a reader had reached.
 pub const END_WENT_BACK: &str = "EndWentBack";
+/// Two nodes lead one partition in one epoch.
+pub const TWO_LEADERS: &str = "TwoLeaders";
+/// An in-sync replica does not have everything that is committed.
+pub const NOT_IN_SYNC: &str = "NotInSync";
+/// An in-sync replica has something else than what is committed.
+pub const COMMITTED_DIFFERS: &str = "CommittedDiffers";
+/// Two nodes that have read the metadata log up to one offset know different things.
+pub const IMAGES_DIFFER: &str = "ImagesDiffer";
 /// The broker panicked.
 pub const PANIC: &str = "Panic";
 /// Two runs of a seed were not the same.

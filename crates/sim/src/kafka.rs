@@ -17,6 +17,11 @@ use crate::cx::{Conn, Cx, Gone};
 /// A client gives up an answer after this long, as `request.timeout.ms` says.
 const REQUEST_TIMEOUT_MS: u64 = 30_000;
 
+/// The same in a cluster, where runs are not longer and another node may know better.
+const CLUSTER_TIMEOUT_MS: u64 = 8_000;
+/// A client of a cluster gives up a connection that is not made after this long.
+const CONNECT_MS: u64 = 2_000;
+
 /// A connection that has greeted.
 #[derive(Clone)]
 pub struct Kafka(Rc<Inner>);
@@ -53,19 +58,33 @@ impl Kafka {
             if attempt > 0 {
                 cx.pause_ms(20, 400).await;
             }
-            let Ok(conn) = cx.connect().await else { continue };
-            let kafka = Kafka(Rc::new(Inner {
-                cx: cx.clone(),
-                conn,
-                versions: RefCell::default(),
-                newest: RefCell::default(),
-                calls: RefCell::default(),
-            }));
-            if kafka.greet().await.is_ok() {
+            let connected = match cx.nodes() {
+                1 => cx.connect().await,
+                _ => cx.within_ms(CONNECT_MS, cx.connect()).await.unwrap_or(Err(Gone)),
+            };
+            let Ok(conn) = connected else { continue };
+            if let Ok(kafka) = Kafka::over(cx, conn).await {
                 return Ok(kafka);
             }
         }
         Err(Gone)
+    }
+
+    /// Connects to a node, by its place.
+    pub async fn connect_to(cx: &Cx, node: usize) -> Result<Kafka, Gone> {
+        let conn = cx.within_ms(CONNECT_MS, cx.connect_to(node)).await.unwrap_or(Err(Gone))?;
+        Kafka::over(cx, conn).await
+    }
+
+    async fn over(cx: &Cx, conn: Conn) -> Result<Kafka, Gone> {
+        let kafka = Kafka(Rc::new(Inner {
+            cx: cx.clone(),
+            conn,
+            versions: RefCell::default(),
+            newest: RefCell::default(),
+            calls: RefCell::default(),
+        }));
+        kafka.greet().await.map(|()| kafka)
     }
 
     /// Connects, however long it takes.
@@ -220,7 +239,8 @@ impl<C: Call> Pending<C> {
     /// Waits for the answer; an answer that takes too long closes the connection.
     pub async fn answer(self) -> Result<C::Response, Gone> {
         let cx = &self.kafka.0.cx;
-        let Some(frame) = cx.within_ms(REQUEST_TIMEOUT_MS, self.kafka.frame(self.correlation)).await else {
+        let patience = if cx.nodes() == 1 { REQUEST_TIMEOUT_MS } else { CLUSTER_TIMEOUT_MS };
+        let Some(frame) = cx.within_ms(patience, self.kafka.frame(self.correlation)).await else {
             cx.say(|| format!("{} was not answered in time", C::KEY));
             cx.count("timeouts", 1);
             self.kafka.close();

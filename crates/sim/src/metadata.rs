@@ -1,4 +1,4 @@
-//! The metadata quorum of one, the real one, on the simulated disk: what the node's quorum thread does, in virtual time. It keeps an
+//! A node's part in the metadata quorum, the real one, on the simulated disk: what the node's quorum thread does, in virtual time. It keeps an
 //! image of its own by replaying what is committed, which must equal the controller's.
 
 use std::collections::{BTreeMap, VecDeque};
@@ -7,9 +7,9 @@ use std::sync::Arc;
 use bytes::Bytes;
 use moldau_base::disk::DirId;
 use moldau_base::{Mono, NodeId, Now, Rng, Uuid};
-use moldau_broker::FromQuorum;
+use moldau_broker::{FromQuorum, ToQuorum};
 use moldau_controller::{Image, Record, snapshot};
-use moldau_quorum::{Config, Event, ProposalId};
+use moldau_quorum::{CallId, Config, Event, ProposalId, ProposeError, Voter};
 
 use crate::disk::SimDisk;
 
@@ -30,15 +30,23 @@ impl Quorum {
         disk: SimDisk,
         cluster: &str,
         node: NodeId,
+        voters: impl IntoIterator<Item = NodeId>,
         rng: &mut Rng,
         now: Now,
     ) -> Result<Quorum, String> {
+        // Voters that are named in a file begin without knowing each other's directories.
+        let voters: BTreeMap<NodeId, Voter> =
+            voters.into_iter().map(|id| (id, Voter { directory: Uuid::ZERO })).collect();
+        let alone = Config::alone(node, Uuid([1; 16]), 0);
+        let voters = if voters.len() > 1 { voters } else { alone.voters.clone() };
         let config = Config {
+            voters,
             // Small, so that there are segments and snapshots in short runs.
             segment_bytes: 2_000 + rng.below(20_000),
             snapshot_bytes: 2_000 + rng.below(20_000),
             dir: DirId(0),
-            ..Config::alone(node, Uuid([1; 16]), rng.next_u64())
+            seed: rng.next_u64(),
+            ..alone
         };
         let mut events = Vec::new();
         let quorum = moldau_quorum::Quorum::start(config, Arc::new(disk), now, &mut events);
@@ -50,10 +58,18 @@ impl Quorum {
         quorum.failed.take().map_or(Ok(quorum), Err)
     }
 
-    /// Takes a proposal of shard 0.
-    pub(crate) fn propose(&mut self, now: Now, proposal: u64, records: Vec<Bytes>) {
-        let id = self.quorum.propose(records);
-        self.under_way.insert(id, proposal);
+    /// Takes what shard 0 tells it.
+    pub(crate) fn take(&mut self, now: Now, news: ToQuorum) {
+        match news {
+            ToQuorum::Propose { proposal, records } => {
+                let id = self.quorum.propose(records);
+                self.under_way.insert(id, proposal);
+            }
+            ToQuorum::Called { token, from, message } => self.quorum.called(token, from, message),
+            ToQuorum::Answered { call, message } => self.quorum.answered(CallId(call), message),
+            ToQuorum::Lost(node) => self.quorum.lost(node),
+            ToQuorum::HandOver(node) => self.quorum.hand_over(node),
+        }
         self.step(now);
     }
 
@@ -96,23 +112,31 @@ impl Quorum {
                 Event::Leader { epoch, leader } => {
                     self.news.push_back(FromQuorum::Leader { node: leader, epoch });
                 }
-                Event::Proposed { id, result } => {
-                    self.proposed(id, result.map_err(|error| error.to_string()))
-                }
+                Event::Proposed { id, result } => self.proposed(id, result),
                 Event::SnapshotDue => self.snapshot(),
-                // A voter that is alone calls nobody and is not called.
-                Event::Call { id, .. } => self.quorum.answered(id, None),
-                Event::Answer { .. } => {}
+                Event::Call { id, to, request } => {
+                    self.news.push_back(FromQuorum::Call { call: id.0, to, message: request });
+                }
+                Event::Answer { token, answer } => {
+                    self.news.push_back(FromQuorum::Answer { token, message: answer });
+                }
                 Event::Failed(why) => self.failed = Some(why),
             }
         }
     }
 
-    fn proposed(&mut self, id: ProposalId, result: Result<i64, String>) {
+    fn proposed(&mut self, id: ProposalId, result: Result<i64, ProposeError>) {
         let Some(proposal) = self.under_way.remove(&id) else { return };
         self.news.push_back(match result {
             Ok(offset) => FromQuorum::Accepted { proposal, offset },
-            Err(reason) => FromQuorum::Refused { proposal, reason, certain: false },
+            Err(error @ ProposeError::NoRoom(_)) => {
+                FromQuorum::NoRoom { proposal, reason: error.to_string() }
+            }
+            Err(error) => FromQuorum::Refused {
+                proposal,
+                reason: error.to_string(),
+                certain: !matches!(error, ProposeError::Unknown(_)),
+            },
         });
     }
 

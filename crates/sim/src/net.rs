@@ -15,14 +15,14 @@ pub struct Link(pub u64);
 /// An end of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Side {
-    /// The client's.
+    /// That of whoever made it: a client, or a node that calls another one.
     Client,
     /// The broker's.
     Broker,
 }
 
 impl Side {
-    fn other(self) -> Side {
+    pub(crate) fn other(self) -> Side {
         match self {
             Side::Client => Side::Broker,
             Side::Broker => Side::Client,
@@ -41,6 +41,8 @@ pub enum Arrival {
     Late(Vec<Piece>),
     /// The other side has closed, or the connection was reset.
     Closed,
+    /// Nobody listens there.
+    Refused,
 }
 
 /// A piece of a frame on its way.
@@ -70,8 +72,29 @@ struct Pipe {
     last_due: Mono,
 }
 
+/// Where an end of a connection is: at a node, by its place, or among the clients.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Spot {
+    /// Somewhere else.
+    Clients,
+    /// At this node.
+    Node(usize),
+}
+
+/// Nothing passes this way for a while. What is sent meanwhile is sent again until it does.
+#[derive(Clone, Copy, Debug)]
+struct Cut {
+    from: Spot,
+    to: Spot,
+    until: Mono,
+}
+
 #[derive(Debug)]
 struct Pair {
+    client: Spot,
+    broker: Spot,
+    /// At which of the node's listeners, by its place.
+    listener: u16,
     to_client: Pipe,
     to_broker: Pipe,
     client_open: bool,
@@ -93,13 +116,14 @@ pub struct Speed {
 #[derive(Debug)]
 pub(crate) struct Net {
     links: BTreeMap<Link, Pair>,
+    cuts: Vec<Cut>,
     rng: Rng,
     speed: Speed,
 }
 
 impl Net {
     pub(crate) fn new(rng: Rng, speed: Speed) -> Net {
-        Net { links: BTreeMap::new(), rng, speed }
+        Net { links: BTreeMap::new(), cuts: Vec::new(), rng, speed }
     }
 
     fn delay(&mut self) -> u64 {
@@ -108,9 +132,29 @@ impl Net {
         self.speed.least + if slow { jitter * 100 } else { jitter }
     }
 
+    /// Nothing passes from one spot to another until then.
+    pub(crate) fn cut(&mut self, from: Spot, to: Spot, until: Mono) {
+        self.cuts.push(Cut { from, to, until });
+    }
+
+    /// No cut lasts longer than this.
+    pub(crate) fn heal(&mut self) {
+        self.cuts.clear();
+    }
+
+    /// When what is sent now would begin to travel.
+    fn leaves(&mut self, now: Mono, from: Spot, to: Spot) -> Mono {
+        self.cuts.retain(|cut| cut.until > now);
+        let cuts = self.cuts.iter().filter(|cut| cut.from == from && cut.to == to);
+        cuts.map(|cut| cut.until).max().unwrap_or(now)
+    }
+
     /// A new connection; nothing is under way on it yet.
-    pub(crate) fn open(&mut self, link: Link) {
+    pub(crate) fn open(&mut self, link: Link, client: Spot, broker: Spot, listener: u16) {
         let pair = Pair {
+            client,
+            broker,
+            listener,
             to_client: Pipe::default(),
             to_broker: Pipe::default(),
             client_open: true,
@@ -122,6 +166,12 @@ impl Net {
     /// Puts something on the way to `to`; tells when it arrives, or nothing if that side is gone.
     pub(crate) fn send(&mut self, now: Mono, link: Link, to: Side, what: Arrival) -> Option<Mono> {
         let delay = self.delay();
+        let pair = self.links.get(&link)?;
+        let (sender, receiver) = match to {
+            Side::Client => (pair.broker, pair.client),
+            Side::Broker => (pair.client, pair.broker),
+        };
+        let leaves = self.leaves(now, sender, receiver);
         let pair = self.links.get_mut(&link)?;
         let (pipe, open) = match to {
             Side::Client => (&mut pair.to_client, pair.client_open),
@@ -130,7 +180,7 @@ impl Net {
         if !open {
             return None;
         }
-        pipe.last_due = pipe.last_due.max(Mono(now.0 + delay));
+        pipe.last_due = pipe.last_due.max(Mono(leaves.0 + delay));
         pipe.under_way.push_back(what);
         Some(pipe.last_due)
     }
@@ -160,7 +210,7 @@ impl Net {
             Side::Client => pair.to_client.under_way.pop_front(),
             Side::Broker => pair.to_broker.under_way.pop_front(),
         };
-        if matches!(arrival, Some(Arrival::Closed)) {
+        if matches!(arrival, Some(Arrival::Closed | Arrival::Refused)) {
             self.shut(link, at);
         }
         arrival.map(|arrival| match arrival {
@@ -169,9 +219,10 @@ impl Net {
         })
     }
 
-    /// The broker's files are about to change under its feet: what is under way is read from them before that.
-    pub(crate) fn read_late(&mut self) {
-        let pipes = self.links.values_mut().map(|pair| &mut pair.to_client);
+    /// The files of this node are about to change under its feet: what is under way is read from them before that.
+    pub(crate) fn read_late(&mut self, broker: Spot) {
+        let pairs = self.links.values_mut().filter(|pair| pair.broker == broker);
+        let pipes = pairs.map(|pair| &mut pair.to_client);
         for arrival in pipes.flat_map(|pipe| &mut pipe.under_way) {
             if let Arrival::Late(pieces) = arrival {
                 *arrival = Arrival::Bytes(gather(pieces));
@@ -205,6 +256,20 @@ impl Net {
         pair.to_broker.under_way.clear();
         let told = |net: &mut Net, side| Some((side, net.send(now, link, side, Arrival::Closed)?));
         [Side::Client, Side::Broker].into_iter().filter_map(|side| told(self, side)).collect()
+    }
+
+    /// Which of the node's listeners it was made to.
+    pub(crate) fn listener(&self, link: Link) -> u16 {
+        self.links.get(&link).map_or(0, |pair| pair.listener)
+    }
+
+    /// Where an end of a connection is.
+    pub(crate) fn spot(&self, link: Link, side: Side) -> Option<Spot> {
+        let pair = self.links.get(&link)?;
+        Some(match side {
+            Side::Client => pair.client,
+            Side::Broker => pair.broker,
+        })
     }
 
     /// Every connection that is not forgotten.

@@ -6,11 +6,12 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use bytes::Bytes;
 use moldau_base::disk::{DirId, Done, Fault, FileId, Op, OpId};
 use moldau_base::{Mono, Now};
-use moldau_broker::{ConnId, Effect, Input, Message, Shard, ShardId, ToPeer, ToQuorum, Trace};
+use moldau_broker::{Address, ConnId, Effect, Input, Lane, Message, Shard, ShardId, ToPeer, ToQuorum, Trace};
 use moldau_wire::{Frame, Segment};
 
 use crate::disk::Queue;
 use crate::net::{Assembler, Link, Piece};
+use crate::world::Life;
 
 /// A produce request that wants no answer can be refused in no other way than by closing the connection.
 const UNANSWERED: &str = "produce without acknowledgement failed";
@@ -26,8 +27,12 @@ pub(crate) enum Want {
     Close(Link),
     /// Deliver the next message to another shard.
     Mail(u16),
-    /// Give a proposal to the metadata quorum.
-    Propose(u64, Vec<Bytes>),
+    /// Tell the metadata quorum.
+    Quorum(ToQuorum),
+    /// Call another node.
+    Call(Call),
+    /// Close a connection to another node.
+    HangUp(Lane),
     /// The node is ready.
     Ready,
     /// The shard has stopped.
@@ -40,6 +45,15 @@ pub(crate) enum Want {
     Broken(String),
 }
 
+/// A call to another node.
+#[derive(Debug)]
+pub(crate) struct Call {
+    pub(crate) id: u64,
+    pub(crate) lane: Lane,
+    pub(crate) address: Address,
+    pub(crate) bytes: Bytes,
+}
+
 /// A connection as the broker sees it.
 #[derive(Debug)]
 struct Served {
@@ -48,10 +62,23 @@ struct Served {
     unanswered: u64,
 }
 
+/// A connection to another node.
+#[derive(Debug)]
+pub(crate) struct Wire {
+    pub(crate) link: Link,
+    pub(crate) address: Address,
+    /// The other node has accepted; until then what is to be sent waits in `unsent`.
+    pub(crate) is_open: bool,
+    pub(crate) unsent: Vec<Bytes>,
+    /// Calls without an answer, in order.
+    pub(crate) waiting: VecDeque<u64>,
+    pub(crate) assembler: Assembler,
+}
+
 /// One life of the node.
 pub(crate) struct Process {
     /// Counts the lives; what was meant for an earlier one is ignored.
-    pub(crate) life: u32,
+    pub(crate) life: Life,
     /// When it began.
     pub(crate) born: Mono,
     shards: Vec<Shard>,
@@ -62,6 +89,8 @@ pub(crate) struct Process {
     done: BTreeMap<(u16, u32), VecDeque<(OpId, Done)>>,
     mail: BTreeMap<(u16, u16), VecDeque<Box<Message>>>,
     conns: BTreeMap<Link, Served>,
+    /// Its connections to other nodes, by shard and purpose.
+    pub(crate) wires: BTreeMap<(u16, Lane), Wire>,
     /// Clients can be served.
     pub(crate) ready: bool,
     /// Directories with something that had to be taken out of service: they are not clean.
@@ -76,7 +105,7 @@ pub(crate) struct Process {
 }
 
 impl Process {
-    pub(crate) fn new(life: u32, born: Mono, shards: Vec<Shard>, disk: Queue, tell: bool) -> Process {
+    pub(crate) fn new(life: Life, born: Mono, shards: Vec<Shard>, disk: Queue, tell: bool) -> Process {
         Process {
             life,
             born,
@@ -87,6 +116,7 @@ impl Process {
             disk,
             mail: BTreeMap::new(),
             conns: BTreeMap::new(),
+            wires: BTreeMap::new(),
             ready: false,
             offline: BTreeSet::new(),
             stopping: None,
@@ -125,12 +155,12 @@ impl Process {
                 let link = Link(conn.0);
                 self.conns.remove(&link).map(|_| Want::Close(link))
             }
-            Effect::Send(ToPeer::Quorum(ToQuorum::Propose { proposal, records })) => {
-                Some(Want::Propose(proposal, records))
-            }
-            Effect::Send(other) => {
-                Some(Want::Broken(format!("shard {shard} of a node that is alone sends {other:?}")))
-            }
+            Effect::Send(ToPeer::Quorum(news)) => Some(Want::Quorum(news)),
+            Effect::Send(ToPeer::Call { call, lane, address, frame }) => Some(match frame.into_bytes() {
+                Ok(bytes) => Want::Call(Call { id: call, lane, address, bytes }),
+                Err(error) => Want::Broken(format!("shard {shard} calls {lane:?} with {error}")),
+            }),
+            Effect::Send(ToPeer::HangUp { lane }) => Some(Want::HangUp(lane)),
             Effect::Disk { op, what } => self.operate(shard, op, what),
             Effect::ToShard { to, message } => self.post(shard, to, message),
             Effect::Trace(trace) => Some(match trace {
@@ -143,12 +173,12 @@ impl Process {
                 }
                 Trace::Offline { path, why } => {
                     self.offline.insert(path.dir);
-                    Want::Say(format!("shard {shard}: {path} is offline: {why}"))
+                    Want::Say(format!("{path} is offline: {why}"))
                 }
                 Trace::BadClient { conn, what } if !self.strangers && !what.starts_with(UNANSWERED) => {
                     Want::Broken(format!("a good client's connection {} was refused: {what}", conn.0))
                 }
-                other => Want::Say(format!("shard {shard}: {other:?}")),
+                other => Want::Say(format!("{other:?}")),
             }),
         }
     }

@@ -7,7 +7,7 @@ use moldau_base::Rng;
 use moldau_base::planted::Bug;
 
 use crate::boot::Overrides;
-use crate::clients::reader;
+use crate::clients::{cluster, reader};
 use crate::failure::{self, Failure};
 use crate::schedule::Schedule;
 use crate::trace::Text;
@@ -62,7 +62,8 @@ pub struct Outcome {
 /// The conditions of a run.
 pub fn weather(plan: &Plan) -> Weather {
     let mut rng = Rng::seeded(plan.seed);
-    let mut weather = Weather::draw(&mut rng, plan.workload.faults, plan.workload.trouble_ms);
+    let mut weather =
+        Weather::draw(&mut rng, plan.workload.faults, plan.workload.nodes, plan.workload.trouble_ms);
     plan.schedule.apply(&mut weather);
     weather
 }
@@ -124,16 +125,28 @@ fn finish(world: &mut World, scene: &Scene) {
     if scene.running() > 0 {
         return no_progress(world);
     }
-    if world.setup.weather.dark_end {
+    // What several nodes have not synced nobody promises when all of them lose power.
+    if world.setup.weather.dark_end && (world.nodes.len() == 1 || world.setup.synced) {
         world.dark_end();
     }
     for topic in scene.audited() {
-        scene.client(|cx| reader::audit(cx, topic));
+        match world.nodes.len() {
+            1 => scene.client(|cx| reader::audit(cx, topic)),
+            _ => scene.client(|cx| cluster::audit(cx, topic)),
+        }
     }
     let end = world.clock.now().after_ms(HEAL_MS);
     world.run(end, |_| scene.running() == 0);
     if scene.running() > 0 {
         return no_progress(world);
+    }
+    world.run(end, |world| world.nodes.len() == 1 || world.is_whole());
+    if !world.has_failed() {
+        world.compare_replays();
+        world.compare_nodes();
+    }
+    if !world.has_failed() && world.nodes.len() > 1 && !world.is_whole() {
+        return not_whole(world);
     }
     let mut shared = world.shared.borrow_mut();
     if shared.violation.is_none() {
@@ -147,6 +160,11 @@ fn no_progress(world: &World) {
     let waiting: Vec<String> = waiting.map(|(client, what)| format!("{client} is {what}")).collect();
     let what = format!("{} s after the faults were over, {}", HEAL_MS / 1000, waiting.join(", "));
     shared.problem.get_or_insert(Failure::new(failure::NO_PROGRESS, what));
+}
+
+fn not_whole(world: &World) {
+    let what = format!("{} s after the faults were over {}", HEAL_MS / 1000, world.what_is_missing());
+    world.shared.borrow_mut().problem.get_or_insert(Failure::new(failure::NO_PROGRESS, what));
 }
 
 fn outcome(mut world: World, scene: &Scene) -> Outcome {

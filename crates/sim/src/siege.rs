@@ -80,11 +80,11 @@ impl Siege {
             strangers: true,
         };
         let mut world = World::new(rng.fork(), setup);
-        world.disk = self.disk;
+        world.nodes[0].disk = self.disk;
         world.run(Mono(0), |_| false);
         let end = world.clock.now().after_ms(START_MS);
-        world.run(end, |world| world.process.as_ref().is_none_or(|process| process.ready));
-        if self.may_refuse && world.process.is_none() {
+        world.run(end, |world| world.nodes[0].process.as_ref().is_none_or(|process| process.ready));
+        if self.may_refuse && world.nodes[0].process.is_none() {
             return Ok(End::Refused);
         }
         let scene = Scene::new(world.shared.clone(), rng.fork(), false, Default::default());
@@ -122,6 +122,7 @@ impl Siege {
 
 fn weather() -> Weather {
     Weather {
+        nodes: 1,
         shards: 2,
         log_dirs: 1,
         network: Speed { least: 1_000, jitter: 0, slow_one_in: 0 },

@@ -40,6 +40,16 @@ pub enum Fault {
     Full(u64, Remedy),
     /// The wall clock jumps by so many milliseconds.
     ClockJump(i64),
+    /// The process stands still for so many milliseconds, as under SIGSTOP.
+    Pause(u64),
+    /// Nothing passes between the node and the others for so many milliseconds.
+    CutOff(u64),
+    /// As [`Fault::CutOff`], and clients do not reach it either.
+    Island(u64),
+    /// Nothing comes from the node to the others for so many milliseconds.
+    Mute(u64),
+    /// Nothing comes to the node from the others for so many milliseconds.
+    Deaf(u64),
 }
 
 /// What the operator does about a disk that has failed, after so many milliseconds.
@@ -77,6 +87,11 @@ impl Fault {
             Fault::ShortWrite(_) => "short write",
             Fault::Full(..) => "full disk",
             Fault::ClockJump(_) => "clock jump",
+            Fault::Pause(_) => "pause",
+            Fault::CutOff(_) => "cut between nodes",
+            Fault::Island(_) => "cut from everyone",
+            Fault::Mute(_) => "one-way cut from a node",
+            Fault::Deaf(_) => "one-way cut to a node",
         }
     }
 }
@@ -92,6 +107,8 @@ impl fmt::Display for Fault {
 pub struct Due {
     /// When.
     pub at: Mono,
+    /// Which node it hits, by its place; the first one also where it hits all.
+    pub node: usize,
     /// What.
     pub fault: Fault,
 }
@@ -109,22 +126,34 @@ pub struct Faults {
     pub reset: bool,
     /// Jumps of the wall clock.
     pub clock: bool,
+    /// Pauses of a process.
+    pub pause: bool,
+    /// Cuts between the nodes of a cluster.
+    pub cut: bool,
 }
 
 impl Faults {
     /// Nothing goes wrong.
-    pub const NONE: Faults =
-        Faults { kill: false, power_loss: false, bad_disk: false, reset: false, clock: false };
+    pub const NONE: Faults = Faults {
+        kill: false,
+        power_loss: false,
+        bad_disk: false,
+        reset: false,
+        clock: false,
+        pause: false,
+        cut: false,
+    };
     /// All that a broker must survive without losing what it acknowledged.
-    pub const ORDINARY: Faults =
-        Faults { kill: true, power_loss: false, bad_disk: false, reset: true, clock: true };
-    /// Everything.
-    pub const ALL: Faults = Faults { kill: true, power_loss: true, bad_disk: true, reset: true, clock: true };
+    pub const ORDINARY: Faults = Faults { kill: true, reset: true, clock: true, ..Faults::NONE };
+    /// Everything that can happen to a node that is alone.
+    pub const ALL: Faults = Faults { power_loss: true, bad_disk: true, ..Faults::ORDINARY };
 }
 
 /// The conditions of one run.
 #[derive(Clone, Debug)]
 pub struct Weather {
+    /// How many nodes there are.
+    pub nodes: usize,
     /// Event loops of the node.
     pub shards: u16,
     /// Log directories of the node.
@@ -144,8 +173,8 @@ pub struct Weather {
 }
 
 impl Weather {
-    /// The weather of a seed.
-    pub fn draw(rng: &mut Rng, allowed: Faults, trouble_ms: u64) -> Weather {
+    /// The weather of a seed; there are as many nodes as one of `nodes` says.
+    pub fn draw(rng: &mut Rng, allowed: Faults, nodes: &[usize], trouble_ms: u64) -> Weather {
         let network = *rng.pick(&[10 * MICRO, 200 * MICRO, 2 * MILLI]).unwrap_or(&MILLI);
         let network = Speed {
             least: network / 2,
@@ -153,20 +182,25 @@ impl Weather {
             slow_one_in: if rng.chance(1, 2) { 200 } else { 0 },
         };
         let trouble = Mono(trouble_ms * MILLI);
+        let nodes = match nodes {
+            [only] => *only,
+            several => *rng.pick(several).unwrap_or(&1),
+        };
         Weather {
+            nodes,
             shards: 1 + rng.below(3) as u16,
             log_dirs: 1 + rng.below(2) as u16,
             network,
             disk_wait: *rng.pick(&[0, 50 * MICRO, 3 * MILLI]).unwrap_or(&0),
             sync: *rng.pick(&[100 * MICRO, 2 * MILLI, 20 * MILLI]).unwrap_or(&MILLI),
-            faults: draw_faults(rng, allowed, trouble),
+            faults: draw_faults(rng, allowed, nodes, trouble),
             trouble,
             dark_end: allowed.power_loss && rng.chance(1, 2),
         }
     }
 }
 
-fn draw_faults(rng: &mut Rng, allowed: Faults, trouble: Mono) -> Vec<Due> {
+fn draw_faults(rng: &mut Rng, allowed: Faults, nodes: usize, trouble: Mono) -> Vec<Due> {
     let mut kinds: Vec<fn(&mut Rng) -> Fault> = Vec::new();
     if allowed.kill {
         kinds.push(|rng| Fault::Kill(rng.below(3_000)));
@@ -193,13 +227,24 @@ fn draw_faults(rng: &mut Rng, allowed: Faults, trouble: Mono) -> Vec<Due> {
         kinds.push(|rng| Fault::ClockJump(rng.below(2 * HOUR_MS as u64) as i64 - HOUR_MS));
         kinds.push(|rng| Fault::ClockJump(if rng.chance(1, 2) { HOUR_MS } else { -HOUR_MS }));
     }
-    let count = if kinds.is_empty() { 0 } else { rng.below(9) };
+    if allowed.pause {
+        kinds.push(|rng| Fault::Pause(rng.below(8_000)));
+    }
+    if allowed.cut {
+        kinds.push(|rng| Fault::CutOff(rng.below(8_000)));
+        kinds.push(|rng| Fault::Island(rng.below(8_000)));
+        kinds.push(|rng| Fault::Mute(rng.below(8_000)));
+        kinds.push(|rng| Fault::Deaf(rng.below(8_000)));
+    }
+    let count = if kinds.is_empty() { 0 } else { rng.below(9) * nodes.min(2) as u64 };
     let mut faults: Vec<Due> = Vec::new();
     for _ in 0..count {
         let Some(kind) = rng.pick(&kinds).copied() else { break };
         // Half of them early: start-up is the most delicate time.
         let span = if rng.chance(1, 2) { trouble.0 } else { trouble.0 / 8 };
-        faults.push(Due { at: Mono(rng.below(span)), fault: kind(rng) });
+        let at = Mono(rng.below(span));
+        let node = if nodes > 1 { rng.below(nodes as u64) as usize } else { 0 };
+        faults.push(Due { at, node, fault: kind(rng) });
     }
     faults.sort_by_key(|due| due.at);
     faults

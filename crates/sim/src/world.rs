@@ -1,11 +1,15 @@
 //! The event loop of a run: takes the next thing from the clock, lets the broker or a client see it, and arranges what follows.
 
+mod calls;
+mod compare;
 mod disk;
 mod faults;
+mod node;
 mod start;
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
+use std::fmt;
 use std::net::{IpAddr, Ipv4Addr};
 use std::rc::Rc;
 use std::task::Waker;
@@ -17,15 +21,18 @@ use moldau_check::Watch;
 use crate::boot;
 use crate::clock::Clock;
 use crate::cx::{Shared, Wish};
-use crate::disk::{SimDisk, Sync, Ticket};
+use crate::disk::{Sync, Ticket};
 use crate::exec::Executor;
 use crate::failure::{self, Failure};
 use crate::metadata::Quorum;
-use crate::net::{Arrival, Link, Net, Side};
+use crate::net::{Arrival, Link, Net, Side, Spot};
 use crate::process::{Process, Want};
-use crate::replay;
 use crate::trace::{Text, Trace};
 use crate::weather::{Fault, Weather};
+
+use calls::Caller;
+use compare::Seen;
+pub(crate) use node::{Life, Node};
 
 /// More happenings than any sound run has: a loop that makes no progress.
 const MOST_EVENTS: u64 = 20_000_000;
@@ -42,45 +49,54 @@ pub(crate) enum Happening {
     /// The broker learns that a client vanished.
     Vanished(Link),
     DiskDone {
-        life: u32,
+        life: Life,
         shard: u16,
         owner: u32,
     },
     DiskRuns {
-        life: u32,
+        life: Life,
         shard: u16,
         ticket: Ticket,
     },
     SyncEnds {
-        life: u32,
+        life: Life,
         shard: u16,
         sync: Sync,
     },
     Mail {
-        life: u32,
+        life: Life,
         from: u16,
         to: u16,
     },
     News {
-        life: u32,
+        life: Life,
     },
     QuorumTick {
-        life: u32,
+        life: Life,
+        due: Mono,
     },
     MustHaveStopped {
-        life: u32,
+        life: Life,
     },
     Tick {
-        life: u32,
+        life: Life,
         shard: u16,
         due: Mono,
     },
-    Fault(Fault),
+    Fault {
+        node: usize,
+        fault: Fault,
+    },
     /// The operator's restart after a fault of the disk; it waits for nothing.
-    Die(Fault),
-    Boot,
-    Room,
-    FastAgain,
+    Die {
+        node: usize,
+        fault: Fault,
+    },
+    Boot(usize),
+    Room(usize),
+    FastAgain(usize),
+    /// A node has waited long enough for a connection to be made.
+    NotConnected(Link),
 }
 
 /// What a run is set up with.
@@ -101,55 +117,42 @@ pub(crate) struct World {
     pub(crate) executor: Executor,
     pub(crate) trace: Trace,
     pub(crate) setup: Setup,
-    pub(crate) process: Option<Process>,
-    pub(crate) disk: SimDisk,
+    pub(crate) nodes: Vec<Node>,
     pub(crate) events: u64,
     /// Faults that happened, by kind.
     pub(crate) struck: BTreeMap<&'static str, u64>,
     net: Net,
-    quorum: Option<Quorum>,
     rng: Rng,
     lives: u32,
-    wall_skew_ms: i64,
-    sync_at_least: u64,
-    /// A death that waits for so many changes of the disk by the next recovery.
-    dies_in_recovery: Option<(u64, Fault)>,
-    /// A death that waits for so many disk operations.
-    dies_after: Option<(u64, Fault)>,
-    /// A death that waits for the next sync, to come before its end.
-    dies_in_sync: Option<Fault>,
-    /// A death that waits for the metadata log's use of the disk, to come in the middle of it.
-    dies_in_metadata: Option<Fault>,
+    /// Who waits at the calling end of the connections between nodes.
+    callers: BTreeMap<Link, Caller>,
+    /// What the nodes have shown of themselves so far.
+    seen: Seen,
 }
 
 impl World {
     pub(crate) fn new(mut rng: Rng, setup: Setup) -> World {
-        let shared = Rc::new(RefCell::new(Shared::new(Watch::all(2_000))));
+        let nodes = setup.weather.nodes;
+        let shared = Rc::new(RefCell::new(Shared::new(Watch::all(2_000), nodes)));
         let mut world = World {
             clock: Clock::new(rng.fork()),
             shared,
             executor: Executor::default(),
             trace: Trace::new(setup.text),
             net: Net::new(rng.fork(), setup.weather.network),
-            process: None,
-            disk: SimDisk::default(),
+            nodes: (0..nodes).map(|_| Node::default()).collect(),
             events: 0,
             struck: BTreeMap::new(),
-            quorum: None,
             lives: 0,
-            wall_skew_ms: 0,
-            sync_at_least: 0,
-            dies_in_recovery: None,
-            dies_after: None,
-            dies_in_sync: None,
-            dies_in_metadata: None,
+            callers: BTreeMap::new(),
+            seen: Seen::default(),
             rng,
             setup,
         };
         for due in world.setup.weather.faults.clone() {
-            world.clock.at(due.at, Happening::Fault(due.fault));
+            world.clock.at(due.at, Happening::Fault { node: due.node, fault: due.fault });
         }
-        world.clock.after(0, Happening::Boot);
+        (0..nodes).for_each(|node| world.clock.after(0, Happening::Boot(node)));
         world
     }
 
@@ -180,20 +183,8 @@ impl World {
             self.happen(what);
             if self.events.is_multiple_of(REPLAY_EVERY) {
                 self.compare_replays();
+                self.compare_nodes();
             }
-        }
-    }
-
-    /// `replay(log) == live`, for everything that shards keep in logs.
-    pub(crate) fn compare_replays(&mut self) {
-        if self.disk.is_limited() {
-            // Writes may have failed that the shards have not been told of.
-            return;
-        }
-        let Some(process) = &self.process else { return };
-        let found = process.each_shard().iter().find_map(|shard| replay::difference(shard, &self.disk));
-        if let Some(what) = found {
-            self.fail(failure::REPLAY_DIFFERS, what);
         }
     }
 
@@ -219,8 +210,8 @@ impl World {
         match wish {
             Wish::Wake(at, waker) => self.clock.at(at, Happening::Wake(waker)),
             Wish::Spawn(task) => self.executor.spawn(task),
-            Wish::Connect(link) => {
-                self.net.open(link);
+            Wish::Connect(link, node) => {
+                self.net.open(link, Spot::Clients, Spot::Node(node), 0);
                 let due = self.net.send(now, link, Side::Broker, Arrival::Open);
                 self.arrives(link, Side::Broker, due);
             }
@@ -249,156 +240,227 @@ impl World {
         }
     }
 
+    /// Whose process is to notice this.
+    fn noticed_by(&self, what: &Happening) -> Option<usize> {
+        match what {
+            Happening::DiskDone { life, .. }
+            | Happening::DiskRuns { life, .. }
+            | Happening::SyncEnds { life, .. }
+            | Happening::Mail { life, .. }
+            | Happening::News { life }
+            | Happening::QuorumTick { life, .. }
+            | Happening::MustHaveStopped { life }
+            | Happening::Tick { life, .. } => Some(life.node),
+            Happening::Arrives(link, side) => match self.net.spot(*link, *side)? {
+                Spot::Node(node) => Some(node),
+                Spot::Clients => None,
+            },
+            Happening::Vanished(link) => Some(self.server_of(*link)),
+            Happening::NotConnected(link) => self.callers.get(link).map(|caller| caller.life.node),
+            Happening::Fault { node, fault: Fault::CleanStop(_) } => Some(*node),
+            _ => None,
+        }
+    }
+
     fn happen(&mut self, what: Happening) {
+        let until = self.noticed_by(&what).map(|node| self.nodes[node].still_until);
+        if let Some(until) = until.filter(|until| *until > self.clock.now()) {
+            return self.clock.at(until, what);
+        }
         match what {
             Happening::Wake(waker) => waker.wake(),
-            Happening::Arrives(link, Side::Client) => {
-                if let Some(arrival) = self.net.arrive(link, Side::Client) {
-                    self.shared.borrow_mut().arrived(link, arrival);
-                }
-            }
-            Happening::Arrives(link, Side::Broker) => {
-                if let Some(arrival) = self.net.arrive(link, Side::Broker) {
-                    self.reached(link, arrival);
+            Happening::Arrives(link, side) => {
+                let node = self.server_of(link);
+                if let Some(arrival) = self.net.arrive(link, side) {
+                    match side {
+                        Side::Broker => self.reached(node, link, arrival),
+                        Side::Client if self.callers.contains_key(&link) => self.called_back(link, arrival),
+                        Side::Client => self.shared.borrow_mut().arrived(link, arrival),
+                    }
                 }
             }
             Happening::Vanished(link) => {
+                let node = self.server_of(link);
                 self.net.shut(link, Side::Broker);
-                self.hung_up(link);
+                self.hung_up(node, link);
             }
+            Happening::NotConnected(link) => self.not_connected(link),
+            Happening::DiskDone { .. }
+            | Happening::DiskRuns { .. }
+            | Happening::SyncEnds { .. }
+            | Happening::Mail { .. }
+            | Happening::News { .. }
+            | Happening::QuorumTick { .. }
+            | Happening::Tick { .. } => self.happen_to_process(what),
+            Happening::Fault { node, fault } => self.strike(node, fault),
+            Happening::Die { node, fault } => self.die(node, fault),
+            Happening::MustHaveStopped { life } => {
+                if self.alive(life).is_some() {
+                    self.fail(failure::NO_PROGRESS, "the node has not stopped after 60 s");
+                }
+            }
+            Happening::Boot(node) => self.boot(node),
+            Happening::Room(node) => self.nodes[node].disk.set_capacity(None),
+            Happening::FastAgain(node) => self.nodes[node].sync_at_least = 0,
+        }
+    }
+
+    fn happen_to_process(&mut self, what: Happening) {
+        match what {
             Happening::DiskDone { life, shard, owner } => {
                 let input = self.alive(life).and_then(|process| process.next_done(shard, owner));
                 if let Some(input) = input {
-                    self.step(shard, input);
+                    self.step(life.node, shard, input);
                 }
             }
             Happening::DiskRuns { life, shard, ticket } => {
                 let done = self.alive(life).and_then(|process| process.disk.run(ticket));
                 if let Some((op, done)) = done {
-                    self.step(shard, Input::DiskDone { op, done });
+                    self.step(life.node, shard, Input::DiskDone { op, done });
                 }
             }
             Happening::SyncEnds { life, shard, sync } => self.sync_ends(life, shard, sync),
             Happening::Mail { life, from, to } => {
                 let input = self.alive(life).and_then(|process| process.receive(from, to));
                 if let Some(input) = input {
-                    self.step(to, input);
+                    self.step(life.node, to, input);
                 }
             }
             Happening::News { life } => {
-                let news =
-                    self.alive(life).is_some().then(|| self.quorum.as_mut()?.news.pop_front()).flatten();
+                if self.alive(life).is_none() {
+                    return;
+                }
+                let news = self.nodes[life.node].quorum.as_mut().and_then(|quorum| quorum.news.pop_front());
                 if let Some(news) = news {
-                    self.step(0, Input::Peer(FromPeer::Quorum(news)));
-                    self.compare_images();
+                    self.step(life.node, 0, Input::Peer(FromPeer::Quorum(news)));
+                    self.compare_images(life.node);
                 }
             }
-            Happening::QuorumTick { life } => {
-                if self.alive(life).is_some() {
+            Happening::QuorumTick { life, due } => {
+                // Another one has taken the place of a tick that is not the last one arranged.
+                let arranged = &mut self.nodes[life.node].quorum_tick;
+                if arranged.take_if(|tick| *tick == (life, due)).is_some() && self.alive(life).is_some() {
                     self.quorum_wants(life, |quorum, now| quorum.step(now));
                 }
             }
             Happening::Tick { life, shard, due } => {
-                if self.alive(life).is_some_and(|process| process.ticks(shard, due)) {
-                    self.step(shard, Input::Tick);
+                let ticks = self.alive(life).is_some_and(|process| process.ticks(shard, due));
+                if ticks {
+                    self.step(life.node, shard, Input::Tick);
                 }
             }
-            Happening::Fault(fault) => self.strike(fault),
-            Happening::Die(fault) => self.die(fault),
-            Happening::MustHaveStopped { life } => {
-                if self.alive(life).is_some() {
-                    self.fail(failure::NO_PROGRESS, "the node has not stopped after 60 s");
-                }
-            }
-            Happening::Boot => self.boot(),
-            Happening::Room => self.disk.set_capacity(None),
-            Happening::FastAgain => self.sync_at_least = 0,
+            _ => {}
         }
     }
 
-    fn alive(&mut self, life: u32) -> Option<&mut Process> {
-        self.process.as_mut().filter(|process| process.life == life)
+    fn alive(&mut self, life: Life) -> Option<&mut Process> {
+        self.nodes[life.node].process.as_mut().filter(|process| process.life == life)
     }
 
     // ---- the broker's side of the network
 
-    fn reached(&mut self, link: Link, arrival: Arrival) {
+    /// The node to which a connection was made, by its place.
+    fn server_of(&self, link: Link) -> usize {
+        match self.net.spot(link, Side::Broker) {
+            Some(Spot::Node(node)) => node,
+            Some(Spot::Clients) | None => 0,
+        }
+    }
+
+    fn reached(&mut self, node: usize, link: Link, arrival: Arrival) {
         match arrival {
-            Arrival::Open => self.accept(link),
-            Arrival::Closed => self.hung_up(link),
+            Arrival::Open => self.accept(node, link),
+            Arrival::Closed | Arrival::Refused => self.hung_up(node, link),
             Arrival::Bytes(piece) => {
-                let Some(process) = self.process.as_mut() else { return };
+                let Some(process) = self.nodes[node].process.as_mut() else { return };
                 let Some(shard) = process.shard_of(link) else { return };
-                let Ok(frames) = process.take(link, &piece) else { return self.cut_off(link) };
+                let Ok(frames) = process.take(link, &piece) else { return self.cut_off(node, link) };
                 for bytes in frames {
-                    self.step(shard, Input::Frame { conn: ConnId(link.0), bytes });
+                    self.step(node, shard, Input::Frame { conn: ConnId(link.0), bytes });
                 }
             }
             Arrival::Late(_) => {}
         }
     }
 
-    fn accept(&mut self, link: Link) {
+    fn accept(&mut self, node: usize, link: Link) {
         let now = self.clock.now();
-        let shards = self.process.as_ref().filter(|process| process.ready).map(Process::shards);
-        let Some(shards) = shards else {
-            let due = self.net.close(now, link, Side::Broker);
-            return self.arrives(link, Side::Client, due);
+        let listener = self.net.listener(link);
+        let is_open = |process: &&Process| match listener {
+            0 => process.ready,
+            _ => process.stopping.is_none(),
         };
-        let shard = self.rng.below(u64::from(shards)) as u16;
-        if let Some(process) = self.process.as_mut() {
+        let shards = self.nodes[node].process.as_ref().filter(is_open).map(Process::shards);
+        let Some(shards) = shards else { return self.refuse(node, link) };
+        let shard = if listener == 0 { self.rng.below(u64::from(shards)) as u16 } else { 0 };
+        if let Some(process) = self.nodes[node].process.as_mut() {
             process.accept(link, shard);
         }
         let due = self.net.send(now, link, Side::Client, Arrival::Open);
         self.arrives(link, Side::Client, due);
         let address = IpAddr::V4(Ipv4Addr::new(10, 0, (link.0 >> 8) as u8, link.0 as u8));
-        self.step(shard, Input::Accepted { conn: ConnId(link.0), address, listener: 0 });
+        self.step(node, shard, Input::Accepted { conn: ConnId(link.0), address, listener });
     }
 
-    fn hung_up(&mut self, link: Link) {
-        let Some(process) = self.process.as_mut() else { return };
+    /// Nobody listens. Another node is told so, if the machine has power; a client's connection is closed.
+    fn refuse(&mut self, node: usize, link: Link) {
+        let now = self.clock.now();
+        if self.net.spot(link, Side::Client) == Some(Spot::Clients) {
+            let due = self.net.close(now, link, Side::Broker);
+            return self.arrives(link, Side::Client, due);
+        }
+        if !self.nodes[node].dark {
+            let due = self.net.send(now, link, Side::Client, Arrival::Refused);
+            self.arrives(link, Side::Client, due);
+        }
+        self.net.shut(link, Side::Broker);
+    }
+
+    fn hung_up(&mut self, node: usize, link: Link) {
+        let Some(process) = self.nodes[node].process.as_mut() else { return };
         if let Some(shard) = process.shard_of(link) {
             process.forget(link);
-            self.step(shard, Input::Closed { conn: ConnId(link.0) });
+            self.step(node, shard, Input::Closed { conn: ConnId(link.0) });
         }
     }
 
     /// What arrives is no frame: the node closes the connection.
-    fn cut_off(&mut self, link: Link) {
+    fn cut_off(&mut self, node: usize, link: Link) {
         if !self.setup.strangers {
             let what = format!("a good client sent a bad frame on connection {}", link.0);
             return self.fail(failure::BAD_ANSWER, what);
         }
-        self.hung_up(link);
+        self.hung_up(node, link);
         let due = self.net.close(self.clock.now(), link, Side::Broker);
         self.arrives(link, Side::Client, due);
     }
 
     // ---- shards
 
-    fn now(&self, born: Mono) -> Now {
+    fn now(&self, node: usize, born: Mono) -> Now {
         let now = self.clock.now();
-        let wall = self.shared.borrow().wall_zero_ms + (now.0 / MILLI) as i64 + self.wall_skew_ms;
+        let skew = self.nodes[node].wall_skew_ms;
+        let wall = self.shared.borrow().wall_zero_ms + (now.0 / MILLI) as i64 + skew;
         Now { wall_ms: wall, mono: Mono(now.0 - born.0) }
     }
 
     /// Lets a shard take in an input.
-    fn step(&mut self, shard: u16, input: Input) {
-        self.record(shard, &input);
-        self.act(shard, |process, shard, now| process.step(shard, now, input));
+    fn step(&mut self, node: usize, shard: u16, input: Input) {
+        self.record(node, shard, &input);
+        self.act(node, shard, |process, shard, now| process.step(shard, now, input));
     }
 
     /// Lets a shard do something, and arranges what it wants.
-    fn act(&mut self, shard: u16, what: impl FnOnce(&mut Process, u16, Now) -> Vec<Want>) {
-        let Some(born) = self.process.as_ref().map(|process| process.born) else { return };
-        let now = self.now(born);
-        let Some(process) = self.process.as_mut() else { return };
+    fn act(&mut self, node: usize, shard: u16, what: impl FnOnce(&mut Process, u16, Now) -> Vec<Want>) {
+        let Some(born) = self.nodes[node].process.as_ref().map(|process| process.born) else { return };
+        let now = self.now(node, born);
+        let Some(process) = self.nodes[node].process.as_mut() else { return };
         let wants = what(process, shard, now);
         let tick = process.next_tick(shard);
         let life = process.life;
         for (op, what) in std::mem::take(&mut process.asked) {
-            self.trace
-                .line(self.clock.now(), || format!("shard {shard} → disk {}.{}: {what}", op.owner, op.seq));
+            let who = self.who(node, shard);
+            self.trace.line(self.clock.now(), || format!("{who} → disk {}.{}: {what}", op.owner, op.seq));
         }
         wants.into_iter().for_each(|want| self.arrange(life, shard, want));
         if let Some(due) = tick {
@@ -406,9 +468,15 @@ impl World {
         }
     }
 
-    fn record(&mut self, shard: u16, input: &Input) {
+    /// A shard, as the trace names it.
+    fn who(&self, node: usize, shard: u16) -> Who {
+        Who { node: (self.nodes.len() > 1).then(|| boot::node_id(node).0), shard }
+    }
+
+    fn record(&mut self, node: usize, shard: u16, input: &Input) {
+        let who = self.who(node, shard);
         let trace = &mut self.trace;
-        trace.number(u64::from(shard));
+        trace.number((node as u64) << 16 | u64::from(shard));
         match input {
             Input::Frame { conn, bytes } => {
                 trace.number(conn.0);
@@ -417,12 +485,13 @@ impl World {
             Input::DiskDone { op, .. } => trace.number(u64::from(op.owner) << 32 | u64::from(op.seq)),
             Input::Accepted { conn, .. } | Input::Closed { conn } => trace.number(conn.0),
             Input::FromShard { from, .. } => trace.number(u64::from(from.0)),
+            Input::Peer(FromPeer::Answer { frame, .. }) => trace.bytes(frame),
             Input::Peer(_) | Input::Tick => {}
         }
-        trace.line(self.clock.now(), || format!("shard {shard} ← {}", brief(input)));
+        trace.line(self.clock.now(), || format!("{who} ← {}", brief(input)));
     }
 
-    fn arrange(&mut self, life: u32, shard: u16, want: Want) {
+    fn arrange(&mut self, life: Life, shard: u16, want: Want) {
         let now = self.clock.now();
         if self.alive(life).is_none() {
             // It died in the middle of what it wanted.
@@ -449,72 +518,83 @@ impl World {
                 let delay = if self.rng.chance(1, 2) { 0 } else { self.rng.below(30_000) };
                 self.clock.after(delay, Happening::Mail { life, from: shard, to });
             }
-            Want::Propose(proposal, records) => {
-                self.quorum_wants(life, |quorum, now| quorum.propose(now, proposal, records));
-            }
+            Want::Quorum(news) => self.quorum_wants(life, |quorum, now| quorum.take(now, news)),
+            Want::Call(call) => self.call(life, shard, call),
+            Want::HangUp(lane) => self.hang_up(life, shard, lane),
             Want::Ready => {
-                if let Some(process) = self.process.as_mut() {
+                if let Some(process) = self.nodes[life.node].process.as_mut() {
                     process.ready = true;
                 }
-                self.trace.line(now, || "the node is ready".to_owned());
+                self.trace.line(now, || format!("node {} is ready", boot::node_id(life.node)));
             }
-            Want::Stopped => self.stopped(),
-            Want::Say(what) => self.trace.line(now, || what),
-            Want::Failed(why) => self.node_failed(&why),
+            Want::Stopped => self.stopped(life.node),
+            Want::Say(what) => {
+                let who = self.who(life.node, shard);
+                self.trace.line(now, || format!("{who}: {what}"));
+            }
+            Want::Failed(why) => self.node_failed(life.node, &why),
             Want::Broken(what) => self.fail(failure::BAD_SHARD, what),
         }
     }
 
     /// Lets the quorum do something, and arranges what follows.
-    fn quorum_wants(&mut self, life: u32, act: impl FnOnce(&mut Quorum, Now)) {
-        let Some(born) = self.process.as_ref().map(|process| process.born) else { return };
-        let now = self.now(born);
-        let Some(quorum) = self.quorum.as_mut() else { return };
+    fn quorum_wants(&mut self, life: Life, act: impl FnOnce(&mut Quorum, Now)) {
+        let Some(born) = self.nodes[life.node].process.as_ref().map(|process| process.born) else { return };
+        let now = self.now(life.node, born);
+        let node = &mut self.nodes[life.node];
+        let Some(quorum) = node.quorum.as_mut() else { return };
         let told = quorum.news.len();
         act(quorum, now);
-        if self.disk.has_blown()
-            && let Some(fault) = self.dies_in_metadata.take()
+        if node.disk.has_blown()
+            && let Some(fault) = node.dies_in_metadata.take()
         {
-            self.disk.set_fuse(None);
+            node.disk.set_fuse(None);
             self.trace.line(self.clock.now(), || format!("{fault} in the middle of the metadata log's work"));
-            return self.die(fault);
+            return self.die(life.node, fault);
         }
         let (more, deadline, failed) = (quorum.news.len() - told, quorum.deadline(), quorum.failed.take());
         if let Some(why) = failed {
-            return self.node_failed(&why);
+            return self.node_failed(life.node, &why);
         }
         for _ in 0..more {
             let delay = self.rng.below(2 * MILLI);
             self.clock.after(delay, Happening::News { life });
         }
-        if let Some(deadline) = deadline {
-            self.clock.at(Mono(deadline.0.saturating_add(born.0)), Happening::QuorumTick { life });
+        let deadline = deadline.map(|at| Mono(at.0.saturating_add(born.0)));
+        let arranged = self.nodes[life.node].quorum_tick.filter(|(of, _)| *of == life).map(|(_, at)| at);
+        if let Some(due) = deadline.filter(|due| arranged.is_none_or(|arranged| *due < arranged)) {
+            self.nodes[life.node].quorum_tick = Some((life, due));
+            self.clock.at(due, Happening::QuorumTick { life, due });
         }
     }
 
     /// The node ends when its metadata log is offline or its registration is refused, as it must; where the disk is good and no
     /// stranger wrote the files, that is a failure.
-    fn node_failed(&mut self, why: &str) {
-        self.trace.line(self.clock.now(), || format!("the node ends: {why}"));
-        if self.disk.is_limited() || why.contains(SIMULATED) {
-            self.kill(1_000);
+    fn node_failed(&mut self, node: usize, why: &str) {
+        self.trace.line(self.clock.now(), || format!("node {} ends: {why}", boot::node_id(node)));
+        if self.nodes[node].disk.is_limited() || why.contains(SIMULATED) {
+            self.kill(node, 1_000);
         } else if self.setup.strangers {
-            (self.process, self.quorum) = (None, None);
+            (self.nodes[node].process, self.nodes[node].quorum) = (None, None);
         } else {
-            self.fail(failure::BROKEN_NODE, format!("the node ends: {why}"));
+            self.fail(failure::BROKEN_NODE, format!("node {} ends: {why}", boot::node_id(node)));
         }
     }
+}
 
-    /// `replay(log) == live`: the controller's image is what a replay of the committed records gives.
-    fn compare_images(&mut self) {
-        let Some((process, quorum)) = self.process.as_ref().zip(self.quorum.as_ref()) else { return };
-        if !quorum.news.is_empty() || !self.rng.chance(1, 4) {
-            return;
+/// A shard in the trace; of a node that is alone the number is not told.
+#[derive(Clone, Copy)]
+struct Who {
+    node: Option<i32>,
+    shard: u16,
+}
+
+impl fmt::Display for Who {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(node) = self.node {
+            write!(f, "node {node} ")?;
         }
-        if process.image().is_some_and(|live| live != quorum.image()) {
-            let what = "the controller's image is not what a replay of the metadata log gives";
-            self.fail(failure::REPLAY_DIFFERS, what);
-        }
+        write!(f, "shard {}", self.shard)
     }
 }
 

@@ -71,7 +71,7 @@ async fn try_create(cx: &Cx, kafka: &Kafka, wanted: &Wanted) -> Result<Option<To
     let topic = create_topics::request::Topic {
         name: wanted.name.as_str().into(),
         num_partitions: wanted.partitions,
-        replication_factor: 1,
+        replication_factor: cx.nodes().min(3) as i16,
         configs: wanted.configs.iter().map(config).collect(),
         ..Default::default()
     };
@@ -81,6 +81,8 @@ async fn try_create(cx: &Cx, kafka: &Kafka, wanted: &Wanted) -> Result<Option<To
     match code {
         ErrorCode::NONE | ErrorCode::TOPIC_ALREADY_EXISTS => {}
         code if code.is_retriable() => return Ok(None),
+        // Not every broker has registered yet.
+        ErrorCode::INVALID_REPLICATION_FACTOR if cx.nodes() > 1 => return Ok(None),
         code => {
             cx.problem(format!("CreateTopics of {} was refused: {code:?}", wanted.name));
             return Ok(None);

@@ -2,6 +2,7 @@
 //! included, and tells the checkers what it did and saw.
 
 pub mod admin;
+pub mod cluster;
 pub mod deaf;
 pub mod member;
 pub mod operator;

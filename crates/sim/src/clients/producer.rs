@@ -10,6 +10,7 @@ use moldau_check::{Client, Delivery, Event, Record};
 use moldau_wire::{ErrorCode, init_producer_id, produce};
 
 use super::admin::Topic;
+use super::cluster;
 use super::value::value;
 use crate::cx::{Cx, Gone};
 use crate::failure;
@@ -116,7 +117,7 @@ impl Producer {
     async fn connect(&mut self) {
         loop {
             if self.kafka.as_ref().is_none_or(Kafka::is_closed) {
-                self.kafka = Some(Kafka::connect_at_last(&self.cx).await);
+                self.kafka = Some(cluster::connect(&self.cx, &self.plan.topic).await);
             }
             let Some(kafka) = self.kafka.clone() else { continue };
             if !self.is_idempotent() || self.identity.is_some() {
@@ -198,6 +199,10 @@ impl Producer {
                 self.waiting.iter_mut().for_each(|sending| sending.uncertain = true);
             }
             if !self.waiting.is_empty() {
+                if self.cx.nodes() > 1 {
+                    // Another node may lead.
+                    self.kafka = None;
+                }
                 self.cx.doing(format!("settling {} batches", self.waiting.len()));
                 self.cx.pause_ms(20, 200).await;
             }
@@ -378,6 +383,7 @@ fn verdict(code: ErrorCode, base_offset: i64) -> Verdict {
         ErrorCode::DUPLICATE_SEQUENCE_NUMBER => Verdict::StoredSomewhere,
         ErrorCode::OUT_OF_ORDER_SEQUENCE_NUMBER | ErrorCode::UNKNOWN_PRODUCER_ID => Verdict::OutOfOrder,
         ErrorCode::REQUEST_TIMED_OUT
+        | ErrorCode::NOT_LEADER_OR_FOLLOWER
         | ErrorCode::KAFKA_STORAGE_ERROR
         | ErrorCode::NOT_ENOUGH_REPLICAS_AFTER_APPEND => Verdict::RetryUncertain,
         code if code.is_retriable() => Verdict::Retry,

@@ -27,6 +27,8 @@ pub struct Reader {
     pub name: Client,
     positions: BTreeMap<i32, i64>,
     session: Session,
+    /// The node did not serve what was asked for: another one may.
+    lost: bool,
     /// Bytes of batches that came.
     pub bytes: u64,
 }
@@ -68,6 +70,7 @@ impl Reader {
             name: cx.another(),
             positions: BTreeMap::new(),
             session: Session::default(),
+            lost: false,
             bytes: 0,
         }
     }
@@ -87,6 +90,11 @@ impl Reader {
         self.cx.note(Event::Assigned { reader: self.name, partition, position });
     }
 
+    /// Whether the last fetch was refused by a node that may not be the right one.
+    pub fn is_lost(&self) -> bool {
+        self.lost
+    }
+
     /// The offset to be asked for next, for each partition.
     pub fn positions(&self) -> &BTreeMap<i32, i64> {
         &self.positions
@@ -95,6 +103,7 @@ impl Reader {
     /// Fetches once; how many records came.
     pub async fn poll(&mut self, kafka: &Kafka) -> Result<usize, Gone> {
         let ask = self.ask();
+        self.lost = false;
         let with_session =
             kafka.version(ApiKey::Fetch).is_some_and(|version| version >= 7) && !self.cx.one_in(4);
         if !with_session {
@@ -195,6 +204,7 @@ impl Reader {
             code => {
                 self.cx.say(|| format!("fetch of {index}@{from}: {code:?}"));
                 // Asked for anew by the next fetch.
+                self.lost = true;
                 self.session.told.insert(index, -1);
                 return Ok(0);
             }

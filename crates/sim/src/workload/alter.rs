@@ -12,6 +12,7 @@ pub(super) const ALTER: Workload = Workload {
     about: "an operator changes configurations and adds partitions; the power goes as well",
     faults: Faults { power_loss: true, ..Faults::ORDINARY },
     synced: true,
+    nodes: &[1],
     trouble_ms: 30_000,
     settings: |_, _| {},
     start: |scene| {

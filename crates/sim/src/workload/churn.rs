@@ -20,6 +20,7 @@ pub(super) const CHURN: Workload = Workload {
     about: "topics are made, filled, read and deleted under a few names",
     faults: Faults { power_loss: true, ..Faults::ORDINARY },
     synced: true,
+    nodes: &[1],
     trouble_ms: 30_000,
     settings: |_, _| {},
     start,

@@ -16,6 +16,7 @@ pub(super) const GROUPS: Workload = Workload {
     about: "a group of members that come and go; the process is killed, connections are reset",
     faults: Faults::ORDINARY,
     synced: false,
+    nodes: &[1],
     trouble_ms: 60_000,
     settings: |rng, overrides| {
         overrides.set("group.initial.rebalance.delay.ms", rng.below(3_000));

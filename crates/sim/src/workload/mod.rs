@@ -2,6 +2,7 @@
 
 mod alter;
 mod churn;
+mod cluster;
 mod expiry;
 mod groups;
 mod offsets;
@@ -31,6 +32,8 @@ pub struct Workload {
     pub faults: Faults,
     /// Every acknowledged record is synced before (`flush.messages=1`), so that a power loss may take nothing.
     pub synced: bool,
+    /// How many nodes there may be; the seed picks.
+    pub nodes: &'static [usize],
     /// Milliseconds of trouble.
     pub trouble_ms: u64,
     /// Settings of the node that differ from the simulator's defaults.
@@ -56,9 +59,12 @@ pub const ALL: &[Workload] = &[
     alter::ALTER,
 ];
 
+/// Workloads that run only when they are named.
+pub const NAMED: &[Workload] = &[cluster::CLUSTER, cluster::CLUSTER_POWER];
+
 /// The workload of this name.
 pub fn find(name: &str) -> Option<&'static Workload> {
-    ALL.iter().find(|workload| workload.name == name)
+    ALL.iter().chain(NAMED).find(|workload| workload.name == name)
 }
 
 /// Where a workload starts its clients, and says which topics are to be audited at the end.

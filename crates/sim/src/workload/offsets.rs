@@ -10,6 +10,7 @@ pub(super) const OFFSETS: Workload = Workload {
     about: "consumers without a group commit, fetch and delete offsets; the power goes as well",
     faults: Faults { power_loss: true, ..Faults::ORDINARY },
     synced: true,
+    nodes: &[1],
     trouble_ms: 40_000,
     settings: |rng, overrides| overrides.set("offsets.topic.num.partitions", 1 + rng.below(4)),
     start: |scene| {

@@ -13,6 +13,7 @@ pub(super) const PRODUCE: Workload = Workload {
     about: "producers and readers; the process is killed, connections are reset",
     faults: Faults::ORDINARY,
     synced: false,
+    nodes: &[1],
     trouble_ms: 30_000,
     settings: |_, _| {},
     start,

@@ -3,12 +3,12 @@
 use moldau_base::disk::{Op, OpId};
 use moldau_broker::Input;
 
-use super::{Happening, World};
+use super::{Happening, Life, World};
 use crate::disk::{Submitted, Sync};
 
 impl World {
-    pub(super) fn operate(&mut self, life: u32, shard: u16, op: OpId, what: Op) {
-        if self.dies_here(&what) {
+    pub(super) fn operate(&mut self, life: Life, shard: u16, op: OpId, what: Op) {
+        if self.dies_here(life.node, &what) {
             return;
         }
         let Some(process) = self.alive(life) else { return };
@@ -19,11 +19,11 @@ impl World {
                 self.clock.after(delay, Happening::DiskDone { life, shard, owner: op.owner });
             }
             Submitted::Syncing(sync) => {
-                let delay = self.sync_at_least + self.rng.below(self.setup.weather.sync);
+                let delay = self.nodes[life.node].sync_at_least + self.rng.below(self.setup.weather.sync);
                 self.clock.after(delay, Happening::SyncEnds { life, shard, sync });
-                if let Some(fault) = self.dies_in_sync.take() {
+                if let Some(fault) = self.nodes[life.node].dies_in_sync.take() {
                     let sooner = self.rng.below(delay + 1);
-                    self.clock.after(sooner, Happening::Die(fault));
+                    self.clock.after(sooner, Happening::Die { node: life.node, fault });
                 }
             }
             Submitted::Later(ticket) => {
@@ -39,31 +39,31 @@ impl World {
     }
 
     /// Whether a death that was waiting for an operation comes with this one.
-    pub(super) fn dies_here(&mut self, what: &Op) -> bool {
-        let Some((left, fault)) = self.dies_after.take() else { return false };
+    pub(super) fn dies_here(&mut self, node: usize, what: &Op) -> bool {
+        let Some((left, fault)) = self.nodes[node].dies_after.take() else { return false };
         if left > 0 {
-            self.dies_after = Some((left - 1, fault));
+            self.nodes[node].dies_after = Some((left - 1, fault));
             return false;
         }
-        if let Some(process) = self.process.as_mut() {
+        if let Some(process) = self.nodes[node].process.as_mut() {
             process.disk.tear(what, &mut self.rng);
         }
         self.trace.line(self.clock.now(), || format!("{fault} in the middle of an operation"));
-        self.die(fault);
+        self.die(node, fault);
         true
     }
 
     /// What was done before a sync began is told before its end is.
-    pub(super) fn tell_done(&mut self, life: u32, shard: u16, owner: u32) {
+    pub(super) fn tell_done(&mut self, life: Life, shard: u16, owner: u32) {
         while let Some(input) = self.alive(life).and_then(|process| process.next_done(shard, owner)) {
-            self.step(shard, input);
+            self.step(life.node, shard, input);
         }
     }
 
-    pub(super) fn sync_ends(&mut self, life: u32, shard: u16, sync: Sync) {
+    pub(super) fn sync_ends(&mut self, life: Life, shard: u16, sync: Sync) {
         self.tell_done(life, shard, sync.owner());
         let Some(process) = self.alive(life) else { return };
         let (op, done) = process.disk.finish(sync);
-        self.step(shard, Input::DiskDone { op, done });
+        self.step(life.node, shard, Input::DiskDone { op, done });
     }
 }

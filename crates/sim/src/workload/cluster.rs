@@ -1,0 +1,57 @@
+//! Three or five nodes, every record on three of them: leaders come and go, and what was acknowledged stays.
+
+use moldau_check::Delivery;
+
+use super::{Scene, Workload};
+use crate::clients::admin::{self, Wanted};
+use crate::clients::{cluster, producer};
+use crate::weather::Faults;
+
+/// What hits the nodes of a cluster.
+const FAULTS: Faults = Faults { power_loss: true, pause: true, cut: true, ..Faults::ORDINARY };
+
+/// Nothing is synced before it is acknowledged: what one node loses with its power, the others have.
+pub(super) const CLUSTER: Workload = Workload {
+    name: "cluster",
+    about: "a cluster; nodes are killed, paused, cut off, and one at a time loses power",
+    faults: FAULTS,
+    synced: false,
+    nodes: &[3, 3, 3, 5],
+    trouble_ms: 30_000,
+    settings: |_, _| {},
+    start,
+};
+
+/// With a sync before every acknowledgement power may go everywhere at once.
+pub(super) const CLUSTER_POWER: Workload = Workload {
+    name: "cluster-power",
+    about: "as cluster with flush.messages=1; the power goes anywhere and everywhere",
+    synced: true,
+    ..CLUSTER
+};
+
+fn start(scene: &Scene) {
+    let topics = scene.cx().between(1, 3);
+    for number in 0..topics {
+        let scene = scene.clone();
+        scene.clone().client(move |cx| async move {
+            let mut configs = scene.topic_configs(&cx);
+            configs.push(("min.insync.replicas", "2".to_owned()));
+            let wanted = Wanted { name: format!("orders-{number}"), partitions: 1, configs, life: 1 };
+            let topic = admin::create(&cx, wanted).await;
+            scene.audit(&topic);
+            for _ in 0..cx.between(1, 2) {
+                let plan = producer::Plan {
+                    topic: topic.clone(),
+                    delivery: Delivery::Once,
+                    acks: -1,
+                    window: cx.between(1, 5) as usize,
+                    pause_ms: (0, cx.between(20, 600)),
+                    least: 5,
+                };
+                scene.client(|cx| producer::produce(cx, plan));
+            }
+            scene.client(|cx| cluster::watch(cx, topic));
+        });
+    }
+}
