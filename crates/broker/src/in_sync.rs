@@ -41,13 +41,13 @@ pub(crate) fn propose(shard: &mut Shard) {
     let wish = |(at, proposal): (&TopicPartition, &Proposal)| {
         let registered = |id| shard.cluster.image.broker(id).map_or(BrokerEpoch(-1), |broker| broker.epoch);
         let member = |(id, epoch): &(_, Option<BrokerEpoch>)| (*id, epoch.unwrap_or_else(|| registered(*id)));
-        let partition = shard.cluster.image.partition(*at);
         AlterPartition {
             at: *at,
             leader_epoch: proposal.leader_epoch,
             partition_epoch: proposal.partition_epoch,
             isr: proposal.isr.iter().map(member).collect(),
-            recovering: partition.is_some_and(|partition| partition.recovering),
+            // A leader has read its log before it leads: with its first change an unclean election is over (KIP-704).
+            recovering: false,
         }
     };
     let partitions = wanted.iter().map(wish).collect();
