@@ -12,6 +12,7 @@ macro_rules! bugs {
         of one node: $($(#[doc = $about:literal])+ $bug:ident,)*
         of replicas: $($(#[doc = $about_more:literal])+ $more:ident,)*
         of the controller: $($(#[doc = $about_controller:literal])+ $controller:ident,)*
+        of clusters: $($(#[doc = $about_cluster:literal])+ $cluster:ident,)*
     ) => {
         /// A bug that can be planted.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -19,6 +20,7 @@ macro_rules! bugs {
             $($(#[doc = $about])+ $bug,)*
             $($(#[doc = $about_more])+ $more,)*
             $($(#[doc = $about_controller])+ $controller,)*
+            $($(#[doc = $about_cluster])+ $cluster,)*
         }
 
         impl Bug {
@@ -29,12 +31,16 @@ macro_rules! bugs {
             /// Those of a controller of several brokers: the tests of `controller` look for them.
             pub const OF_CONTROLLER: &[Bug] = &[$(Bug::$controller),*];
 
+            /// Those that only a whole cluster shows: the simulator looks for them, too.
+            pub const OF_CLUSTERS: &[Bug] = &[$(Bug::$cluster),*];
+
             /// Its name.
             pub fn name(self) -> &'static str {
                 match self {
                     $(Bug::$bug => stringify!($bug),)*
                     $(Bug::$more => stringify!($more),)*
                     $(Bug::$controller => stringify!($controller),)*
+                    $(Bug::$cluster => stringify!($cluster),)*
                 }
             }
 
@@ -44,6 +50,7 @@ macro_rules! bugs {
                     $(Bug::$bug => concat!($($about),+).trim_ascii(),)*
                     $(Bug::$more => concat!($($about_more),+).trim_ascii(),)*
                     $(Bug::$controller => concat!($($about_controller),+).trim_ascii(),)*
+                    $(Bug::$cluster => concat!($($about_cluster),+).trim_ascii(),)*
                 }
             }
         }
@@ -130,6 +137,23 @@ bugs! {
     FencedInSync,
     /// Another leader takes over in the leader epoch of the former.
     SameLeaderEpoch,
+    of clusters:
+    /// A voter that starts again does not know whom it has promised its vote.
+    ForgetVote,
+    /// A new leader tells where the log ends before it knows what its followers have.
+    EndAtOnce,
+    /// Consumers are given what the leader has stored, whoever else has it.
+    ReadStored,
+    /// A leader does not look where a follower's log parts from its own.
+    LogsNeverPart,
+    /// A follower that has cut its log still knows the producers of what it cut.
+    KeepCutProducers,
+    /// Whatever min.insync.replicas says, the leader goes on by itself.
+    MinIsrIgnored,
+    /// A follower says that it has what it has yet to store.
+    FetchUnstored,
+    /// A snapshot of the metadata does not say who is eligible to lead.
+    SnapshotForgetsEligible,
 }
 
 /// Whether this bug is switched on.

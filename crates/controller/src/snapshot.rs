@@ -4,8 +4,9 @@
 //! those for partitions ([`crate::Image`] derives it) has happened to the partitions of a snapshot.
 
 use moldau_base::PartitionIndex;
+use moldau_base::planted::{Bug, planted};
 
-use crate::image::Image;
+use crate::image::{Image, Partition};
 use crate::record::Record;
 
 /// The records of `image`, one after the other, without building them all at once.
@@ -34,7 +35,10 @@ fn topics(image: &Image) -> impl Iterator<Item = Record> + '_ {
         let partitions = topic.partitions.iter().map(move |(index, partition)| Record::Partition {
             topic: topic.id,
             index: PartitionIndex(index.0),
-            partition: (**partition).clone(),
+            partition: match planted(Bug::SnapshotForgetsEligible) {
+                true => Partition { eligible: vec![], ..(**partition).clone() },
+                false => (**partition).clone(),
+            },
         });
         std::iter::once(head).chain(partitions)
     })

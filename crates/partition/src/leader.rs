@@ -146,7 +146,8 @@ impl Leader {
 
     /// True when an `acks=all` write would be held by as many replicas as the topic asks for, or by all there are.
     pub(crate) fn has_min_isr(&self) -> bool {
-        self.state.isr.len() >= self.state.min_isr.min(self.state.replicas.len())
+        let min_isr = if planted(Bug::MinIsrIgnored) { 1 } else { self.state.min_isr };
+        self.state.isr.len() >= min_isr.min(self.state.replicas.len())
     }
 
     /// The log has stored more: followers that had everything are behind from now on.
