@@ -294,15 +294,7 @@ fn done(shard: &mut Shard, origin: Origin, reply: Reply) {
 fn refuse(shard: &mut Shard, origin: Origin, refusal: Refusal) {
     match origin {
         Origin::Client(to) => shard.answer(to, Answer::Controller(Err(refusal))),
-        Origin::Registration if !shard.settings.is_alone() && refusal.error == ErrorCode::NOT_CONTROLLER => {
-            crate::lifecycle::register_again(shard);
-        }
-        Origin::Registration => {
-            // Nobody will ask again, and nothing is served without it.
-            shard.trace(Trace::Failed {
-                why: format!("the registration of this broker was refused: {refusal}"),
-            })
-        }
+        Origin::Registration => crate::lifecycle::refused(shard, refusal.error, &refusal.to_string()),
         Origin::Bootstrap => shard.trace(Trace::Warning(format!("the features were refused: {refusal}"))),
         Origin::ProducerIds => {
             // Producers try again after this one, and give up after a storage error.

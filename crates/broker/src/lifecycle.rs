@@ -113,14 +113,7 @@ fn ask(shard: &mut Shard, leader: NodeId) {
     crate::peers::call(shard, lane, address, &request, PATIENCE_MS, |shard, result| match result {
         Ok(Response::BrokerRegistration(response)) => match response.error_code {
             ErrorCode::NONE => registered(shard, BrokerEpoch(response.broker_epoch)),
-            // The process before this one may not be noticed to be gone yet.
-            ErrorCode::NOT_CONTROLLER
-            | ErrorCode::REQUEST_TIMED_OUT
-            | ErrorCode::DUPLICATE_BROKER_REGISTRATION => register_again(shard),
-            error => {
-                let why = format!("the registration of this broker was refused: {}", error.name());
-                shard.trace(Trace::Failed { why });
-            }
+            error => refused(shard, error, error.name()),
         },
         _ => register_again(shard),
     });
@@ -151,8 +144,19 @@ fn as_request(registration: RegisterBroker) -> broker_registration::Request {
     }
 }
 
+/// The controller refuses the registration. What may be otherwise in a moment is asked again: nobody leads, there is no room, the
+/// outcome is not known, the process before this one is not noticed to be gone yet. A node that is alone would be told the same.
+pub(crate) fn refused(shard: &mut Shard, error: ErrorCode, reason: &str) {
+    let passes = error.is_retriable() || error == ErrorCode::DUPLICATE_BROKER_REGISTRATION;
+    if passes && !shard.settings.is_alone() {
+        return register_again(shard);
+    }
+    // Nobody will ask again, and nothing is served without it.
+    shard.trace(Trace::Failed { why: format!("the registration of this broker was refused: {reason}") });
+}
+
 /// The registration did not come through: another time.
-pub(crate) fn register_again(shard: &mut Shard) {
+fn register_again(shard: &mut Shard) {
     let at = shard.now.mono.after_ms(RETRY_MS);
     let Some(control) = shard.control.as_mut() else { return };
     control.lifecycle.state = State::Unknown;
