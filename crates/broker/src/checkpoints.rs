@@ -5,7 +5,7 @@
 //! The files are keyed by names, and a name may be used again at any time: a fourth file says which topics the others speak of. It is
 //! written behind them, and only when all three are, so that it never gives a log the marks of one that had its name before.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
 use bytes::Bytes;
 use moldau_base::Uuid;
@@ -56,8 +56,8 @@ pub(crate) struct Checkpoints {
     /// Directories whose topic id checkpoint is behind.
     topics_behind: std::collections::BTreeSet<DirId>,
     timer_set: bool,
-    /// Logs of this shard that were cut, and where; they wait for their marks to be written.
-    cut: BTreeMap<u32, i64>,
+    /// Logs of this shard that were cut, and where; they wait for their marks to be written, which is asked for in order.
+    cut: VecDeque<(u32, i64)>,
     /// Shard 0: who waits for everything reported so far to be written.
     waiting: Vec<ShardId>,
 }
@@ -107,7 +107,7 @@ fn note(shard: &mut Shard, number: u32) {
 pub(crate) fn before_append(shard: &mut Shard, number: u32, end_offset: i64) {
     note(shard, number);
     let reports = take_reports(shard);
-    shard.partitions.checkpoints().cut.insert(number, end_offset);
+    shard.partitions.checkpoints().cut.push_back((number, end_offset));
     shard.tell(ShardId(0), Message::Checkpoint(reports));
     shard.tell(ShardId(0), Message::CheckpointWanted);
 }
@@ -118,17 +118,19 @@ pub(crate) fn wanted(shard: &mut Shard, from: ShardId) {
     tell_if_written(shard);
 }
 
+/// A mark that could not be written is tried again: the one on disk is above the cut.
 fn tell_if_written(shard: &mut Shard) {
-    if !shard.partitions.checkpoints().waiting.is_empty() && is_written(shard) {
+    let checkpoints = shard.partitions.checkpoints();
+    if !checkpoints.waiting.is_empty() && checkpoints.unwritten.is_empty() && is_written(shard) {
         for waiting in std::mem::take(&mut shard.partitions.checkpoints().waiting) {
             shard.tell(waiting, Message::CheckpointWritten);
         }
     }
 }
 
-/// What this shard has reported is written.
+/// What this shard reported with its oldest cut that waits is written; what it has cut since may not be.
 pub(crate) fn written(shard: &mut Shard) {
-    for (number, end_offset) in std::mem::take(&mut shard.partitions.checkpoints().cut) {
+    if let Some((number, end_offset)) = shard.partitions.checkpoints().cut.pop_front() {
         crate::partitions::cut_is_written(shard, number, end_offset);
     }
 }

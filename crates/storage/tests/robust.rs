@@ -566,3 +566,21 @@ fn a_damaged_last_time_entry_is_made_again() {
         assert_eq!(host.disk.content(&first), Some(whole), "interval {interval}");
     }
 }
+
+/// A process that dies just after it has cut its log leaves a recovery point above the end. What is appended from there on is not durable
+/// before it is flushed, so the next recovery must look at it.
+#[test]
+fn the_recovery_point_of_a_log_that_ends_early_comes_down() {
+    let mut host = Host::new(Pace::AtOnce);
+    short(&mut host, Uuid([7; 16]), true);
+    let point = |offset| encode_offsets([("other-0", 7), (NAME, offset)]);
+    let path = Path::new(DIR, RECOVERY_POINT_CHECKPOINT);
+    host.disk.replace(&path, &point(50)).expect("there is room");
+    let recovered = recover(&host.disk, DIR, &RecoveryPolicy::default()).expect("it recovers");
+    assert!(recovered.findings.iter().any(|f| matches!(f.what, FindingKind::EndsEarly { end: 3, .. })));
+    let lines = |text: &[u8]| -> std::collections::BTreeSet<String> {
+        String::from_utf8_lossy(text).lines().map(str::to_owned).collect()
+    };
+    let left = host.disk.content(RECOVERY_POINT_CHECKPOINT).expect("it is there");
+    assert_eq!(lines(&left), lines(&point(3)));
+}

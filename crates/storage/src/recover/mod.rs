@@ -17,7 +17,9 @@ use moldau_base::Uuid;
 use moldau_base::disk::{DirId, Disk, Fault, Path};
 use moldau_batch::Header;
 
-use crate::checkpoint::{BadText, encode_clean_shutdown, encode_topic_ids, parse_offsets, parse_topic_ids};
+use crate::checkpoint::{
+    BadText, encode_clean_shutdown, encode_offsets, encode_topic_ids, parse_offsets, parse_topic_ids,
+};
 use crate::config::LogConfig;
 use crate::log::{Log, LogParts};
 use crate::names::{
@@ -311,6 +313,10 @@ pub fn recover(disk: &dyn Disk, dir: DirId, policy: &RecoveryPolicy) -> Result<R
             claimed => claimed.map_err(at(TOPIC_ID_CHECKPOINT))?,
         }
     }
+    match lower_recovery_points(disk, dir, checkpoints.recovery, &work.recovered.findings) {
+        Err(error) if Fault::from(&error) == Fault::Full => {}
+        lowered => lowered.map_err(at(RECOVERY_POINT_CHECKPOINT))?,
+    }
     if clean {
         unmark_clean(disk, dir).map_err(at(CLEAN_SHUTDOWN))?;
     }
@@ -322,6 +328,28 @@ pub fn recover(disk: &dyn Disk, dir: DirId, policy: &RecoveryPolicy) -> Result<R
 fn claim_checkpoints(disk: &dyn Disk, dir: DirId, logs: &[RecoveredLog]) -> io::Result<()> {
     let topics = logs.iter().map(|log| (log.name(), log.topic_id));
     disk.replace(&Path::new(dir, TOPIC_ID_CHECKPOINT), &encode_topic_ids(topics))
+}
+
+/// A log that was cut just before a crash is appended to again at once: with a recovery point above its end the next recovery would
+/// believe what no flush has made durable.
+fn lower_recovery_points(
+    disk: &dyn Disk,
+    dir: DirId,
+    mut points: BTreeMap<String, i64>,
+    findings: &[Finding],
+) -> io::Result<()> {
+    let mut lowered = false;
+    for finding in findings {
+        if let FindingKind::EndsEarly { end, .. } = finding.what {
+            points.insert(finding.log.clone(), end);
+            lowered = true;
+        }
+    }
+    if !lowered {
+        return Ok(());
+    }
+    let entries = points.iter().map(|(name, offset)| (name.as_str(), *offset));
+    disk.replace(&Path::new(dir, RECOVERY_POINT_CHECKPOINT), &encode_offsets(entries))
 }
 
 /// Marks a clean stop: everything is flushed and all checkpoints are written.
