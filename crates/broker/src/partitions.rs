@@ -361,7 +361,8 @@ fn drain(shard: &mut Shard, number: u32) {
     let Some(slot) = shard.partitions.slots.get_mut(&number) else { return };
     let ops = slot.log.has_ops().then(|| slot.log.take_ops());
     let events = slot.log.has_events().then(|| slot.log.take_events());
-    let deadline = slot.log.deadline();
+    // A flush writes down the producers, which are not those of a log that is being cut.
+    let deadline = slot.log.deadline().filter(|_| !slot.replica.is_being_cut());
     shard.timers.set(Timer::Log(number), deadline);
     for (op, what) in ops.into_iter().flatten() {
         shard.effect(waist::Effect::Disk { op, what });
@@ -500,8 +501,10 @@ pub(crate) fn retention_pass(shard: &mut Shard) {
         if !replica.producers().is_empty() {
             replica.step(now, Input::Expire { after_ms }, &mut Vec::new());
         }
-        let high_watermark = replica.high_watermark();
-        log.retention_pass(now, high_watermark, &mut || replica.producers().snapshot().collect());
+        if !replica.is_being_cut() {
+            let high_watermark = replica.high_watermark();
+            log.retention_pass(now, high_watermark, &mut || replica.producers().snapshot().collect());
+        }
         drain(shard, number);
     }
 }

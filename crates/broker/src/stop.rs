@@ -4,6 +4,7 @@
 use std::collections::BTreeSet;
 
 use moldau_base::disk::Path;
+use moldau_storage::State;
 
 use crate::Shard;
 use crate::checkpoints;
@@ -45,11 +46,21 @@ fn flush(shard: &mut Shard, number: u32) {
     let now = shard.now;
     let Some((log, replica)) = log_of(&mut shard.partitions, number) else { return };
     let mut producers = || replica.producers().snapshot().collect();
-    let waits = log.flush(now, &mut producers);
+    // What is being cut is flushed afterwards, unless its disk does not work any more.
+    let is_usable = !matches!(log.state(), State::Offline(_) | State::Deleting);
+    let waits = is_usable && replica.is_being_cut() || log.flush(now, &mut producers);
     if let Some(stopping) = shard.partitions.stopping.as_mut().filter(|_| waits) {
         stopping.flushing.insert(number);
     }
     settle(shard, number);
+}
+
+/// A log that was cut has its producers again.
+pub(crate) fn cut_ended(shard: &mut Shard, number: u32) {
+    let slot = shard.partitions.slot(number);
+    if slot.is_none_or(|slot| !slot.replica.is_being_cut()) {
+        flushed(shard, number);
+    }
 }
 
 /// A log has flushed, or cannot.

@@ -70,10 +70,16 @@ impl Partition {
     /// What this follower wants to be fetched: nothing while its log takes, stores or cuts something, or has no leader.
     pub fn to_fetch(&self) -> Option<ToFetch> {
         let Role::Follower(follower) = &self.role else { return None };
-        let idle = self.cut.is_none() && follower.promoted.is_none() && self.stored_offset == self.end_offset;
+        let is_stored = self.stored_offset == self.end_offset || planted(Bug::FetchUnstored);
+        let idle = self.cut.is_none() && follower.promoted.is_none() && is_stored;
         let leader = follower.leader.filter(|_| idle)?;
         let offset = if self.is_empty() { self.end_offset.max(follower.inside) } else { self.end_offset };
         Some(ToFetch { leader, leader_epoch: self.epoch, offset })
+    }
+
+    /// The log is being cut, or the producers of what is left are being read: those that are known here are not those of the log.
+    pub fn is_being_cut(&self) -> bool {
+        self.cut.is_some()
     }
 
     fn is_empty(&self) -> bool {
@@ -206,7 +212,9 @@ impl Partition {
             self.cut = Some(Cut::Replaying);
             out.push(Effect::ReplayProducers);
         } else {
-            self.producers.truncate(end);
+            if !planted(Bug::KeepCutProducers) {
+                self.producers.truncate(end);
+            }
             self.cut_ended(now, out);
         }
     }

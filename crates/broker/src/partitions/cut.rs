@@ -38,6 +38,13 @@ pub(super) fn truncated(shard: &mut Shard, number: u32, end_offset: i64) {
 /// What is on disk agrees with the cut.
 pub(crate) fn settled(shard: &mut Shard, number: u32, end_offset: i64) {
     tell_core(shard, number, Input::Truncated { end_offset });
+    crate::stop::cut_ended(shard, number);
+}
+
+/// The producers of what is left are known.
+fn producers_replayed(shard: &mut Shard, number: u32, producers: Producers) {
+    tell_core(shard, number, Input::Replayed { producers });
+    crate::stop::cut_ended(shard, number);
 }
 
 /// Replays the producers of the log from its start.
@@ -52,7 +59,7 @@ fn replay_from(shard: &mut Shard, number: u32, producers: Producers, offset: i64
     let Some(slot) = partitions.slots.get_mut(&number) else { return };
     let upto = slot.log.stored_offset();
     if offset >= upto {
-        return tell_core(shard, number, Input::Replayed { producers });
+        return producers_replayed(shard, number, producers);
     }
     let request = ReadRequest { offset, max_bytes: REPLAY_BYTES, min_one_batch: true, upto };
     let read = slot.log.read_bytes(&mut partitions.cache, request);
@@ -66,10 +73,10 @@ pub(super) fn replayed(shard: &mut Shard, number: u32, mut producers: Producers,
         Read::Refused(refusal) => {
             let what = format!("producers cannot be replayed from offset {offset}: {refusal}");
             shard.trace(Trace::Warning(what));
-            return tell_core(shard, number, Input::Replayed { producers });
+            return producers_replayed(shard, number, producers);
         }
         Read::Empty | Read::Ready(_) | Read::Pending(_) => {
-            return tell_core(shard, number, Input::Replayed { producers });
+            return producers_replayed(shard, number, producers);
         }
     };
     let now = shard.now;
