@@ -1,5 +1,6 @@
 //! Reading: fetches, reads that needed the disk, and what else is asked about a log.
 
+use moldau_base::planted::{Bug, planted};
 use moldau_base::{LeaderEpoch, TopicPartition};
 use moldau_partition::{FollowerFetch, Input, View};
 use moldau_storage::{Read, ReadRequest};
@@ -94,10 +95,17 @@ fn fetch_below(shard: &mut Shard, to: Return, number: u32, fetch: Fetch, mut bou
 
 /// Where the client's log parts from ours, if it does (KIP-595).
 fn diverging(slot: &Slot, fetch: &Fetch) -> Option<(i32, i64)> {
-    let epoch = fetch.last_fetched_epoch?;
-    let end = slot.log.end_offset();
-    let (known, known_end) = slot.log.epochs().end_of(epoch.0, end).unwrap_or((-1, -1));
+    let epoch = fetch.last_fetched_epoch.filter(|_| !planted(Bug::LogsNeverPart))?;
+    let (known, known_end) = end_of(slot, epoch.0);
     (known < epoch.0 || known_end < fetch.offset).then_some((known, known_end))
+}
+
+/// The largest epoch not above this one that the log knows, and where it ends. Of one that is older than all of them nothing is here: as
+/// Kafka has it, it ends where the first one that is known begins.
+fn end_of(slot: &Slot, epoch: i32) -> (i32, i64) {
+    let (epochs, end) = (slot.log.epochs(), slot.log.end_offset());
+    let first = epochs.entries().first().map_or(end, |(_, start)| *start);
+    epochs.end_of(epoch, end).unwrap_or((epoch, first))
 }
 
 fn found(bounds: Bounds, records: Option<FileRange>) -> Fetched {
@@ -184,14 +192,13 @@ pub(crate) fn epoch_end(
     epoch: LeaderEpoch,
 ) -> Result<(i32, i64), ErrorCode> {
     let slot = shard.partitions.leader(id, known)?;
-    let end = slot.log.end_offset();
     if epoch == slot.replica.epoch() {
-        return Ok((epoch.0, end));
+        return Ok((epoch.0, slot.log.end_offset()));
     }
-    if epoch > slot.replica.epoch() {
+    if epoch > slot.replica.epoch() || slot.log.epochs().entries().is_empty() {
         return Ok((-1, -1));
     }
-    Ok(slot.log.epochs().end_of(epoch.0, end).unwrap_or((-1, -1)))
+    Ok(end_of(slot, epoch.0))
 }
 
 /// Moves the log start offset up to `before`; -1 means the high watermark. The new start is durable with the next checkpoint.
