@@ -91,6 +91,9 @@ impl Partition {
             Input::Produce { token, acks, batches, append_time } => {
                 let appending = Appending { token, acks, append_time };
                 if let Err(refusal) = self.produce(appending, batches, out) {
+                    if matches!(refusal, Refusal::NotLeader | Refusal::NotEnoughReplicas) {
+                        self.producers.refuse(batches, now.mono);
+                    }
                     out.push(Effect::Refuse { token, refusal });
                 }
             }
@@ -461,6 +464,7 @@ impl Partition {
     pub fn end_of(&self, view: View) -> i64 {
         match view {
             View::Committed => self.last_stable_offset(),
+            View::Replicated if planted(Bug::ReadStored) => self.stored_offset,
             View::Replicated => self.high_watermark,
             View::Stored => self.stored_offset,
         }
@@ -469,11 +473,8 @@ impl Partition {
     /// The newest offset, for ListOffsets; clients must not learn one that goes back. `OffsetNotAvailable` just after an election.
     pub fn latest(&self, view: View) -> Result<i64, Refusal> {
         let leader = self.leader().ok_or(Refusal::NotLeader)?;
-        if view != View::Stored && leader.epoch_start > self.high_watermark {
-            Err(Refusal::OffsetNotAvailable)
-        } else {
-            Ok(self.end_of(view))
-        }
+        let knows = leader.epoch_start <= self.high_watermark || planted(Bug::EndAtOnce);
+        if view != View::Stored && !knows { Err(Refusal::OffsetNotAvailable) } else { Ok(self.end_of(view)) }
     }
 
     /// First offset of the log.

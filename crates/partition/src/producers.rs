@@ -352,6 +352,22 @@ impl Producers {
         });
     }
 
+    /// These batches are refused before the log has seen them. Of a producer that nobody remembers the sequence is kept that has to come
+    /// again: its later batches are on their way already and would be taken for a fresh start.
+    pub(crate) fn refuse(&mut self, batches: &[Batch], heard: Mono) {
+        for header in batches.iter().map(Batch::header).filter(|header| header.has_producer_id()) {
+            if self.by_id.contains_key(&header.producer_id) || header.attributes.is_control() {
+                continue;
+            }
+            if self.by_id.len() >= PRODUCERS_PER_PARTITION {
+                self.forget_oldest();
+            }
+            let resume = Some(header.base_sequence);
+            let producer = Producer { resume, heard, ..Producer::new(header.producer_epoch) };
+            self.by_id.insert(header.producer_id, producer);
+        }
+    }
+
     /// The log was cut at `end`, because its leader has something else there: the state is that of before.
     pub(crate) fn truncate(&mut self, end: i64) {
         self.undo(end, |_| None);
