@@ -263,6 +263,8 @@ impl Log {
 
     /// The entries with these indexes that are there.
     pub(crate) fn entries(&self, range: Range<u64>) -> io::Result<Vec<Entry>> {
+        // What could not be written must not count as if it were there and empty.
+        self.check()?;
         let mut next = self.purged.map_or(0, |id| id.index + 1).max(range.start);
         let end = self.end.next_index.min(range.end);
         let in_memory = self.recent.front().map_or(end, |(entry, _)| entry.log_id.index);
