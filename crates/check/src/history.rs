@@ -141,6 +141,17 @@ pub enum Event {
         /// The first offset that there is.
         offset: i64,
     },
+    /// Somebody was told where the log ends for readers.
+    LogEnd {
+        /// Where.
+        partition: Partition,
+        /// When the question was sent.
+        asked: Mono,
+        /// The leader epoch that answered, where several nodes may lead.
+        epoch: Option<i32>,
+        /// The high watermark.
+        offset: i64,
+    },
     /// The first record at or after a time was asked for. Producers stamp records with the time at which they are sent.
     FoundByTime {
         /// Where.
@@ -211,6 +222,8 @@ pub struct Read {
     pub next: i64,
     /// The high watermark that came with it; -1 when it is not known.
     pub high_watermark: i64,
+    /// The leader epoch that answered, where several nodes may lead.
+    pub epoch: Option<i32>,
 }
 
 /// A group's position in a partition.
@@ -246,6 +259,7 @@ impl Event {
             | Event::Trimmable { partition, .. }
             | Event::Expires { partition, .. }
             | Event::LogStart { partition, .. }
+            | Event::LogEnd { partition, .. }
             | Event::FoundByTime { partition, .. }
             | Event::MayBeLost { partition, .. }
             | Event::CommittedRead { partition, .. } => Some(partition),
@@ -292,6 +306,10 @@ impl fmt::Display for Event {
             Event::Trimmable { partition, before } => write!(f, "{partition} may be trimmed before {before}"),
             Event::Expires { partition, keep_ms } => write!(f, "{partition} keeps records for {keep_ms} ms"),
             Event::LogStart { partition, offset } => write!(f, "{partition} begins at {offset}"),
+            Event::LogEnd { partition, epoch, offset, .. } => match epoch {
+                Some(epoch) => write!(f, "{partition} ends at {offset} in epoch {epoch}"),
+                None => write!(f, "{partition} ends at {offset}"),
+            },
             Event::FoundByTime { partition, since, offset, .. } => {
                 write!(f, "{partition} has {offset:?} as the first at or after {:.3}s", since.0 as f64 / 1e9)
             }
@@ -321,7 +339,9 @@ impl fmt::Display for Commit {
 impl fmt::Display for Read {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} read {}@{}..{}", self.reader, self.partition, self.from, self.next)?;
-        write!(f, " (high watermark {})", self.high_watermark)?;
+        write!(f, " (high watermark {}", self.high_watermark)?;
+        self.epoch.map_or(Ok(()), |epoch| write!(f, " in epoch {epoch}"))?;
+        f.write_str(")")?;
         self.records.iter().take(50).try_for_each(|(offset, record)| write!(f, " {offset}={record}"))?;
         if self.records.len() > 50 { write!(f, " …{} more", self.records.len() - 50) } else { Ok(()) }
     }

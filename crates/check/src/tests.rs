@@ -38,6 +38,7 @@ fn read(reader: u32, from: i64, records: &[(i64, u64)]) -> Event {
         records,
         next,
         high_watermark: i64::MAX,
+        epoch: None,
     };
     Event::Read(read)
 }
@@ -214,6 +215,23 @@ fn high_watermark_back() {
     assert_eq!(verdict(vec![watermark(0, 3), lost.clone(), watermark(5, 5), watermark(25, 3)]), None);
     let told_again = vec![lost, watermark(5, 5), watermark(15, 4), watermark(45, 3)];
     assert_eq!(verdict(told_again), Some("HighWatermarkBack"));
+}
+
+#[test]
+fn high_watermark_back_in_an_epoch() {
+    let fetch = |epoch, high_watermark| {
+        let Event::Read(read) = watermark(0, high_watermark) else { unreachable!("watermark() makes reads") };
+        Event::Read(Read { asked: Mono(u64::MAX), epoch: Some(epoch), ..read })
+    };
+    let end = |epoch, offset| {
+        let asked = Mono(u64::MAX);
+        Event::LogEnd { partition: at(0), asked, epoch: Some(epoch), offset }
+    };
+    assert_eq!(verdict(vec![fetch(1, 5), fetch(1, 4)]), Some("HighWatermarkBack"));
+    assert_eq!(verdict(vec![fetch(1, 5), end(1, 4)]), Some("HighWatermarkBack"));
+    assert_eq!(verdict(vec![fetch(1, 5), fetch(2, 4), end(2, 5)]), None, "a new leader learns it late");
+    assert_eq!(verdict(vec![fetch(1, 5), end(2, 4)]), Some("HighWatermarkBack"), "and is silent until then");
+    assert_eq!(verdict(vec![end(2, 5), fetch(1, 4), end(1, 5)]), None, "the former one does not know");
 }
 
 #[test]

@@ -69,17 +69,18 @@ pub(crate) struct Booted {
     pub(crate) findings: Vec<String>,
 }
 
-/// Recovers what the disk holds and makes the shards.
+/// Recovers what the disk holds and makes the shards. The node's disks were replaced so often.
 pub(crate) fn boot(
     setup: &Setup,
     place: usize,
+    replaced: u8,
     disk: &SimDisk,
     mut rng: Rng,
     now: Now,
 ) -> Result<Booted, String> {
     let mut findings = Vec::new();
     check_metadata(disk)?;
-    let settings = Arc::new(settings(setup, place));
+    let settings = Arc::new(settings(setup, place, replaced));
     let mut logs: Vec<Vec<RecoveredLog>> = (0..settings.shards).map(|_| Vec::new()).collect();
     for dir in 0..setup.weather.log_dirs {
         let skip = vec!["__cluster_metadata-0".to_owned()];
@@ -109,7 +110,14 @@ fn check_metadata(disk: &SimDisk) -> Result<(), String> {
     Ok(())
 }
 
-fn settings(setup: &Setup, place: usize) -> Settings {
+/// A disk in the place of another one has another id.
+fn directory_id(place: usize, dir: u16, replaced: u8) -> Uuid {
+    let mut id = [1 + dir as u8 + 16 * place as u8; 16];
+    id[15] = id[15].wrapping_add(replaced);
+    Uuid(id)
+}
+
+fn settings(setup: &Setup, place: usize, replaced: u8) -> Settings {
     let overrides = &setup.overrides;
     let nodes = setup.weather.nodes;
     let host_of = |place| host(place, nodes).as_str().into();
@@ -118,7 +126,7 @@ fn settings(setup: &Setup, place: usize) -> Settings {
     let voter = |place| (node_id(place), Address { host: host_of(place), port: NODES });
     let log_dir = |dir: u16| LogDir {
         path: format!("/data/{dir}"),
-        id: Uuid([1 + dir as u8 + 16 * place as u8; 16]),
+        id: directory_id(place, dir, replaced),
         space: Default::default(),
     };
     let mut controller = moldau_controller::Settings::default();

@@ -1,7 +1,7 @@
 //! A Kafka client's connection: greets the broker with ApiVersions, picks a version per API as clients of all ages would,
 //! pipelines requests and pairs answers with them. Everything goes through the wire crate's client side.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, VecDeque};
 use std::marker::PhantomData;
 use std::rc::Rc;
@@ -32,6 +32,7 @@ struct Inner {
     versions: RefCell<BTreeMap<ApiKey, i16>>,
     newest: RefCell<BTreeMap<ApiKey, i16>>,
     calls: RefCell<Calls>,
+    leader_epoch: Cell<Option<i32>>,
 }
 
 #[derive(Default)]
@@ -83,6 +84,7 @@ impl Kafka {
             versions: RefCell::default(),
             newest: RefCell::default(),
             calls: RefCell::default(),
+            leader_epoch: Cell::default(),
         }));
         kafka.greet().await.map(|()| kafka)
     }
@@ -136,6 +138,16 @@ impl Kafka {
         if let Some(newest) = self.0.newest.borrow().get(&key) {
             self.0.versions.borrow_mut().insert(key, *newest);
         }
+    }
+
+    /// In a cluster: the leader epoch in which the node is believed to lead the partition that this connection is for.
+    pub fn leader_epoch(&self) -> Option<i32> {
+        self.0.leader_epoch.get()
+    }
+
+    /// The node leads the partition that this connection is for, in this epoch.
+    pub fn leads_in(&self, epoch: i32) {
+        self.0.leader_epoch.set(Some(epoch));
     }
 
     /// Whether nothing more will be answered.

@@ -18,6 +18,8 @@ pub(crate) struct Quorum {
     quorum: moldau_quorum::Quorum,
     image: Image,
     under_way: BTreeMap<ProposalId, u64>,
+    /// The epoch and who leads in it.
+    leader: Option<(i32, NodeId)>,
     /// What shard 0 has not been told yet.
     pub(crate) news: VecDeque<FromQuorum>,
     /// It does not work any more, and why.
@@ -52,8 +54,14 @@ impl Quorum {
         let quorum = moldau_quorum::Quorum::start(config, Arc::new(disk), now, &mut events);
         let quorum = quorum.map_err(|error| error.to_string())?;
         let image = Image::new(cluster);
-        let mut quorum =
-            Quorum { quorum, image, under_way: BTreeMap::new(), news: VecDeque::new(), failed: None };
+        let mut quorum = Quorum {
+            quorum,
+            image,
+            under_way: BTreeMap::new(),
+            leader: None,
+            news: VecDeque::new(),
+            failed: None,
+        };
         quorum.happened(events);
         quorum.failed.take().map_or(Ok(quorum), Err)
     }
@@ -90,6 +98,13 @@ impl Quorum {
         &self.image
     }
 
+    /// Who leads in which epoch, and up to where the log goes; nothing while that is not known or not all of it is committed.
+    pub(crate) fn standing(&self) -> Option<(i32, NodeId, i64)> {
+        let next_offset = self.quorum.next_offset();
+        let (epoch, leader) = self.leader.filter(|_| self.image.offset() + 1 == next_offset)?;
+        Some((epoch, leader, next_offset))
+    }
+
     fn happened(&mut self, events: Vec<Event>) {
         for event in events {
             match event {
@@ -110,6 +125,7 @@ impl Quorum {
                     });
                 }
                 Event::Leader { epoch, leader } => {
+                    self.leader = leader.map(|leader| (epoch, leader));
                     self.news.push_back(FromQuorum::Leader { node: leader, epoch });
                 }
                 Event::Proposed { id, result } => self.proposed(id, result),

@@ -50,6 +50,10 @@ pub enum Fault {
     Mute(u64),
     /// Nothing comes to the node from the others for so many milliseconds.
     Deaf(u64),
+    /// The machine gets empty disks while all is well with the others, and starts after so many milliseconds.
+    LoseDisks(u64),
+    /// The operator stops one node after the other in good order, with so many milliseconds between them.
+    Rolling(u64),
 }
 
 /// What the operator does about a disk that has failed, after so many milliseconds.
@@ -92,6 +96,8 @@ impl Fault {
             Fault::Island(_) => "cut from everyone",
             Fault::Mute(_) => "one-way cut from a node",
             Fault::Deaf(_) => "one-way cut to a node",
+            Fault::LoseDisks(_) => "loss of all disks",
+            Fault::Rolling(_) => "rolling restart",
         }
     }
 }
@@ -130,6 +136,8 @@ pub struct Faults {
     pub pause: bool,
     /// Cuts between the nodes of a cluster.
     pub cut: bool,
+    /// A node of a cluster loses everything on its disks; all of them are restarted in turn.
+    pub replace: bool,
 }
 
 impl Faults {
@@ -142,6 +150,7 @@ impl Faults {
         clock: false,
         pause: false,
         cut: false,
+        replace: false,
     };
     /// All that a broker must survive without losing what it acknowledged.
     pub const ORDINARY: Faults = Faults { kill: true, reset: true, clock: true, ..Faults::NONE };
@@ -235,6 +244,10 @@ fn draw_faults(rng: &mut Rng, allowed: Faults, nodes: usize, trouble: Mono) -> V
         kinds.push(|rng| Fault::Island(rng.below(8_000)));
         kinds.push(|rng| Fault::Mute(rng.below(8_000)));
         kinds.push(|rng| Fault::Deaf(rng.below(8_000)));
+    }
+    if allowed.replace {
+        kinds.push(|rng| Fault::LoseDisks(rng.below(5_000)));
+        kinds.push(|rng| Fault::Rolling(rng.below(5_000)));
     }
     let count = if kinds.is_empty() { 0 } else { rng.below(9) * nodes.min(2) as u64 };
     let mut faults: Vec<Due> = Vec::new();

@@ -5,6 +5,7 @@ mod compare;
 mod disk;
 mod faults;
 mod node;
+mod replicas;
 mod start;
 
 use std::cell::RefCell;
@@ -33,6 +34,7 @@ use crate::weather::{Fault, Weather};
 use calls::Caller;
 use compare::Seen;
 pub(crate) use node::{Life, Node};
+use replicas::History;
 
 /// More happenings than any sound run has: a loop that makes no progress.
 const MOST_EVENTS: u64 = 20_000_000;
@@ -128,6 +130,8 @@ pub(crate) struct World {
     callers: BTreeMap<Link, Caller>,
     /// What the nodes have shown of themselves so far.
     seen: Seen,
+    /// What leaders have shown of themselves.
+    history: History,
 }
 
 impl World {
@@ -146,6 +150,7 @@ impl World {
             lives: 0,
             callers: BTreeMap::new(),
             seen: Seen::default(),
+            history: History::default(),
             rng,
             setup,
         };

@@ -3,8 +3,8 @@
 use std::rc::Rc;
 
 use bytestring::ByteString;
-use moldau_base::{Mono, Uuid};
-use moldau_check::{Event, Partition, Read};
+use moldau_base::Uuid;
+use moldau_check::{Event, Partition};
 use moldau_wire::{ApiKey, ErrorCode, create_topics, delete_records, delete_topics, list_offsets, metadata};
 
 use crate::cx::{Cx, Gone};
@@ -138,13 +138,18 @@ pub async fn offset(
     index: i32,
     timestamp: i64,
 ) -> Result<Option<i64>, Gone> {
-    let partition =
-        list_offsets::request::Partition { partition_index: index, timestamp, ..Default::default() };
+    let partition = list_offsets::request::Partition {
+        partition_index: index,
+        timestamp,
+        current_leader_epoch: kafka.leader_epoch().unwrap_or(-1),
+    };
     let topics = vec![list_offsets::request::Topic { name: topic.name.clone(), partitions: vec![partition] }];
     let request = list_offsets::Request { replica_id: -1, topics, timeout_ms: 10_000, ..Default::default() };
     let (asked, response) = kafka.call_at(request).await?;
     let found = response.topics.first().and_then(|topic| topic.partitions.first());
-    let found = found.filter(|partition| partition.error_code.is_ok()).map(|partition| partition.offset);
+    let found = found.filter(|partition| partition.error_code.is_ok());
+    let epoch = found.map_or(-1, |partition| partition.leader_epoch);
+    let found = found.map(|partition| partition.offset);
     if let Some(told) = found.filter(|_| timestamp >= 0) {
         let since = cx.at_wall_ms(timestamp);
         let (partition, offset) = (topic.partition(index), (told >= 0).then_some(told));
@@ -153,25 +158,12 @@ pub async fn offset(
     if let Some(offset) = found.filter(|_| timestamp == EARLIEST) {
         cx.note(Event::LogStart { partition: topic.partition(index), offset });
     }
-    if let Some(end) = found.filter(|_| timestamp == LATEST) {
-        note_high_watermark(cx, topic.partition(index), asked, end);
+    // Old versions do not tell who answers; in a cluster that says nothing then.
+    let epoch = (cx.nodes() > 1).then_some(epoch);
+    if let Some(offset) = found.filter(|_| timestamp == LATEST && epoch != Some(-1)) {
+        cx.note(Event::LogEnd { partition: topic.partition(index), asked, epoch, offset });
     }
     Ok(found)
-}
-
-fn note_high_watermark(cx: &Cx, partition: Partition, asked: Mono, end: i64) {
-    let reader = cx.client();
-    cx.note(Event::Assigned { reader, partition: partition.clone(), position: end });
-    let records = Vec::new();
-    cx.note(Event::Read(Read {
-        reader,
-        partition,
-        asked,
-        from: end,
-        records,
-        next: end,
-        high_watermark: end,
-    }));
 }
 
 /// The end of every partition, asked until each has answered.

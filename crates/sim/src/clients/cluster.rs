@@ -3,30 +3,39 @@
 
 use std::rc::Rc;
 
+use bytestring::ByteString;
 use moldau_wire::{ApiKey, metadata};
 
 use super::admin::{self, LATEST, Topic};
+use super::member;
 use super::reader::Reader;
 use crate::cx::{Cx, Gone};
 use crate::kafka::Kafka;
 
 /// Connects to the node that leads partition 0 of the topic, however long it takes.
 pub async fn connect(cx: &Cx, topic: &Topic) -> Kafka {
+    connect_since(cx, topic, -1).await
+}
+
+/// The same for a client that has met this leader epoch: it does not believe who knows only of earlier ones (KIP-320).
+async fn connect_since(cx: &Cx, topic: &Topic, met: i32) -> Kafka {
     if cx.nodes() == 1 {
         return Kafka::connect_at_last(cx).await;
     }
     loop {
-        if let Ok(Some(node)) = leader(cx, topic).await
+        if let Ok(Some((node, epoch))) = leader(cx, topic).await
+            && epoch >= met
             && let Ok(kafka) = Kafka::connect_to(cx, node).await
         {
+            kafka.leads_in(epoch);
             return kafka;
         }
         cx.pause_ms(20, 200).await;
     }
 }
 
-/// Who leads partition 0, by its place, as some node knows it.
-async fn leader(cx: &Cx, topic: &Topic) -> Result<Option<usize>, Gone> {
+/// Who leads partition 0, by its place, and in which epoch, as some node knows it.
+async fn leader(cx: &Cx, topic: &Topic) -> Result<Option<(usize, i32)>, Gone> {
     let kafka = Kafka::connect(cx, 1).await?;
     kafka.use_newest(ApiKey::Metadata);
     let wanted = metadata::request::Topic { name: Some(topic.name.clone()), ..Default::default() };
@@ -37,16 +46,30 @@ async fn leader(cx: &Cx, topic: &Topic) -> Result<Option<usize>, Gone> {
     };
     let response = kafka.call(request).await?;
     let found = response.topics.first().and_then(|topic| topic.partitions.first());
-    let leader = found.filter(|partition| partition.error_code.is_ok()).map(|partition| partition.leader_id);
+    let found = found.filter(|partition| partition.error_code.is_ok());
     // Node ids begin with 1.
-    Ok(leader.and_then(|id| usize::try_from(id - 1).ok()).filter(|place| *place < cx.nodes()))
+    let place = found.and_then(|partition| usize::try_from(partition.leader_id - 1).ok());
+    let place = place.filter(|place| *place < cx.nodes());
+    Ok(place.zip(found.map(|partition| partition.leader_epoch)))
+}
+
+/// Connects to the node that coordinates a group, as some node knows it.
+pub async fn coordinator(cx: &Cx, group: &ByteString) -> Result<Kafka, Gone> {
+    let kafka = Kafka::connect(cx, 5).await?;
+    if cx.nodes() == 1 {
+        return Ok(kafka);
+    }
+    let id = member::coordinator(&kafka, group).await?.map_err(|_| Gone)?;
+    let place = usize::try_from(id - 1).ok().filter(|place| *place < cx.nodes()).ok_or(Gone)?;
+    Kafka::connect_to(cx, place).await
 }
 
 /// Reads partition 0 of a topic over and over, from the beginning or the end, until the faults are over.
 pub async fn watch(cx: Cx, topic: Rc<Topic>) {
     let mut reader = Reader::new(&cx, topic.clone());
     while cx.in_trouble() {
-        let kafka = connect(&cx, &topic).await;
+        let kafka = connect_since(&cx, &topic, reader.met()).await;
+        reader.connected(&kafka);
         if reader.positions().is_empty() || cx.one_in(8) {
             let at = if cx.one_in(2) { admin::EARLIEST } else { LATEST };
             match admin::offset(&cx, &kafka, &topic, 0, at).await {
@@ -69,7 +92,8 @@ pub async fn audit(cx: Cx, topic: Rc<Topic>) {
     cx.doing(format!("auditing {}", topic.name));
     let mut reader = Reader::new(&cx, topic.clone());
     loop {
-        let kafka = connect(&cx, &topic).await;
+        let kafka = connect_since(&cx, &topic, reader.met()).await;
+        reader.connected(&kafka);
         let Ok(Some(end)) = admin::offset(&cx, &kafka, &topic, 0, LATEST).await else { continue };
         let Ok(Some(start)) = admin::offset(&cx, &kafka, &topic, 0, admin::EARLIEST).await else { continue };
         reader.assign([(0, start)].into());

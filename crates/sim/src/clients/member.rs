@@ -452,13 +452,20 @@ impl Member {
 
 /// Asks who coordinates a group; the broker makes its topic if there is none.
 pub(super) async fn find(kafka: &Kafka, group: &ByteString) -> Result<ErrorCode, Gone> {
+    Ok(coordinator(kafka, group).await?.err().unwrap_or(ErrorCode::NONE))
+}
+
+/// The id of the node that coordinates a group.
+pub(super) async fn coordinator(kafka: &Kafka, group: &ByteString) -> Result<Result<i32, ErrorCode>, Gone> {
     let mut request = find_coordinator::Request::default();
     match kafka.version(ApiKey::FindCoordinator) {
         Some(version) if version >= 4 => request.coordinator_keys = vec![group.clone()],
         _ => request.key = group.clone(),
     }
     let response = kafka.call(request).await?;
-    Ok(response.coordinators.first().map_or(response.error_code, |coordinator| coordinator.error_code))
+    let found = response.coordinators.first();
+    let (code, node) = found.map_or((response.error_code, response.node_id), |c| (c.error_code, c.node_id));
+    Ok(if code.is_ok() { Ok(node) } else { Err(code) })
 }
 
 /// A message of the consumer protocol, its version before it.

@@ -29,6 +29,8 @@ pub struct Reader {
     session: Session,
     /// The node did not serve what was asked for: another one may.
     lost: bool,
+    /// The newest leader epoch that it has met.
+    met: i32,
     /// Bytes of batches that came.
     pub bytes: u64,
 }
@@ -71,6 +73,7 @@ impl Reader {
             positions: BTreeMap::new(),
             session: Session::default(),
             lost: false,
+            met: -1,
             bytes: 0,
         }
     }
@@ -88,6 +91,17 @@ impl Reader {
         self.positions.insert(index, position);
         let partition = self.topic.partition(index);
         self.cx.note(Event::Assigned { reader: self.name, partition, position });
+    }
+
+    /// Goes on over a connection to another node, which knows nothing of a session.
+    pub fn connected(&mut self, kafka: &Kafka) {
+        self.session = Session::default();
+        self.met = kafka.leader_epoch().unwrap_or(-1).max(self.met);
+    }
+
+    /// The newest leader epoch that it has met; -1 before the first.
+    pub fn met(&self) -> i32 {
+        self.met
     }
 
     /// Whether the last fetch was refused by a node that may not be the right one.
@@ -110,7 +124,7 @@ impl Reader {
             self.session = Session::default();
         }
         let positions = self.positions.clone();
-        let request = self.request(ask, with_session);
+        let request = self.request(ask, with_session, kafka.leader_epoch());
         let (asked, response) =
             kafka.call_at(request).await.inspect_err(|_| self.session = Session::default())?;
         if response.error_code.is_err() {
@@ -148,13 +162,14 @@ impl Reader {
         }
     }
 
-    fn request(&mut self, ask: Ask, with_session: bool) -> fetch::Request {
+    fn request(&mut self, ask: Ask, with_session: bool, epoch: Option<i32>) -> fetch::Request {
         let session = &mut self.session;
         let is_new = |(index, at): &(&i32, &i64)| session.epoch == 0 || session.told.get(*index) != Some(*at);
         let partitions =
             self.positions.iter().filter(is_new).map(|(index, position)| fetch::request::Partition {
                 partition: *index,
                 fetch_offset: *position,
+                current_leader_epoch: epoch.unwrap_or(-1),
                 partition_max_bytes: ask.partition_max_bytes,
                 ..Default::default()
             });
@@ -218,6 +233,9 @@ impl Reader {
             let partition = self.topic.partition(index);
             self.cx.note(Event::Garbled { reader: self.name, partition, offset, what });
         }
+        // A node answers in the epoch that it was asked for, and old versions do not ask: nothing is known of its high watermark then.
+        let epoch = kafka.leader_epoch();
+        let is_known = epoch.is_none() || kafka.version(ApiKey::Fetch).is_some_and(|version| version >= 9);
         let count = parsed.records.len();
         self.bytes += parsed.bytes;
         self.positions.insert(index, parsed.next);
@@ -229,7 +247,8 @@ impl Reader {
             from,
             records: parsed.records,
             next: parsed.next,
-            high_watermark: answer.high_watermark,
+            high_watermark: if is_known { answer.high_watermark } else { -1 },
+            epoch,
         }));
         Ok(count)
     }
@@ -241,7 +260,10 @@ impl Reader {
         let latest = admin::offset(&self.cx, kafka, &self.topic, index, LATEST).await?;
         if let (Some(earliest), Some(latest)) = (earliest, latest) {
             self.cx.say(|| format!("{index}@{at} is out of range {earliest}..{latest}"));
-            if at > latest {
+            // Whoever is not asked for an epoch may have led in an earlier one.
+            let is_asked = |key, least| kafka.version(key).is_some_and(|version| version >= least);
+            let is_fenced = is_asked(ApiKey::Fetch, 9) && is_asked(ApiKey::ListOffsets, 4);
+            if at > latest && (kafka.leader_epoch().is_none() || is_fenced) {
                 let what = format!("the log end {latest} is below a position {at}");
                 self.cx.excuse(failure::END_WENT_BACK, what);
             }

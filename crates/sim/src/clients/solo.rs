@@ -7,8 +7,8 @@ use bytestring::ByteString;
 use moldau_wire::{ErrorCode, delete_groups, offset_commit, offset_delete, offset_fetch};
 
 use super::admin::Topic;
-use super::member;
 use super::register::{Outcome, Register};
+use super::{cluster, member};
 use crate::cx::{Cx, Gone};
 use crate::failure;
 use crate::kafka::Kafka;
@@ -32,8 +32,9 @@ pub async fn solo(cx: Cx, topic: Rc<Topic>) {
     while !looked {
         let is_last = !cx.in_trouble();
         cx.doing("committing and deleting offsets");
-        let kafka = Kafka::connect_at_last(&cx).await;
-        looked = solo.work(&kafka, is_last).await.is_ok() && is_last;
+        if let Ok(kafka) = cluster::coordinator(&cx, &solo.group).await {
+            looked = solo.work(&kafka, is_last).await.is_ok() && is_last;
+        }
         cx.pause_ms(20, 300).await;
     }
     cx.doing("done");
@@ -46,8 +47,14 @@ impl Solo {
         }
         if is_last {
             for index in 0..self.topic.partitions {
+                let mut left = 100;
                 while !self.fetch(kafka, index).await? {
                     self.cx.pause_ms(50, 200).await;
+                    left -= 1;
+                    if left == 0 {
+                        // Another node may be the coordinator.
+                        return Err(Gone);
+                    }
                 }
             }
             return Ok(());

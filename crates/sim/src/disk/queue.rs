@@ -190,11 +190,13 @@ impl Queue {
         Ok(())
     }
 
-    /// Binds a name; the first write makes the file.
+    /// Binds a name; the first write makes the file. What had the name when it was announced may have been renamed since.
     fn bind(&mut self, file: FileId, path: Path, create: bool) {
         let inode = self.disk.volume().find(&path);
-        let open = self.open.entry(file).or_insert(Open { path, create, inode });
-        open.inode = open.inode.or(inode);
+        let open = self.open.entry(file).or_insert(Open { path: path.clone(), create, inode });
+        if open.inode.is_none() {
+            (open.path, open.inode) = (path, inode);
+        }
     }
 
     fn bound(&mut self, file: FileId) -> Result<InodeId, Fault> {

@@ -8,7 +8,7 @@ use crate::clients::{cluster, producer};
 use crate::weather::Faults;
 
 /// What hits the nodes of a cluster.
-const FAULTS: Faults = Faults { power_loss: true, pause: true, cut: true, ..Faults::ORDINARY };
+const FAULTS: Faults = Faults { power_loss: true, pause: true, cut: true, replace: true, ..Faults::ORDINARY };
 
 /// Nothing is synced before it is acknowledged: what one node loses with its power, the others have.
 pub(super) const CLUSTER: Workload = Workload {
@@ -28,6 +28,14 @@ pub(super) const CLUSTER_POWER: Workload = Workload {
     about: "as cluster with flush.messages=1; the power goes anywhere and everywhere",
     synced: true,
     ..CLUSTER
+};
+
+/// A node whose disk fails or is full stays behind or gives up, and the others go on.
+pub(super) const CLUSTER_BAD_DISK: Workload = Workload {
+    name: "cluster-bad-disk",
+    about: "as cluster-power, and disks fail, forget and are full",
+    faults: Faults { bad_disk: true, ..FAULTS },
+    ..CLUSTER_POWER
 };
 
 fn start(scene: &Scene) {

@@ -60,7 +60,8 @@ pub const ALL: &[Workload] = &[
 ];
 
 /// Workloads that run only when they are named.
-pub const NAMED: &[Workload] = &[cluster::CLUSTER, cluster::CLUSTER_POWER];
+pub const NAMED: &[Workload] =
+    &[cluster::CLUSTER, cluster::CLUSTER_POWER, cluster::CLUSTER_BAD_DISK, offsets::CLUSTER_OFFSETS];
 
 /// The workload of this name.
 pub fn find(name: &str) -> Option<&'static Workload> {

@@ -1,12 +1,9 @@
-//! What the simulator sees and clients cannot: memory against logs, and the nodes of a cluster against each other.
+//! What the simulator sees and clients cannot: memory against logs, metadata of one node against that of another, and whether a cluster is
+//! whole. Replicas are compared in [`super::replicas`].
 
 use std::collections::BTreeMap;
 
-use bytes::Bytes;
-use moldau_base::{NodeId, TopicPartition};
 use moldau_controller::Image;
-use moldau_partition::Partition;
-use moldau_storage::{Log, State};
 
 use super::World;
 use crate::boot;
@@ -23,15 +20,6 @@ const IMAGES: usize = 400;
 pub(super) struct Seen {
     /// Metadata by the offset of its last record.
     images: BTreeMap<i64, Image>,
-    /// Who led a partition in each of its epochs.
-    leaders: BTreeMap<(TopicPartition, i32), usize>,
-}
-
-/// A replica that is in service.
-struct Replica<'a> {
-    node: usize,
-    log: &'a Log,
-    core: &'a Partition,
 }
 
 impl World {
@@ -72,89 +60,6 @@ impl World {
         if self.seen.images.len() > IMAGES {
             self.seen.images.pop_first();
         }
-    }
-
-    /// What replicas of a partition owe each other.
-    pub(crate) fn compare_nodes(&mut self) {
-        if self.nodes.len() == 1 {
-            return;
-        }
-        let mut seen = std::mem::take(&mut self.seen);
-        let found = self.two_leaders(&mut seen).map(|what| (failure::TWO_LEADERS, what));
-        let found = found.or_else(|| self.not_in_sync());
-        self.seen = seen;
-        if let Some((checker, what)) = found {
-            self.fail(checker, what);
-        }
-    }
-
-    fn replicas(&self) -> BTreeMap<TopicPartition, Vec<Replica<'_>>> {
-        let mut all: BTreeMap<TopicPartition, Vec<Replica<'_>>> = BTreeMap::new();
-        for (place, node) in self.nodes.iter().enumerate() {
-            for shard in node.process.iter().flat_map(|process| process.each_shard()) {
-                for (id, log, core) in shard.logs().filter(|(_, log, _)| *log.state() == State::Online) {
-                    all.entry(id).or_default().push(Replica { node: place, log, core });
-                }
-            }
-        }
-        all
-    }
-
-    /// In one epoch of a partition one node leads.
-    fn two_leaders(&self, seen: &mut Seen) -> Option<String> {
-        for (id, replicas) in self.replicas() {
-            for replica in replicas {
-                let Some(leadership) = replica.core.leadership() else { continue };
-                let known = seen.leaders.entry((id, leadership.epoch.0)).or_insert(replica.node);
-                if *known != replica.node {
-                    let (one, other) = (boot::node_id(*known), boot::node_id(replica.node));
-                    return Some(format!(
-                        "{id}: nodes {one} and {other} lead in epoch {}",
-                        leadership.epoch.0
-                    ));
-                }
-            }
-        }
-        None
-    }
-
-    /// Every in-sync replica has what is below its leader's high watermark, byte by byte. Where a power loss may have taken something, the
-    /// leader may not know yet that the replica left.
-    fn not_in_sync(&self) -> Option<(&'static str, String)> {
-        for (id, replicas) in self.replicas() {
-            for leader in &replicas {
-                let Some(leadership) = leader.core.leadership() else { continue };
-                let is_in_sync = |id: NodeId| leadership.isr.contains(&id);
-                let trusted = |replica: &&Replica<'_>| {
-                    self.setup.synced || self.nodes[replica.node].lost_at.is_none() || self.is_settled()
-                };
-                let mut expected = None;
-                for replica in replicas.iter().filter(|r| is_in_sync(boot::node_id(r.node))).filter(trusted) {
-                    let told = leader.core.high_watermark();
-                    let who = || {
-                        let (leader, member) = (boot::node_id(leader.node), boot::node_id(replica.node));
-                        format!(
-                            "{id}: in-sync replica {member} of leader {leader} in epoch {}",
-                            leadership.epoch.0
-                        )
-                    };
-                    if replica.log.end_offset() < told {
-                        let end = replica.log.end_offset();
-                        let what = format!("{} ends at {end}, below the high watermark {told}", who());
-                        return Some((failure::NOT_IN_SYNC, what));
-                    }
-                    let disk = &self.nodes[leader.node].disk;
-                    let expected = expected.get_or_insert_with(|| batches(disk, leader.log, told));
-                    let got = batches(&self.nodes[replica.node].disk, replica.log, told);
-                    if let Some(offset) = differ(expected, &got) {
-                        let what =
-                            format!("{} has other bytes at {offset}, below the high watermark {told}", who());
-                        return Some((failure::COMMITTED_DIFFERS, what));
-                    }
-                }
-            }
-        }
-        None
     }
 
     /// Every node is registered and serves, and every replica is in sync, as every node sees it.
@@ -201,24 +106,10 @@ impl World {
     }
 
     /// As [`World::is_whole`], and nobody lost anything for a while.
-    fn is_settled(&self) -> bool {
+    pub(super) fn is_settled(&self) -> bool {
         self.is_whole()
             && self.nodes.iter().all(|node| node.lost_at.is_none_or(|at| at.0 + LONG < self.clock.now().0))
     }
-}
-
-/// The batches of a log below an offset, by where they begin, as the running system sees its files.
-fn batches(disk: &crate::disk::SimDisk, log: &Log, below: i64) -> BTreeMap<i64, Bytes> {
-    let all = replay::read(disk, log.dir(), log.name()).unwrap_or_default();
-    let committed = all.into_iter().filter(|batch| batch.header().base_offset < below);
-    committed.map(|batch| (batch.header().base_offset, batch.bytes().clone())).collect()
-}
-
-/// The first offset at which two logs differ where both have something.
-fn differ(one: &BTreeMap<i64, Bytes>, other: &BTreeMap<i64, Bytes>) -> Option<i64> {
-    let start = *one.keys().next()?.max(other.keys().next()?);
-    let mut pairs = one.range(start..).zip(other.range(start..));
-    pairs.find(|(one, other)| one != other).map(|((offset, _), _)| *offset)
 }
 
 /// Where two images differ, in a few words.

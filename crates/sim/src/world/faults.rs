@@ -5,8 +5,9 @@ use moldau_base::disk::DirId;
 
 use super::{Happening, MILLI, Node, World};
 use crate::boot;
-use crate::disk::Unwritten;
+use crate::disk::{SimDisk, Unwritten};
 use crate::failure;
+use crate::metadata::Quorum;
 use crate::net::{Link, Side, Spot};
 use crate::process::Process;
 use crate::weather::{Fault, Remedy};
@@ -70,6 +71,8 @@ impl World {
             }
             Fault::ClockJump(ms) => hit.wall_skew_ms += ms,
             Fault::Pause(ms) => hit.still_until = Mono(now.0 + ms * MILLI),
+            Fault::LoseDisks(down_ms) => self.lose_disks(node, down_ms),
+            Fault::Rolling(pause_ms) => self.roll(node, pause_ms),
             Fault::CutOff(ms) => self.cut(node, ms, true, true),
             Fault::Mute(ms) => self.cut(node, ms, true, false),
             Fault::Deaf(ms) => self.cut(node, ms, false, true),
@@ -113,6 +116,42 @@ impl World {
             |node: &Node| node.lost_at.is_some_and(|at| at.0 + CARRIED_MS * MILLI > self.clock.now().0);
         let is_promised = self.nodes.len() == 1 || self.setup.synced;
         is_promised || (self.is_whole() && !self.nodes.iter().any(recently))
+    }
+
+    /// A voter that forgets its promises is safe only while nothing is being decided: all have the same metadata, all of it is committed, and
+    /// they agree who leads.
+    fn may_lose_disks(&self) -> bool {
+        let recently =
+            |node: &Node| node.lost_at.is_some_and(|at| at.0 + CARRIED_MS * MILLI > self.clock.now().0);
+        let standing = |node: &Node| node.quorum.as_ref().and_then(Quorum::standing);
+        let first = self.nodes.first().and_then(standing);
+        let agree = first.is_some() && self.nodes.iter().all(|node| standing(node) == first);
+        self.nodes.len() > 1 && agree && self.is_whole() && !self.nodes.iter().any(recently)
+    }
+
+    /// The machine's disks are replaced; while something is amiss elsewhere it only restarts.
+    fn lose_disks(&mut self, node: usize, down_ms: u64) {
+        let may = self.may_lose_disks();
+        self.kill(node, down_ms);
+        if may {
+            let lost = &mut self.nodes[node];
+            lost.disk = SimDisk::default();
+            lost.replaced += 1;
+            lost.lost_at = Some(self.clock.now());
+            self.trace.line(self.clock.now(), || format!("node {} has empty disks", boot::node_id(node)));
+        }
+    }
+
+    /// Every node is stopped in good order, this one first.
+    fn roll(&mut self, first: usize, pause_ms: u64) {
+        let nodes = self.nodes.len();
+        for turn in 0..nodes {
+            let at = self.clock.now().after_ms((turn as u64 * pause_ms) as i64);
+            if at < self.setup.weather.trouble {
+                let (node, fault) = ((first + turn) % nodes, Fault::CleanStop(pause_ms / 4));
+                self.clock.at(at, Happening::Fault { node, fault });
+            }
+        }
     }
 
     /// What the operator will do about a disk, counted from when it is whole again.
@@ -247,7 +286,9 @@ impl World {
 
     /// The disk loses what a power loss takes, and the checkers are told what nobody promised to keep.
     pub(super) fn cut_power(&mut self, node: usize) {
-        self.nodes[node].lost_at = Some(self.clock.now());
+        if !self.setup.synced {
+            self.nodes[node].lost_at = Some(self.clock.now());
+        }
         if !self.setup.synced && self.nodes.len() == 1 {
             crate::loss::tell(&mut self.shared.borrow_mut(), &self.nodes[node].disk);
         }

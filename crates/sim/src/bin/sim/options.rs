@@ -2,6 +2,7 @@
 
 use moldau_base::planted::Bug;
 use moldau_sim::Text;
+use moldau_sim::planted::bugs;
 use moldau_sim::schedule::Schedule;
 use moldau_sim::workload::{self, Workload};
 
@@ -111,8 +112,8 @@ impl Options {
                 self.workload = Some(known.ok_or(format!("no workload {value:?}: see --list"))?);
             }
             "--bug" => {
-                let known = Bug::ALL.iter().find(|bug| bug.name() == value);
-                self.bug = Some(*known.ok_or(format!("no bug {value:?}: see --planted"))?);
+                let known = bugs().into_iter().find(|bug| bug.name() == value);
+                self.bug = Some(known.ok_or(format!("no bug {value:?}: see --planted"))?);
             }
             _ if self.schedule.take(arg, value)? => {}
             _ => return Err(format!("{arg} is not understood\n{USAGE}")),

@@ -4,7 +4,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use moldau_base::planted::Bug;
-use moldau_sim::planted::{SEEDS, Search, search};
+use moldau_sim::planted::{SEEDS, Search, bugs, search};
 use moldau_sim::run::weather;
 
 use crate::report;
@@ -19,6 +19,7 @@ const HEAD: &str = "| bug | what it does | workload | found by | seeds |\n|---|-
 /// With a page, its table of them is written again.
 pub fn find_all(seeds: u64, page: Option<&str>) -> bool {
     let seeds = seeds.max(SEEDS);
+    let bugs = bugs();
     let next = AtomicUsize::new(0);
     let found: Mutex<Vec<(usize, Search)>> = Mutex::new(Vec::new());
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
@@ -27,7 +28,7 @@ pub fn find_all(seeds: u64, page: Option<&str>) -> bool {
             scope.spawn(|| {
                 loop {
                     let place = next.fetch_add(1, Ordering::Relaxed);
-                    let Some(bug) = Bug::ALL.get(place) else { break };
+                    let Some(bug) = bugs.get(place) else { break };
                     let search = search(*bug, seeds);
                     println!("{}", line(&search));
                     if let Ok(mut found) = found.lock() {
@@ -46,7 +47,7 @@ pub fn find_all(seeds: u64, page: Option<&str>) -> bool {
     println!("{} planted bugs, {missed} not found within {seeds} seeds", all.len());
     let shrinks =
         all.iter().find(|(_, search)| search.expected.bug == SHRUNK).is_some_and(|(_, s)| try_shrinking(s));
-    written && missed == 0 && shrinks && all.len() == Bug::ALL.len()
+    written && missed == 0 && shrinks && all.len() == bugs.len()
 }
 
 /// Puts the rows into the page's table of planted bugs; whether that worked.
