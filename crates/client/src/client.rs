@@ -121,6 +121,13 @@ struct State {
     topics: BTreeMap<String, Topic>,
 }
 
+impl State {
+    /// The connection to a broker, if there is one that works.
+    fn open(&self, node_id: i32) -> Option<Arc<Connection>> {
+        self.connections.get(&node_id).filter(|connection| !connection.is_closed()).cloned()
+    }
+}
+
 impl Client {
     /// Connects to the first of these brokers (`host:port,host:port`) that answers.
     pub async fn connect(bootstrap: &str, options: Options) -> Result<Client> {
@@ -171,14 +178,20 @@ impl Client {
 
     /// The connection to the broker with this node id.
     pub async fn to(&self, node_id: i32) -> Result<Arc<Connection>> {
-        let mut state = self.shared.state.lock().await;
-        if let Some(open) = state.connections.get(&node_id).filter(|connection| !connection.is_closed()) {
-            return Ok(Arc::clone(open));
-        }
-        let Some(broker) = state.brokers.get(&node_id) else {
-            return Err(ClientError::Missing { api: ApiKey::Metadata, what: format!("node {node_id}") });
+        let address = {
+            let state = self.shared.state.lock().await;
+            if let Some(open) = state.open(node_id) {
+                return Ok(open);
+            }
+            let missing = || ClientError::Missing { api: ApiKey::Metadata, what: format!("node {node_id}") };
+            state.brokers.get(&node_id).ok_or_else(missing)?.address()
         };
-        let connection = Arc::new(Connection::open(&broker.address(), &self.shared.options).await?);
+        // A broker that does not answer must not keep others from those that do.
+        let connection = Arc::new(Connection::open(&address, &self.shared.options).await?);
+        let mut state = self.shared.state.lock().await;
+        if let Some(open) = state.open(node_id) {
+            return Ok(open);
+        }
         state.connections.insert(node_id, Arc::clone(&connection));
         Ok(connection)
     }
