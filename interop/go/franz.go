@@ -14,12 +14,12 @@ import (
 
 // franz is twmb/franz-go with its default, cooperative group balancer.
 type franz struct {
-	bootstrap string
+	bootstrap []string
 	adm       *kadm.Client
 }
 
-func newFranz(bootstrap string) (client, error) {
-	cl, err := kgo.NewClient(kgo.SeedBrokers(bootstrap))
+func newFranz(bootstrap []string) (client, error) {
+	cl, err := kgo.NewClient(kgo.SeedBrokers(bootstrap...))
 	if err != nil {
 		return nil, err
 	}
@@ -35,7 +35,7 @@ func (f *franz) nulls() bool { return true }
 func (f *franz) produce(topic, codec string, idempotent bool, records []Record) error {
 	codecs := map[string]kgo.CompressionCodec{"none": kgo.NoCompression(), "gzip": kgo.GzipCompression(),
 		"snappy": kgo.SnappyCompression(), "lz4": kgo.Lz4Compression(), "zstd": kgo.ZstdCompression()}
-	opts := []kgo.Opt{kgo.SeedBrokers(f.bootstrap), kgo.ProducerBatchCompression(codecs[codec]),
+	opts := []kgo.Opt{kgo.SeedBrokers(f.bootstrap...), kgo.ProducerBatchCompression(codecs[codec]),
 		kgo.ProducerBatchMaxBytes(2 << 20), kgo.ProducerLinger(5 * time.Millisecond)}
 	if !idempotent {
 		opts = append(opts, kgo.DisableIdempotentWrite(), kgo.MaxProduceRequestsInflightPerBroker(1))
@@ -73,7 +73,7 @@ type franzSource struct {
 }
 
 func (f *franz) open(topic string, opts ...kgo.Opt) (*franzSource, error) {
-	opts = append(opts, kgo.SeedBrokers(f.bootstrap), kgo.FetchMaxWait(100*time.Millisecond))
+	opts = append(opts, kgo.SeedBrokers(f.bootstrap...), kgo.FetchMaxWait(100*time.Millisecond))
 	cl, err := kgo.NewClient(opts...)
 	ctx, cancel := context.WithCancel(context.Background())
 	return &franzSource{cl, topic, ctx, cancel, &owned{}}, err

@@ -33,7 +33,7 @@ type franzWriter struct {
 }
 
 func (f *franz) writer(topic string, timeout time.Duration, done fate) (writer, error) {
-	cl, err := kgo.NewClient(kgo.SeedBrokers(f.bootstrap), kgo.RecordPartitioner(kgo.ManualPartitioner()),
+	cl, err := kgo.NewClient(kgo.SeedBrokers(f.bootstrap...), kgo.RecordPartitioner(kgo.ManualPartitioner()),
 		kgo.ProducerLinger(5*time.Millisecond), kgo.RecordDeliveryTimeout(timeout),
 		kgo.RetryBackoffFn(func(int) time.Duration { return 50 * time.Millisecond }),
 		kgo.MetadataMinAge(100*time.Millisecond))
@@ -85,7 +85,7 @@ func load(c client, a args) (string, error) {
 			return
 		}
 		counts[0]++
-		fmt.Fprintf(acks, "%d %d %d\n", p, offset, number)
+		fmt.Fprintf(acks, "%d %d %d %d\n", p, offset, number, time.Now().UnixMicro())
 	}
 	stop := make(chan struct{})
 	go func() {

@@ -82,13 +82,14 @@ func run(c client, name string, a args) bool {
 }
 
 func connect(family, bootstrap string) (client, error) {
+	addresses := strings.Split(bootstrap, ",")
 	switch family {
 	case "franz-go":
-		return newFranz(bootstrap)
+		return newFranz(addresses)
 	case "sarama":
-		return newSarama(bootstrap)
+		return newSarama(addresses)
 	case "kafka-go":
-		return newSegmentio(bootstrap)
+		return newSegmentio(addresses)
 	}
 	return nil, fmt.Errorf("no family %s", family)
 }

@@ -13,12 +13,12 @@ import (
 
 // saramaClient is IBM/sarama at the newest protocol that it knows.
 type saramaClient struct {
-	bootstrap string
+	bootstrap []string
 	held      sarama.ClusterAdmin
 	inner     sarama.Client
 }
 
-func newSarama(bootstrap string) (client, error) { return &saramaClient{bootstrap: bootstrap}, nil }
+func newSarama(bootstrap []string) (client, error) { return &saramaClient{bootstrap: bootstrap}, nil }
 
 func (s *saramaClient) nulls() bool { return true }
 
@@ -51,7 +51,7 @@ func (s *saramaClient) produce(topic, codec string, idempotent bool, records []R
 	for _, r := range records {
 		c.Producer.MaxMessageBytes = max(c.Producer.MaxMessageBytes, len(r.Value)+(64<<10))
 	}
-	p, err := sarama.NewSyncProducer([]string{s.bootstrap}, c)
+	p, err := sarama.NewSyncProducer(s.bootstrap, c)
 	if err != nil {
 		return err
 	}
@@ -99,7 +99,7 @@ type saramaSource struct {
 }
 
 func (s *saramaClient) reader(topic string, starts map[int]int64) (source, error) {
-	consumer, err := sarama.NewConsumer([]string{s.bootstrap}, s.config())
+	consumer, err := sarama.NewConsumer(s.bootstrap, s.config())
 	if err != nil {
 		return nil, err
 	}
@@ -169,7 +169,7 @@ type saramaMember struct {
 }
 
 func (s *saramaClient) member(topic, group string) (member, error) {
-	g, err := sarama.NewConsumerGroup([]string{s.bootstrap}, group, s.config())
+	g, err := sarama.NewConsumerGroup(s.bootstrap, group, s.config())
 	if err != nil {
 		return nil, err
 	}
@@ -260,7 +260,7 @@ func (m *saramaMember) close() error {
 
 func (s *saramaClient) admin() (sarama.ClusterAdmin, error) {
 	if s.held == nil {
-		inner, err := sarama.NewClient([]string{s.bootstrap}, s.config())
+		inner, err := sarama.NewClient(s.bootstrap, s.config())
 		if err != nil {
 			return nil, err
 		}

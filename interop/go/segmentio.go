@@ -14,12 +14,12 @@ import (
 
 // segmentio is segmentio/kafka-go. It has no idempotent producer and reads null as empty.
 type segmentio struct {
-	bootstrap string
+	bootstrap []string
 	cl        *kafka.Client
 }
 
-func newSegmentio(bootstrap string) (client, error) {
-	return &segmentio{bootstrap, &kafka.Client{Addr: kafka.TCP(bootstrap), Timeout: 20 * time.Second}}, nil
+func newSegmentio(bootstrap []string) (client, error) {
+	return &segmentio{bootstrap, &kafka.Client{Addr: kafka.TCP(bootstrap...), Timeout: 20 * time.Second}}, nil
 }
 
 func (s *segmentio) nulls() bool { return false }
@@ -29,7 +29,7 @@ func (s *segmentio) produce(topic, codec string, idempotent bool, records []Reco
 		return fmt.Errorf("%w: no idempotent producer", errAbsent)
 	}
 	codecs := map[string]kafka.Compression{"gzip": kafka.Gzip, "snappy": kafka.Snappy, "lz4": kafka.Lz4, "zstd": kafka.Zstd}
-	w := &kafka.Writer{Addr: kafka.TCP(s.bootstrap), Topic: topic, RequiredAcks: kafka.RequireAll, Balancer: &kafka.Hash{},
+	w := &kafka.Writer{Addr: kafka.TCP(s.bootstrap...), Topic: topic, RequiredAcks: kafka.RequireAll, Balancer: &kafka.Hash{},
 		Compression: codecs[codec], BatchTimeout: 5 * time.Millisecond, BatchBytes: 4 << 20, MaxAttempts: 20}
 	if len(records) > 0 && records[0].P >= 0 {
 		w.Balancer = kafka.BalancerFunc(func(m kafka.Message, _ ...int) int { return m.WriterData.(int) })
@@ -66,7 +66,7 @@ type segmentioSource struct {
 }
 
 func (s *segmentio) partition(topic string, p int, offset int64) (*kafka.Reader, error) {
-	r := kafka.NewReader(kafka.ReaderConfig{Brokers: []string{s.bootstrap}, Topic: topic, Partition: p,
+	r := kafka.NewReader(kafka.ReaderConfig{Brokers: s.bootstrap, Topic: topic, Partition: p,
 		MinBytes: 1, MaxBytes: 10 << 20, MaxWait: 100 * time.Millisecond})
 	return r, r.SetOffset(offset)
 }
@@ -135,7 +135,7 @@ type segmentioMember struct {
 }
 
 func (s *segmentio) member(topic, group string) (member, error) {
-	g, err := kafka.NewConsumerGroup(kafka.ConsumerGroupConfig{ID: group, Brokers: []string{s.bootstrap},
+	g, err := kafka.NewConsumerGroup(kafka.ConsumerGroupConfig{ID: group, Brokers: s.bootstrap,
 		Topics: []string{topic}, StartOffset: kafka.FirstOffset, SessionTimeout: 6 * time.Second,
 		RebalanceTimeout: 10 * time.Second, HeartbeatInterval: 500 * time.Millisecond, JoinGroupBackoff: time.Second})
 	if err != nil {

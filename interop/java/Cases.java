@@ -60,6 +60,7 @@ final class Cases {
         all.put("offsets", this::offsets);
         all.put("send", this::send);
         all.put("member", this::member);
+        all.put("load", a -> new Load(bootstrap, a).run());
     }
 
     Main.Case find(String name) {
@@ -306,20 +307,11 @@ final class Cases {
     }
 
     private String member(Main.Args a) throws Exception {
-        Thread[] stop = new Thread[1];
-        stop[0] = new Thread(() -> {
-            try {
-                while (System.in.read() >= 0) { }
-            } catch (java.io.IOException e) {
-                // standard input is gone, which is what this thread waits for
-            }
-        });
-        stop[0].setDaemon(true);
-        stop[0].start();
+        Thread told = Main.untilTold();
         try (KafkaConsumer<byte[], byte[]> c = consumer(a.get("group"), 500);
                 OutputStream out = a.get("out") == null ? null : new FileOutputStream(a.get("out"), true)) {
             c.subscribe(List.of(a.get("topic")), new Watcher(c));
-            while (stop[0].isAlive()) {
+            while (told.isAlive()) {
                 List<ConsumerRecord<byte[], byte[]>> batch = new ArrayList<>();
                 c.poll(Duration.ofMillis(200)).forEach(batch::add);
                 if (batch.isEmpty()) continue;

@@ -28,6 +28,10 @@ public final class Main {
             return map.get(name);
         }
 
+        String getOr(String name, String otherwise) {
+            return map.getOrDefault(name, otherwise);
+        }
+
         int num(String name) {
             return Integer.parseInt(map.get(name));
         }
@@ -79,6 +83,20 @@ public final class Main {
         long ms = (System.nanoTime() - began) / 1_000_000;
         say("{\"case\":\"" + name + "\",\"ok\":" + ok + ",\"detail\":\"" + escape(detail) + "\",\"ms\":" + ms + "}");
         return ok;
+    }
+
+    /** A thread that ends when standard input does. */
+    static Thread untilTold() {
+        Thread told = new Thread(() -> {
+            try {
+                while (System.in.read() >= 0) { }
+            } catch (java.io.IOException e) {
+                // standard input is gone, which is what this thread waits for
+            }
+        });
+        told.setDaemon(true);
+        told.start();
+        return told;
     }
 
     static synchronized void say(String line) {

@@ -116,7 +116,7 @@ class Source {
 
 class Client {
   constructor(bootstrap) {
-    this.kafka = new Kafka({ brokers: [bootstrap], logLevel: logLevel.ERROR, logCreator: toStderr })
+    this.kafka = new Kafka({ brokers: bootstrap.split(','), logLevel: logLevel.ERROR, logCreator: toStderr })
   }
 
   async admin(work) {

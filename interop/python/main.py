@@ -177,15 +177,16 @@ def load(client, a):
 
         def done(p, number, offset, error):
             counts[error is not None] += 1
-            acks.write(f"{p} {offset} {number}\n" if error is None else f"! {p} {number} {error}\n")
+            now = time.time_ns() // 1000
+            acks.write(f"{p} {offset} {number} {now}\n" if error is None else f"! {p} {number} {error}\n")
 
-        with client.writer(a["topic"], done, a.num("timeout", 120)) as writer:
+        with client.writer(a["topic"], done, None if "defaults" in a else a.num("timeout", 120)) as writer:
             while not stop.is_set():
                 while sent < (time.monotonic() - began) * rate and not stop.is_set():
                     p, number = sent % parts, sent // parts
                     writer.send(p, number, name.encode(), rule.numbered(name, p, number))
                     sent += 1
-                writer.wait(0.01)
+                writer.wait(a.num("tick", 10) / 1000)
                 acks.flush()
     return f"sent {sent} acknowledged {counts[0]} failed {counts[1]}"
 

@@ -38,12 +38,15 @@ class Reader:
 
 
 class Writer:
-    """Sends with an idempotent producer; `done(p, number, offset, error)` hears of each record."""
+    """Sends with an idempotent producer; `done(p, number, offset, error)` hears of each record. Without a timeout all else is as the
+    library has it."""
 
     def __init__(self, conf, topic, done, timeout):
         self.topic, self.done = topic, done
-        self.inner = Producer({**conf, "enable.idempotence": True, "linger.ms": 5, "message.timeout.ms": timeout * 1000,
-                               "retry.backoff.ms": 50, "reconnect.backoff.ms": 20, "reconnect.backoff.max.ms": 200})
+        own = {} if timeout is None else {
+            "linger.ms": 5, "message.timeout.ms": timeout * 1000,
+            "retry.backoff.ms": 50, "reconnect.backoff.ms": 20, "reconnect.backoff.max.ms": 200}
+        self.inner = Producer({**conf, "enable.idempotence": True, **own})
 
     def __enter__(self):
         return self

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use moldau_client::wire::{create_topics, describe_quorum};
 use moldau_client::{
     Client, ConfigChange, Delivery, Fetched, Fetcher, Member, MemberOptions, Message, NewTopic, Options,
     Position, Producer, ProducerOptions, Resource,
@@ -71,6 +72,9 @@ async fn run(bootstrap: &str, case: &str, args: &Args) -> Answer {
         "trim" => trim(&client, args).await,
         "load" => load(&client, args).await,
         "member" => member(&client, args).await,
+        "assign" => assign(&client, args).await,
+        "controller" => controller(&client).await,
+        "replicas" => replicas(&client, args.text("topic")?).await,
         "bounds" => bounds(&client, args.text("topic")?).await.map(|(starts, ends)| joined(&starts, &ends)),
         "read" => read(&client, args).await,
         "committed" => committed(&client, args).await,
@@ -105,7 +109,7 @@ async fn create(client: &Client, args: &Args) -> Answer {
     let topic = NewTopic {
         name: args.text("topic")?.to_owned(),
         partitions: args.number("parts")?,
-        replication_factor: 1,
+        replication_factor: args.number("replicas").unwrap_or(1),
         configs: configs.map(|(name, value)| (name.clone(), value.clone())).collect::<BTreeMap<_, _>>(),
     };
     client.create_topic(&topic).await?;
@@ -131,12 +135,13 @@ async fn trim(client: &Client, args: &Args) -> Answer {
     Ok(starts.join(","))
 }
 
-/// Writes records until told to leave; each acknowledgement goes to a file as `partition offset number`, a failure as
+/// Writes records until told to leave; each acknowledgement goes to a file as `partition offset number time`, a failure as
 /// `! partition number reason`.
 async fn load(client: &Client, args: &Args) -> Answer {
     let (topic, id) = (args.text("topic")?, args.text("id")?);
     let (parts, rate): (i32, f64) = (args.number("parts")?, args.number("rate")?);
     let timeout = args.number("timeout").map_or(PATIENCE * 2, Duration::from_secs);
+    let tick = args.number("tick").map_or(TICK, Duration::from_millis);
     let mut acks = Acks { file: BufWriter::new(File::create(args.text("acks")?)?), counts: [0; 2] };
     let left = told_to_leave();
     let options = ProducerOptions { delivery_timeout: timeout, ..ProducerOptions::default() };
@@ -158,7 +163,7 @@ async fn load(client: &Client, args: &Args) -> Answer {
             }
         }
         acks.note(producer.deliveries())?;
-        tokio::time::sleep(TICK).await;
+        tokio::time::sleep(tick).await;
     }
     producer.flush().await?;
     acks.note(producer.deliveries())?;
@@ -172,13 +177,14 @@ struct Acks {
 
 impl Acks {
     fn note(&mut self, deliveries: Vec<Delivery>) -> std::io::Result<()> {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_micros();
         for delivery in deliveries {
             let Delivery { partition, first, count, outcome, .. } = delivery;
             for at in 0..u64::from(count.unsigned_abs()) {
                 let number = first + at;
                 match &outcome {
-                    Ok(-1) => writeln!(self.file, "{partition} -1 {number}")?,
-                    Ok(offset) => writeln!(self.file, "{partition} {} {number}", offset + at as i64)?,
+                    Ok(-1) => writeln!(self.file, "{partition} -1 {number} {now}")?,
+                    Ok(offset) => writeln!(self.file, "{partition} {} {number} {now}", offset + at as i64)?,
                     Err(why) => writeln!(self.file, "! {partition} {number} {why}")?,
                 }
                 self.counts[usize::from(outcome.is_err())] += 1;
@@ -237,6 +243,51 @@ fn keep(out: &mut BufWriter<File>, fetched: &[Fetched]) -> std::io::Result<usize
     }
     out.flush()?;
     Ok(count)
+}
+
+/// Creates a topic whose partitions all have these replicas (`on=1,2,3`), the first of them the leader.
+async fn assign(client: &Client, args: &Args) -> Answer {
+    let (topic, parts) = (args.text("topic")?, args.number::<i32>("parts")?);
+    let on: Vec<i32> = args.text("on")?.split(',').map(str::parse).collect::<Result<_, _>>()?;
+    let assignment =
+        |partition_index| create_topics::request::Assignment { partition_index, broker_ids: on.clone() };
+    let request = create_topics::Request {
+        topics: vec![create_topics::request::Topic {
+            name: topic.into(),
+            num_partitions: -1,
+            replication_factor: -1,
+            assignments: (0..parts).map(assignment).collect(),
+            configs: Vec::new(),
+        }],
+        timeout_ms: 30_000,
+        validate_only: false,
+    };
+    for topic in client.call(request).await?.topics {
+        if !topic.error_code.is_ok() {
+            return Err(topic.error_code.name().into());
+        }
+    }
+    client.ready_topic(topic, false).await?;
+    Ok(format!("{parts} partitions on {on:?}"))
+}
+
+/// The active controller, by its node id; -1 where nobody knows.
+async fn controller(client: &Client) -> Answer {
+    let partition = describe_quorum::request::Partition { partition_index: 0 };
+    let topic = describe_quorum::request::Topic {
+        topic_name: "__cluster_metadata".into(),
+        partitions: vec![partition],
+    };
+    let answer = client.call(describe_quorum::Request { topics: vec![topic] }).await?;
+    let found = answer.topics.iter().flat_map(|topic| &topic.partitions).next();
+    Ok(found.map_or(-1, |partition| partition.leader_id).to_string())
+}
+
+/// Of every partition, `leader:in sync:replicas`, a number each.
+async fn replicas(client: &Client, topic: &str) -> Answer {
+    let found = client.ready_topic(topic, false).await?;
+    let of = |p: &moldau_client::Partition| format!("{}:{}:{}", p.leader, p.in_sync.len(), p.replicas.len());
+    Ok(found.partitions.iter().map(of).collect::<Vec<_>>().join(","))
 }
 
 /// Where every partition begins and ends.
