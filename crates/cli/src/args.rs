@@ -49,6 +49,8 @@ pub enum Command {
     Start(Start),
     /// Start a cluster on this machine, each node in a zone of its own
     Local(Local),
+    /// See for yourself what the brokers do
+    Demo(Demo),
     /// List, create, describe, change and delete topics
     Topics(Topics),
     /// Send the lines of standard input, or of a file, as records
@@ -103,6 +105,34 @@ pub struct Local {
     /// Set a key on every node
     #[arg(long, short = 's', value_name = "KEY=VALUE")]
     pub set: Vec<String>,
+}
+
+/// Arguments of `demo`.
+#[derive(Debug, Args)]
+pub struct Demo {
+    #[command(subcommand)]
+    pub action: DemoAction,
+}
+
+/// What to show.
+#[derive(Debug, Subcommand)]
+pub enum DemoAction {
+    /// Kill nodes of a cluster under load: how long writes stop, and that nothing acknowledged is lost
+    Failover(Failover),
+}
+
+/// Arguments of `demo failover`.
+#[derive(Debug, Args)]
+pub struct Failover {
+    /// Records a second
+    #[arg(long, default_value_t = 200, value_parser = clap::value_parser!(u32).range(10..=5000))]
+    pub rate: u32,
+    /// Seconds of load before and after each fault
+    #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=60))]
+    pub seconds: u32,
+    /// Port of the first node, as of `moldau local`; free ones where not given
+    #[arg(long)]
+    pub port: Option<u16>,
 }
 
 /// Arguments of `topics`.

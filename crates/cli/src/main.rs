@@ -38,6 +38,7 @@ fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     match arguments.command.unwrap_or_default() {
         Command::Start(start) => return commands::start::run(&start),
         Command::Local(local) => commands::block_on(commands::local::run(&local)),
+        Command::Demo(demo) => commands::block_on(commands::demo::run(&global, &demo)),
         Command::Topics(topics) => commands::block_on(commands::topics::run(&global, topics)),
         Command::Produce(produce) => commands::block_on(commands::produce::run(&global, &produce)),
         Command::Consume(consume) => commands::block_on(commands::consume::run(&global, &consume)),

@@ -9,19 +9,20 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 use moldau_base::{Rng, Uuid};
+use rustix::process::{Pid, Signal, kill_process};
 use tokio::process::{Child, Command};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::args;
 
 /// Controllers listen so far above the ports of the clients.
-const CONTROLLERS_ABOVE: u16 = 100;
+pub(super) const CONTROLLERS_ABOVE: u16 = 100;
 /// How long nodes may take to stop.
 const GRACE: Duration = Duration::from_secs(40);
 
 /// Runs the nodes until it is told to stop, or one of them ends.
 pub async fn run(arguments: &args::Local) -> anyhow::Result<()> {
-    let cluster = Cluster::new(arguments)?;
+    let cluster = Cluster::at(&arguments.data, arguments.port, arguments.zones, arguments.set.clone())?;
     let mut nodes = Vec::new();
     for id in 1..=arguments.zones {
         nodes.push(cluster.start(id)?);
@@ -38,7 +39,7 @@ pub async fn run(arguments: &args::Local) -> anyhow::Result<()> {
 }
 
 /// What the nodes have in common.
-struct Cluster {
+pub(super) struct Cluster {
     data: PathBuf,
     id: String,
     first_port: u16,
@@ -46,38 +47,52 @@ struct Cluster {
     set: Vec<String>,
 }
 
-struct Node {
-    id: u16,
-    process: Child,
+/// A node that was started.
+pub(super) struct Node {
+    /// Its id, from 1.
+    pub id: u16,
+    /// Its process, which is the parent of the node itself.
+    pub process: Child,
     log: PathBuf,
 }
 
-impl Cluster {
-    fn new(arguments: &args::Local) -> anyhow::Result<Cluster> {
-        let last =
-            arguments.port.checked_add(CONTROLLERS_ABOVE).and_then(|port| port.checked_add(arguments.zones));
-        if last.is_none() {
-            bail!(
-                "--port {} is too high: the nodes need ports up to {CONTROLLERS_ABOVE} above it",
-                arguments.port
-            );
+impl Node {
+    /// Waits until clients can connect, and tells where.
+    pub async fn ready(&mut self) -> anyhow::Result<String> {
+        let out = self.process.stdout.take().context("it was waited for already")?.into_owned_fd()?;
+        let line = tokio::task::spawn_blocking(move || BufReader::new(File::from(out)).lines().next());
+        match line.await? {
+            Some(Ok(ready)) => Ok(ready),
+            _ => bail!("node {} did not start: {}", self.id, last_line(&self.log)),
         }
-        std::fs::create_dir_all(&arguments.data)
-            .with_context(|| format!("{} cannot be made", arguments.data.display()))?;
-        Ok(Cluster {
-            id: cluster_id(&arguments.data.join("cluster.id"))?,
-            data: arguments.data.clone(),
-            first_port: arguments.port,
-            zones: arguments.zones,
-            set: arguments.set.clone(),
-        })
+    }
+
+    /// Sends a signal; to a node that has ended already there is nothing to say.
+    pub fn signal(&self, signal: Signal) {
+        if let Some(pid) = self.process.id().and_then(|id| Pid::from_raw(id.cast_signed())) {
+            let _ = kill_process(pid, signal);
+        }
+    }
+}
+
+impl Cluster {
+    /// So many nodes with their data in a folder, on ports from this one on.
+    pub fn at(data: &Path, first_port: u16, zones: u16, set: Vec<String>) -> anyhow::Result<Cluster> {
+        let last = first_port.checked_add(CONTROLLERS_ABOVE).and_then(|port| port.checked_add(zones));
+        if last.is_none() {
+            bail!("--port {first_port} is too high: the nodes need ports up to {CONTROLLERS_ABOVE} above it");
+        }
+        std::fs::create_dir_all(data).with_context(|| format!("{} cannot be made", data.display()))?;
+        let id = cluster_id(&data.join("cluster.id"))?;
+        Ok(Cluster { id, data: data.to_owned(), first_port, zones, set })
     }
 
     fn port(&self, node: u16) -> u16 {
         self.first_port + node - 1
     }
 
-    fn addresses(&self) -> String {
+    /// Where clients connect first.
+    pub fn addresses(&self) -> String {
         let addresses: Vec<String> =
             (1..=self.zones).map(|node| format!("127.0.0.1:{}", self.port(node))).collect();
         addresses.join(",")
@@ -107,7 +122,8 @@ impl Cluster {
         settings
     }
 
-    fn start(&self, id: u16) -> anyhow::Result<Node> {
+    /// Starts a node and does not wait.
+    pub fn start(&self, id: u16) -> anyhow::Result<Node> {
         let log = self.data.join(format!("node-{id}.log"));
         let file = File::options().create(true).append(true).open(&log);
         let file = file.with_context(|| format!("{} cannot be written", log.display()))?;
@@ -137,13 +153,8 @@ fn cluster_id(file: &Path) -> anyhow::Result<String> {
 /// Says when everybody is ready; ends when a node has.
 async fn watch(cluster: &Cluster, nodes: &mut [Node]) -> anyhow::Result<()> {
     for node in nodes.iter_mut() {
-        let Some(out) = node.process.stdout.take() else { continue };
-        let out = out.into_owned_fd()?;
-        let line = tokio::task::spawn_blocking(move || BufReader::new(File::from(out)).lines().next());
-        match line.await? {
-            Some(Ok(ready)) => println!("node {} in zone-{} is {ready}", node.id, node.id),
-            _ => bail!("node {} did not start: {}", node.id, last_line(&node.log)),
-        }
+        let ready = node.ready().await?;
+        println!("node {} in zone-{} is {ready}", node.id, node.id);
     }
     eprintln!(
         "\nThe cluster is up. Any Kafka client works with bootstrap.servers={0}\n\n    \
@@ -174,13 +185,9 @@ fn last_line(log: &Path) -> String {
     format!("{} (all of it is in {})", line.unwrap_or("it said nothing"), log.display())
 }
 
-async fn stop(nodes: &mut [Node]) -> anyhow::Result<()> {
-    for node in nodes.iter() {
-        if let Some(pid) = node.process.id().and_then(|id| rustix::process::Pid::from_raw(id.cast_signed())) {
-            // It may have ended by itself, or have heard of Ctrl-C as well.
-            let _ = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
-        }
-    }
+/// Stops the nodes, which may have heard of Ctrl-C as well.
+pub(super) async fn stop(nodes: &mut [Node]) -> anyhow::Result<()> {
+    nodes.iter().for_each(|node| node.signal(Signal::TERM));
     for node in nodes {
         match tokio::time::timeout(GRACE, node.process.wait()).await {
             Ok(status) => drop(status?),

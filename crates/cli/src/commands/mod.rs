@@ -2,6 +2,7 @@
 
 pub mod config;
 pub mod consume;
+pub mod demo;
 pub mod groups;
 pub mod local;
 pub mod log;
