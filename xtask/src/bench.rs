@@ -9,6 +9,7 @@ use std::process::Command;
 use anyhow::{Context, Result, ensure};
 
 use crate::kafka::Kafka;
+use crate::outage;
 
 /// What to measure.
 #[derive(clap::Args)]
@@ -54,6 +55,8 @@ enum Run {
         #[arg(last = true)]
         more: Vec<String>,
     },
+    /// How long writes stop when something happens to a node of three, and what replicated produce costs
+    Outage(outage::Args),
     /// Fail where NEW costs over 10 % more processor time than OLD, beyond noise
     Compare {
         /// JSON of an earlier run
@@ -74,6 +77,7 @@ pub fn run(root: &Path, args: &Args) -> Result<()> {
     let bench = || Command::new(target.join("moldau-bench"));
     match &args.run {
         Some(Run::Compare { old, new }) => finish(bench().arg("compare").arg(old).arg(new)),
+        Some(Run::Outage(args)) => outage::run(root, &target.join("moldau-bench"), args),
         Some(Run::Smoke { common, check: false }) => {
             finish(&mut common.run(root, &target, "smoke", "cargo xtask bench smoke", SMOKE))
         }

@@ -6,18 +6,19 @@
 //! Mounts are made in a mount namespace of this command's own, which ends with it, however it ends.
 
 mod broker;
-mod clock;
+pub mod clock;
 mod copy;
 mod damage;
-mod draw;
-mod full;
+pub mod draw;
+pub mod full;
 mod kill;
-mod ledger;
-mod load;
+pub mod ledger;
+pub mod load;
 mod power;
 mod powerfs;
 mod session;
-mod syncs;
+pub mod syncs;
+pub mod traffic;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -28,7 +29,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 use crate::interop::broker::scratch;
 use crate::toolbox;
 use ledger::Ledger;
-use load::Programs;
+use load::{Built, Programs};
 
 /// Options of `cargo xtask crash`.
 #[derive(clap::Args)]
@@ -264,38 +265,14 @@ fn inside_own_namespace() -> Result<Option<bool>> {
 }
 
 fn prepare(root: &Path, args: &Args) -> Result<Context> {
-    let release = build(root, args)?;
-    let path = |given: &Option<PathBuf>, built: &str| -> Result<PathBuf> {
-        let path = std::path::absolute(given.clone().unwrap_or_else(|| release.join(built)))?;
-        ensure!(path.is_file(), "no {}", path.display());
-        Ok(path)
-    };
-    let bin = path(&args.bin, "moldau")?;
-    let programs = Programs::obtain(path(&args.driver, "examples/driver")?, &load::FAMILIES)?;
+    let Built { bin, driver } = Built::obtain(root, &args.bin, &args.driver)?;
+    let programs = Programs::obtain(driver, &load::FAMILIES)?;
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let seed = args.seed.unwrap_or(now.as_secs() % 1_000_000);
     for missing in &programs.missing {
         println!("crash: SKIPPED, no writer of {missing}");
     }
     Ok(Context { bin, programs, seed, scratch: scratch("crash")? })
-}
-
-/// Builds what the arguments do not name; the folder of what was built.
-fn build(root: &Path, args: &Args) -> Result<PathBuf> {
-    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    cargo.args(["build", "--release", "--locked"]);
-    if args.driver.is_none() {
-        cargo.args(["-p", "moldau-client", "--example", "driver"]);
-    }
-    if args.bin.is_none() {
-        cargo.args(["-p", "moldau-cli", "--bin", "moldau"]);
-    }
-    if args.driver.is_none() || args.bin.is_none() {
-        let status = cargo.current_dir(root).status().context("cannot run cargo")?;
-        ensure!(status.success(), "the release build failed, {status}");
-    }
-    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), Into::into);
-    Ok(root.join(target).join("release"))
 }
 
 fn take(case: &'static Case, args: &Args, context: &Context) -> Row {

@@ -70,7 +70,8 @@ impl Kafka {
         format!("-Dlog4j2.configurationFile={}", self.tools_log4j.display())
     }
 
-    fn broker(&self, heap: &str) -> Command {
+    /// A command that runs a node; the path of its server.properties is still to be added.
+    pub fn broker(&self, heap: &str) -> Command {
         let mut command = Command::new("java");
         command.args([&format!("-Xmx{heap}"), &format!("-Xms{heap}")]);
         command.args(["-XX:+UseG1GC", "-XX:MaxGCPauseMillis=20", "-XX:InitiatingHeapOccupancyPercent=35"]);

@@ -6,6 +6,8 @@
 mod apt;
 mod arch;
 mod bench;
+mod chaos;
+mod cluster;
 mod crash;
 mod deny;
 mod docs;
@@ -14,9 +16,11 @@ mod gen_wire;
 mod interop;
 mod kafka;
 mod oracle;
+mod outage;
 mod sim;
 mod suite;
 mod toolbox;
+mod warden;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -69,6 +73,17 @@ enum Task {
     Bench(bench::Args),
     /// Kill, starve and damage the real binary under load, and compare what is read with what was acknowledged
     Crash(crash::Args),
+    /// Three nodes in networks of their own, under load, and the faults that a seed chooses
+    Chaos(chaos::Args),
+    /// Holds the packets that arrive where this runs
+    #[command(hide = true)]
+    Delay(chaos::delay::Args),
+    /// Clears up after a command that was interrupted
+    #[command(hide = true)]
+    Warden {
+        /// What is removed
+        folder: PathBuf,
+    },
     /// Drive a broker with real Kafka clients and tools
     Interop(interop::Args),
 }
@@ -108,6 +123,9 @@ fn run(task: Task) -> Result<()> {
         Task::Sim(args) => sim::run(&root(), &args),
         Task::Bench(args) => bench::run(&root(), &args),
         Task::Crash(args) => crash::run(&root(), &args),
+        Task::Chaos(args) => chaos::run(&root(), &args),
+        Task::Delay(args) => chaos::delay::run(&args),
+        Task::Warden { folder } => warden::watch(&folder, std::io::stdin().lock()),
         Task::Interop(args) => interop::run(&args),
     }
 }

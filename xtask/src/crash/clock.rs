@@ -36,17 +36,24 @@ fn library() -> Result<PathBuf> {
     Ok(own)
 }
 
+/// The environment of a process whose time of day is so far off as the file `offset` says (`+3600`).
+pub fn variables(offset: &Path) -> Result<[(&'static str, String); 4]> {
+    Ok([
+        ("LD_PRELOAD", library()?.display().to_string()),
+        ("FAKETIME_TIMESTAMP_FILE", offset.display().to_string()),
+        ("FAKETIME_DONT_FAKE_MONOTONIC", "1".into()),
+        ("DONT_FAKE_MONOTONIC", "1".into()),
+    ])
+}
+
 /// Runs the case.
 pub fn run(context: &Context, rounds: u64) -> Result<Tally> {
     let folder = context.folder("clock")?;
     let offset = folder.join("offset");
     std::fs::write(&offset, "+0\n")?;
-    let broker = Broker::new(&context.bin, &folder.join("data"))?
-        .with_variable("LD_PRELOAD", &library()?.display().to_string())
-        .with_variable("FAKETIME_TIMESTAMP_FILE", &offset.display().to_string())
-        .with_variable("FAKETIME_NO_CACHE", "1")
-        .with_variable("FAKETIME_DONT_FAKE_MONOTONIC", "1")
-        .with_variable("DONT_FAKE_MONOTONIC", "1");
+    let broker = Broker::new(&context.bin, &folder.join("data"))?.with_variable("FAKETIME_NO_CACHE", "1");
+    let broker =
+        variables(&offset)?.iter().fold(broker, |broker, (name, value)| broker.with_variable(name, value));
     // A record from an hour ahead is refused otherwise, as Kafka does.
     let configs = ["message.timestamp.after.max.ms=86400000"];
     let plan = Plan { configs: &configs, readers: 2, ..Plan::default() };
@@ -56,15 +63,15 @@ pub fn run(context: &Context, rounds: u64) -> Result<Tally> {
     run_rounds("clock", rounds, session, |session, draw| {
         for jump in ["+3600", "+0", "-3600", "+3600", "-3600", "+0"] {
             std::fs::write(&offset, format!("{jump}\n"))?;
-            session.progress()?;
+            session.traffic.progress()?;
             check_jump(&context.bin, session, jump.parse()?)?;
             std::thread::sleep(draw.millis(500, 1500));
-            session.progress()?;
+            session.traffic.progress()?;
             if draw.one_in(4) {
                 session.broker.kill();
                 session.broker.start()?;
             }
-            session.verify()?;
+            session.traffic.verify()?;
         }
         std::thread::sleep(Duration::from_millis(500));
         Ok(())
@@ -73,7 +80,7 @@ pub fn run(context: &Context, rounds: u64) -> Result<Tally> {
 
 /// A record that is sent now must be stamped `jump` seconds from now.
 fn check_jump(bin: &Path, session: &Session<'_>, jump: i64) -> Result<()> {
-    let line = session.folder.join("line");
+    let line = session.traffic.folder.join("line");
     std::fs::write(&line, "when\n")?;
     let ask = |words: &[&str]| -> Result<String> {
         let mut command = Command::new(bin);

@@ -20,9 +20,9 @@ pub fn run(context: &Context, rounds: u64) -> Result<Tally> {
     let session = Session::begin(context, folder.clone(), broker, &Plan::default())?;
     let mut refusals = Vec::new();
     let tally = run_rounds("copy", rounds, session, |session, draw| {
-        session.progress()?;
+        session.traffic.progress()?;
         std::thread::sleep(draw.millis(0, 1500));
-        let (mut ledger, mut acks) = session.promised()?;
+        let (mut ledger, mut acks) = session.traffic.promised()?;
         let copy = folder.join("copied");
         let _ = std::fs::remove_dir_all(&copy);
         install(Command::new("cp").arg("-a").args([session.broker.data(), &copy]))?;
@@ -34,7 +34,7 @@ pub fn run(context: &Context, rounds: u64) -> Result<Tally> {
         context.programs.read_on(&broker.address, TOPIC, &folder.join("copied.back"), &mut ledger)?;
         load::settle(&mut acks, &mut ledger);
         for problem in ledger.problems() {
-            session.ledger.problem(format!("in the copy: {problem}"));
+            session.traffic.ledger.problem(format!("in the copy: {problem}"));
         }
         broker.stop()
     })?;

@@ -79,12 +79,12 @@ fn round(context: &Context, kind: &Kind, after_kill: bool, draw: &mut Draw) -> R
     let plan = Plan { rate: 12_000, families: 1, readers: 1, ..Plan::default() };
     let mut session = Session::begin(context, folder, broker, &plan)?;
     std::thread::sleep(draw.millis(1500, 2500));
-    session.rest()?;
+    session.traffic.rest()?;
     match after_kill && kind.0 != "clean mark" {
         true => session.broker.kill(),
         false => session.broker.stop()?,
     }
-    let mut tally = Tally::of(1, &session.ledger);
+    let mut tally = Tally::of(1, &session.traffic.ledger);
     let Some(file) = pick(session.broker.data(), kind, draw)? else {
         tally.notes.push("there is no such file".into());
         return Ok(tally);
@@ -102,7 +102,7 @@ fn round(context: &Context, kind: &Kind, after_kill: bool, draw: &mut Draw) -> R
         Started::Ready => reckon(context, &mut session, said_before, &what, draw, &mut tally)?,
     }
     session.broker.kill();
-    tally.problems.extend(session.ledger.problems());
+    tally.problems.extend(session.traffic.ledger.problems());
     Ok(tally)
 }
 
@@ -161,7 +161,7 @@ fn reckon(
     tally: &mut Tally,
 ) -> Result<()> {
     let mut refused = String::new();
-    let ends = session.ledger.ends();
+    let ends = session.traffic.ledger.ends();
     for pass in 0..4 {
         let from: Vec<u64> = ends.iter().map(|end| if pass == 0 { 0 } else { draw.below(*end) }).collect();
         let mut seen = Seen::default();
@@ -201,9 +201,9 @@ fn read(
     from: &[u64],
     seen: &mut Seen,
 ) -> Result<Option<String>> {
-    let out = session.folder.join("damaged.back");
+    let out = session.traffic.folder.join("damaged.back");
     let read = context.programs.read(&session.broker.address, TOPIC, &out, &list(from));
-    session.ledger.seen(&out, seen)?;
+    session.traffic.ledger.seen(&out, seen)?;
     match read {
         Ok(_) => Ok(None),
         Err(why) => match why.downcast::<Refusal>() {

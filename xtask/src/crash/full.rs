@@ -22,6 +22,8 @@ use crate::toolbox;
 const DISK: u64 = 64 << 20;
 /// What the load leaves of it, so that it is full soon.
 const ROOM: u64 = 12 << 20;
+/// With less than this a disk is full.
+const FULL: u64 = 256 << 10;
 const BALLAST: &str = "ballast";
 /// A topic that is there to be deleted, and its bytes.
 const BULK: &str = "bulk";
@@ -38,13 +40,14 @@ pub fn needs() -> Result<()> {
 }
 
 /// A file that is mounted as a disk; unmounted when dropped.
-struct Loop(PathBuf);
+pub struct Loop(pub PathBuf);
 
 impl Loop {
-    fn mount(folder: &Path) -> Result<Self> {
+    /// Makes a disk of `size` bytes below `folder`, and mounts it there.
+    pub fn mount(folder: &Path, size: u64) -> Result<Self> {
         let (image, point) = (folder.join("disk.img"), folder.join("disk"));
         std::fs::create_dir_all(&point)?;
-        std::fs::File::create(&image)?.set_len(DISK)?;
+        std::fs::File::create(&image)?.set_len(size)?;
         toolbox::install(Command::new("mkfs.ext4").args(["-q", "-F", "-m", "0"]).arg(&image))?;
         toolbox::install(Command::new("mount").args(["-o", "loop"]).args([&image, &point]))?;
         Ok(Self(point))
@@ -62,7 +65,7 @@ impl Drop for Loop {
 /// Runs the case.
 pub fn run(context: &Context, rounds: u64) -> Result<Tally> {
     let folder = context.folder("full-disk")?;
-    let disk = Loop::mount(&folder)?;
+    let disk = Loop::mount(&folder, DISK)?;
     let mut broker =
         Broker::new(&context.bin, &disk.0.join("data"))?.with("log.retention.check.interval.ms=1000");
     broker.log_to(&folder.join("broker.log"));
@@ -70,28 +73,25 @@ pub fn run(context: &Context, rounds: u64) -> Result<Tally> {
     let plan = Plan { configs: &configs, rate: 3000, families: 2, ..Plan::default() };
     let mut session = Session::begin(context, folder, broker, &plan)?;
     let mut bulk = fill_bulk(context, &session)?;
-    let free = space(&disk.0)?;
-    let file = disk.0.join(BALLAST);
-    let size = free.saturating_sub(ROOM).to_string();
-    toolbox::install(Command::new("fallocate").args(["-l", &size]).arg(&file))?;
-    session.progress()?;
+    fill(&disk.0, ROOM)?;
+    session.traffic.progress()?;
     let mut left = rounds;
     run_rounds("full-disk", rounds, session, |session, draw| {
         let way = match Way::draw(draw) {
             Way::Delete if !bulk => Way::DeleteRecords,
             way => way,
         };
-        if !session.falls_silent(Duration::from_secs(3), Duration::from_secs(90))? {
+        if !session.traffic.falls_silent(Duration::from_secs(3), Duration::from_secs(90))? {
             bail!("acknowledgements go on although the disk must be full");
         }
         ensure!(session.broker.is_running(), "the broker has ended:\n{}", session.broker.said());
-        session.verify()?;
+        session.traffic.verify()?;
         if draw.one_in(3) {
             session.broker.kill();
             start_without_room(session)?;
-            session.verify()?;
+            session.traffic.verify()?;
         }
-        let before = session.acknowledged()?;
+        let before = session.traffic.acknowledged()?;
         make_room(context, session, way)?;
         place_is_given_back(session)?;
         bulk = match way {
@@ -109,27 +109,27 @@ pub fn run(context: &Context, rounds: u64) -> Result<Tally> {
 fn writers_go_on(context: &Context, session: &mut Session<'_>, before: &[u64]) -> Result<()> {
     let mut patience = Waiting::at_most(PATIENCE);
     let stuck = |session: &mut Session<'_>| -> Result<usize> {
-        Ok(session.acknowledged()?.iter().zip(before).filter(|(now, before)| now <= before).count())
+        Ok(session.traffic.acknowledged()?.iter().zip(before).filter(|(now, before)| now <= before).count())
     };
     while stuck(session)? == before.len() {
         ensure!(patience.step(Duration::from_millis(50)), "room was made, and no writer goes on");
     }
-    let mut read = session.ledger.ends();
+    let mut read = session.traffic.ledger.ends();
     while stuck(session)? > 0 && patience.step(Duration::from_secs(2)) {
         delete_older(context, session, &mut read)?;
     }
-    session.progress_since(before)
+    session.traffic.progress_since(before)
 }
 
 /// What the writers hold in memory by now may be more than the whole disk has room for: what has been read is deleted until
 /// they have sent it all.
 fn let_writers_end(context: &Context, session: &mut Session<'_>) -> Result<()> {
-    session.dismiss();
+    session.traffic.dismiss();
     let (mut patience, mut last) = (Waiting::at_most(PATIENCE), 0);
-    let mut read = session.ledger.ends();
-    while !session.have_left() {
+    let mut read = session.traffic.ledger.ends();
+    while !session.traffic.have_left() {
         delete_older(context, session, &mut read)?;
-        let acknowledged = session.acknowledged()?.iter().sum();
+        let acknowledged = session.traffic.acknowledged()?.iter().sum();
         if acknowledged > last {
             (last, patience) = (acknowledged, Waiting::at_most(PATIENCE));
         }
@@ -153,6 +153,17 @@ fn place_is_given_back(session: &Session<'_>) -> Result<()> {
         held.retain(|path| now.contains(path));
     }
     Ok(())
+}
+
+/// Takes all the place of a disk but `left` bytes; the file that holds it.
+pub fn fill(disk: &Path, left: u64) -> Result<PathBuf> {
+    let file = disk.join(BALLAST);
+    let size = space(disk)?.saturating_sub(left).to_string();
+    match toolbox::install(Command::new("fallocate").args(["-l", &size]).arg(&file)) {
+        // Somebody else may take place meanwhile, and then the disk is full as well.
+        Err(why) if left > 0 || space(disk)? > FULL => Err(why),
+        _ => Ok(file),
+    }
 }
 
 /// Bytes that are free.
@@ -184,7 +195,7 @@ fn start_without_room(session: &mut Session<'_>) -> Result<()> {
     match session.broker.try_start()? {
         Started::Ready => Ok(()),
         Started::Refused(said) if said.contains("No space left") => {
-            let ballast = session.folder.join("disk").join(BALLAST);
+            let ballast = session.traffic.folder.join("disk").join(BALLAST);
             let file = std::fs::File::options().write(true).open(ballast)?;
             file.set_len(file.metadata()?.len().saturating_sub(1 << 20))?;
             session.broker.start()
@@ -195,7 +206,8 @@ fn start_without_room(session: &mut Session<'_>) -> Result<()> {
 
 /// Creates the topic that will be deleted, with as much in it as fits; whether its deletion will make room.
 fn fill_bulk(context: &Context, session: &Session<'_>) -> Result<bool> {
-    let (programs, address, file) = (&context.programs, &session.broker.address, session.folder.join("bulk"));
+    let (programs, address, file) =
+        (&context.programs, &session.broker.address, session.traffic.folder.join("bulk"));
     match programs.create(address, BULK, 1, &["segment.bytes=1048576"]) {
         Err(why) if !why.to_string().contains("TOPIC_ALREADY_EXISTS") => return Err(why),
         _ => {}
@@ -218,7 +230,7 @@ fn make_room(context: &Context, session: &mut Session<'_>, way: Way) -> Result<(
     let (programs, address) = (&context.programs, session.broker.address.clone());
     match way {
         Way::DeleteRecords => {
-            let read = session.ledger.ends();
+            let read = session.traffic.ledger.ends();
             delete_records(context, session, &read)
         }
         Way::Retention => retain_little(context, session),
@@ -228,8 +240,8 @@ fn make_room(context: &Context, session: &mut Session<'_>, way: Way) -> Result<(
 
 /// Deletes what had been read the last time and reads on: what is deleted was acknowledged long enough ago to have been compared.
 fn delete_older(context: &Context, session: &mut Session<'_>, read: &mut Vec<u64>) -> Result<()> {
-    session.verify()?;
-    let older = std::mem::replace(read, session.ledger.ends());
+    session.traffic.verify()?;
+    let older = std::mem::replace(read, session.traffic.ledger.ends());
     delete_records(context, session, &older)
 }
 
@@ -238,7 +250,7 @@ fn delete_records(context: &Context, session: &mut Session<'_>, to: &[u64]) -> R
     let words = [format!("topic={TOPIC}"), format!("to={}", list(to))];
     let starts = context.programs.ask(&session.broker.address, "trim", &words)?;
     let starts: Vec<u64> = starts.split(',').map(str::parse).collect::<Result<_, _>>()?;
-    session.ledger.trim(&starts);
+    session.traffic.ledger.trim(&starts);
     Ok(())
 }
 
@@ -249,7 +261,7 @@ fn retain_little(context: &Context, session: &mut Session<'_>) -> Result<()> {
         programs.ask(&address, "alter", &words).map(drop)
     };
     alter("100000")?;
-    let disk = session.folder.join("disk");
+    let disk = session.traffic.folder.join("disk");
     for _ in 0..300 {
         std::thread::sleep(Duration::from_millis(200));
         let (starts, _) = programs.bounds(&address, TOPIC)?;
@@ -258,8 +270,8 @@ fn retain_little(context: &Context, session: &mut Session<'_>) -> Result<()> {
             // It may go on until the change is heard of.
             std::thread::sleep(Duration::from_millis(1500));
             let (starts, _) = programs.bounds(&address, TOPIC)?;
-            session.ledger.trim(&starts);
-            return session.verify();
+            session.traffic.ledger.trim(&starts);
+            return session.traffic.verify();
         }
     }
     bail!("retention.bytes does not make room within 60 s")

@@ -23,7 +23,7 @@ fn begin<'a>(context: &'a Context, name: &str) -> Result<Session<'a>> {
 /// kill -9.
 pub fn kill(context: &Context, rounds: u64) -> Result<Tally> {
     run_rounds("kill", rounds, begin(context, "kill")?, |session, draw| {
-        session.progress()?;
+        session.traffic.progress()?;
         std::thread::sleep(draw.millis(0, 2000));
         session.broker.kill();
         while draw.one_in(4) {
@@ -38,11 +38,11 @@ pub fn kill(context: &Context, rounds: u64) -> Result<Tally> {
 /// SIGSTOP for ten seconds, longer than the session of a group member.
 pub fn pause(context: &Context, rounds: u64) -> Result<Tally> {
     run_rounds("pause", rounds, begin(context, "pause")?, |session, draw| {
-        session.progress()?;
+        session.traffic.progress()?;
         std::thread::sleep(draw.millis(0, 1000));
         session.broker.signal(Signal::STOP)?;
         std::thread::sleep(Duration::from_secs(10));
         session.broker.signal(Signal::CONT)?;
-        session.progress()
+        session.traffic.progress()
     })
 }

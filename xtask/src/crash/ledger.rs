@@ -26,6 +26,8 @@ pub struct Ack {
     pub offset: Option<u64>,
     /// The record's number.
     pub number: u64,
+    /// When it came, in microseconds of the time of day, where the writer tells; otherwise 0.
+    pub at: u64,
 }
 
 /// A record as its value tells.
@@ -145,7 +147,7 @@ impl Ledger {
 
     /// Takes in acknowledgements; what they are about must have been read by now.
     pub fn acks(&mut self, writer: u16, acks: &[Ack]) {
-        for Ack { partition, offset, number } in acks {
+        for Ack { partition, offset, number, .. } in acks {
             self.acked += 1;
             let sent = Sent { writer, number: *number };
             let Some(known) = self.partitions.get(*partition) else { continue };
@@ -310,13 +312,13 @@ mod tests {
     }
 
     fn ack(partition: usize, offset: u64, number: u64) -> Ack {
-        Ack { partition, offset: Some(offset), number }
+        Ack { partition, offset: Some(offset), number, at: 0 }
     }
 
     #[test]
     fn what_was_sent_once_and_in_order_holds() {
         let mut ledger = read("good", &[(0, 0, content("w", 0, 0)), (0, 1, content("w", 0, 1))]);
-        ledger.acks(0, &[ack(0, 0, 0), ack(0, 1, 1), Ack { partition: 0, offset: None, number: 1 }]);
+        ledger.acks(0, &[ack(0, 0, 0), ack(0, 1, 1), Ack { partition: 0, offset: None, number: 1, at: 0 }]);
         assert_eq!(ledger.problems(), Vec::<String>::new());
         assert_eq!((ledger.acked, ledger.read(), ledger.ends()), (3, 2, vec![2, 0]));
     }
@@ -331,7 +333,7 @@ mod tests {
         assert!(one(&[(0, 0, b"w 0 0 no".to_vec())], "foreign")[0].contains("nobody sent"));
         assert!(one(&[(1, 0, value(0))], "elsewhere")[0].contains("nobody sent"));
         let mut ledger = read("lost", &[(0, 0, value(1))]);
-        ledger.acks(0, &[ack(0, 0, 0), ack(0, 7, 7), Ack { partition: 0, offset: None, number: 0 }]);
+        ledger.acks(0, &[ack(0, 0, 0), ack(0, 7, 7), Ack { partition: 0, offset: None, number: 0, at: 0 }]);
         assert_eq!(ledger.problems().len(), 3);
     }
 

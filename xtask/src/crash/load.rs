@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use serde::Deserialize;
 
 use super::ledger::{Ack, Ledger, Seen};
@@ -33,6 +33,40 @@ impl Waiting {
         std::thread::sleep(step);
         self.0 = self.0.saturating_sub(step);
         !self.0.is_zero()
+    }
+}
+
+/// The binary and our own client.
+pub struct Built {
+    /// `moldau`.
+    pub bin: PathBuf,
+    /// The example `driver` of crates/client.
+    pub driver: PathBuf,
+}
+
+impl Built {
+    /// What is given; the rest is built from this checkout as it is released.
+    pub fn obtain(root: &Path, bin: &Option<PathBuf>, driver: &Option<PathBuf>) -> Result<Self> {
+        let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+        cargo.args(["build", "--release", "--locked"]);
+        if driver.is_none() {
+            cargo.args(["-p", "moldau-client", "--example", "driver"]);
+        }
+        if bin.is_none() {
+            cargo.args(["-p", "moldau-cli", "--bin", "moldau"]);
+        }
+        if driver.is_none() || bin.is_none() {
+            let status = cargo.current_dir(root).status().context("cannot run cargo")?;
+            ensure!(status.success(), "the release build failed, {status}");
+        }
+        let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), Into::into);
+        let release = root.join(target).join("release");
+        let path = |given: &Option<PathBuf>, built: &str| -> Result<PathBuf> {
+            let path = std::path::absolute(given.clone().unwrap_or_else(|| release.join(built)))?;
+            ensure!(path.is_file(), "no {}", path.display());
+            Ok(path)
+        };
+        Ok(Self { bin: path(bin, "moldau")?, driver: path(driver, "examples/driver")? })
     }
 }
 
@@ -176,6 +210,8 @@ pub struct Order<'a> {
     pub timeout: u64,
     /// Where its file is.
     pub folder: &'a Path,
+    /// Further words for the program.
+    pub more: &'a [&'a str],
 }
 
 /// A process that sends numbered records.
@@ -194,7 +230,7 @@ pub struct Writer {
 impl Writer {
     /// Starts one.
     pub fn start(programs: &Programs, order: &Order<'_>, ledger: &mut Ledger) -> Result<Self> {
-        let Order { address, topic: (topic, partitions), family, name, rate, timeout, folder } = order;
+        let Order { address, topic: (topic, partitions), family, name, rate, timeout, folder, more } = order;
         let acks = folder.join(format!("{name}.acks"));
         let _ = fs::remove_file(&acks);
         let mut command = programs.command(family, address, "load");
@@ -206,9 +242,20 @@ impl Writer {
             format!("timeout={timeout}"),
             format!("acks={}", acks.display()),
         ]);
+        command.args(*more);
         let process = Process::spawn(command)?;
         let id = ledger.writer(name);
         Ok(Self { process, name: name.clone(), id, acks, read_to: 0, acked: 0, failed: (0, String::new()) })
+    }
+
+    /// Its name, in every record.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Its number in the ledger.
+    pub fn id(&self) -> u16 {
+        self.id
     }
 
     /// How many acknowledgements were read so far.
@@ -236,8 +283,10 @@ impl Writer {
             let (Some(partition), Some(offset), Some(number)) = (word(), word(), word()) else {
                 bail!("{}: `{line}` is no acknowledgement", self.name);
             };
+            let at = word().and_then(|at| u64::try_from(at).ok()).unwrap_or(0);
             let offset = u64::try_from(offset).ok();
-            acks.push(Ack { partition: usize::try_from(partition)?, offset, number: u64::try_from(number)? });
+            let (partition, number) = (usize::try_from(partition)?, u64::try_from(number)?);
+            acks.push(Ack { partition, offset, number, at });
         }
         self.acked += acks.len() as u64;
         Ok(acks)
@@ -307,12 +356,20 @@ impl Reader {
         Ok(Self { process: Process::spawn(command)?, out })
     }
 
+    /// An error with its last words if it has ended.
+    pub fn check(&mut self) -> Result<()> {
+        self.drain();
+        match self.process.wait(Duration::ZERO) {
+            None => Ok(()),
+            Some(status) => {
+                bail!("a group member ended with {status}:\n{}", self.process.tail().join("\n"))
+            }
+        }
+    }
+
     /// Takes in what it has read since the last call.
     pub fn take_in(&mut self, ledger: &mut Ledger, seen: &mut Seen) -> Result<()> {
-        self.drain();
-        if let Some(status) = self.process.wait(Duration::ZERO) {
-            bail!("a group member ended with {status}:\n{}", self.process.tail().join("\n"));
-        }
+        self.check()?;
         if self.out.exists() { ledger.seen(&self.out, seen) } else { Ok(()) }
     }
 

@@ -158,6 +158,7 @@ impl<'a> Case<'a> {
             rate: RATE,
             timeout: 120,
             folder: &self.context.folder(self.name)?,
+            more: &[],
         };
         let families = if self.synced { &families[..] } else { &families[..families.len().min(2)] };
         self.writers = load::writers(&self.context.programs, &order, families, &mut self.ledger)?;

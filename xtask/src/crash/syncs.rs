@@ -3,7 +3,7 @@
 //! With `flush.messages=1` an acknowledgement means that a sync has succeeded. A failed one must take the log directory offline,
 //! so that no acknowledgement follows it until a restart; a slow one must only make things slow.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -18,7 +18,7 @@ use crate::toolbox;
 /// So many that syncs which wait together are done by one of the whole file system.
 const PARTITIONS: usize = 40;
 /// The calls that sync.
-const ALL: &str = "fsync,fdatasync,syncfs";
+pub const ALL: &str = "fsync,fdatasync,syncfs";
 
 /// Whether the machine has strace, and lets it look into a process.
 pub fn needs() -> Result<()> {
@@ -41,7 +41,7 @@ fn begin<'a>(context: &'a Context, name: &str) -> Result<Session<'a>> {
 pub fn failing(context: &Context, rounds: u64) -> Result<Tally> {
     let mut seen = Seen::default();
     let tally = run_rounds("bad-sync", rounds, begin(context, "bad-sync")?, |session, draw| {
-        session.progress()?;
+        session.traffic.progress()?;
         std::thread::sleep(draw.millis(0, 1000));
         // One failure is enough; that later ones succeed must change nothing.
         let (first, count) = (draw.below(40) + 1, if draw.one_in(2) { "" } else { "+" });
@@ -50,13 +50,13 @@ pub fn failing(context: &Context, rounds: u64) -> Result<Tally> {
         let offline_before = offline(session);
         let strace = match only_whole {
             // Slow single ones, so that many wait together.
-            true => Strace::attach(
+            true => attach(
                 &session.broker,
                 &["fsync,fdatasync:delay_enter=20000", &format!("syncfs:error=EIO:when=1{count}")],
             )?,
-            false => Strace::attach(&session.broker, &[&format!("{ALL}:error=EIO:when={first}{count}")])?,
+            false => attach(&session.broker, &[&format!("{ALL}:error=EIO:when={first}{count}")])?,
         };
-        let is_silent = session.falls_silent(Duration::from_secs(2), Duration::from_secs(20))?;
+        let is_silent = session.traffic.falls_silent(Duration::from_secs(2), Duration::from_secs(20))?;
         drop(strace);
         let failed = seen.take_in(&session.broker)?;
         // Not every file system is ever synced as a whole.
@@ -77,10 +77,10 @@ pub fn failing(context: &Context, rounds: u64) -> Result<Tally> {
 pub fn slow(context: &Context, rounds: u64) -> Result<Tally> {
     let mut seen = Seen::default();
     let tally = run_rounds("slow-sync", rounds, begin(context, "slow-sync")?, |session, draw| {
-        session.progress()?;
+        session.traffic.progress()?;
         let delay = 50_000 + draw.below(400_000);
-        let strace = Strace::attach(&session.broker, &[&format!("{ALL}:delay_enter={delay}")])?;
-        session.progress()?;
+        let strace = attach(&session.broker, &[&format!("{ALL}:delay_enter={delay}")])?;
+        session.traffic.progress()?;
         std::thread::sleep(draw.millis(0, 3000));
         if draw.one_in(2) {
             session.broker.kill();
@@ -90,7 +90,7 @@ pub fn slow(context: &Context, rounds: u64) -> Result<Tally> {
         }
         drop(strace);
         seen.take_in(&session.broker)?;
-        session.progress()
+        session.traffic.progress()
     })?;
     Ok(seen.noted(tally))
 }
@@ -129,16 +129,19 @@ fn log_of(broker: &Broker) -> PathBuf {
     broker.data().with_extension("strace")
 }
 
+fn attach(broker: &Broker, faults: &[&str]) -> Result<Strace> {
+    Strace::attach(broker.id().context("the broker does not run")?, &log_of(broker), faults)
+}
+
 /// A strace that is attached; detaches when dropped.
-struct Strace(Child);
+pub struct Strace(Child);
 
 impl Strace {
-    /// With `faults`, each of the form `call,call:fault`.
-    fn attach(broker: &Broker, faults: &[&str]) -> Result<Self> {
-        let id = broker.id().context("the broker does not run")?.as_raw_nonzero().get();
-        let log = log_of(broker);
+    /// To a process, with `faults`, each of the form `call,call:fault`; what it sees goes to `log`.
+    pub fn attach(process: Pid, log: &Path, faults: &[&str]) -> Result<Self> {
+        let id = process.as_raw_nonzero().get();
         let mut strace = Command::new("strace");
-        strace.args(["-f", "-q", "-e", &format!("trace={ALL}"), "-o"]).arg(&log);
+        strace.args(["-f", "-q", "-e", &format!("trace={ALL}"), "-o"]).arg(log);
         for fault in faults {
             strace.args(["-e", &format!("inject={fault}")]);
         }

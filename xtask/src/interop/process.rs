@@ -2,6 +2,7 @@
 //!
 //! A child is always ended through its handle, at the latest when this value is dropped.
 
+use crate::warden;
 use anyhow::{Context, Result};
 use rustix::process::{Pid, Signal, kill_process};
 use std::collections::VecDeque;
@@ -47,14 +48,24 @@ impl Process {
 
     /// As [`Self::spawn`], and standard error is appended to `log`.
     pub fn spawn_logged(command: Command, log: &Path) -> Result<Self> {
+        Self::spawn_logged_picking(command, log, |_| None)
+    }
+
+    /// As [`Self::spawn_picking`], and the rest of standard error is appended to `log`.
+    pub fn spawn_logged_picking(
+        command: Command,
+        log: &Path,
+        pick: fn(&str) -> Option<String>,
+    ) -> Result<Self> {
         let log = File::options().create(true).append(true).open(log)?;
-        Self::start(command, Some(log), |_| None)
+        Self::start(command, Some(log), pick)
     }
 
     fn start(mut command: Command, mut log: Option<File>, pick: fn(&str) -> Option<String>) -> Result<Self> {
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let name = command.get_program().to_string_lossy().into_owned();
         let mut child = command.spawn().with_context(|| format!("cannot start {name}"))?;
+        warden::hold(&child)?;
         let tail = Arc::new(Mutex::new(VecDeque::new()));
         let (send, lines) = channel();
         if let Some(err) = child.stderr.take() {

@@ -33,7 +33,7 @@ const FUZZ_CASES: &str = "3000";
 const FUZZ_ROUNDS: &str = "5000";
 
 /// All of them, in the order in which they run.
-pub const ALL: [Step; 15] = [
+pub const ALL: [Step; 16] = [
     Step { name: "format", what: "rustfmt changes nothing", minutes: 2, programs: format },
     Step {
         name: "generated",
@@ -93,6 +93,12 @@ pub const ALL: [Step; 15] = [
         what: "kills, power losses, failed syncs and damage under load",
         minutes: 6,
         programs: crash,
+    },
+    Step {
+        name: "chaos",
+        what: "three nodes that are killed, cut off, delayed and filled up under load",
+        minutes: 9,
+        programs: chaos,
     },
 ];
 
@@ -168,6 +174,10 @@ fn debian(place: &Place) -> Vec<Command> {
 
 fn crash(place: &Place) -> Vec<Command> {
     with_binary(place, own(place, ["crash", "--quick"]))
+}
+
+fn chaos(place: &Place) -> Vec<Command> {
+    with_binary(place, own(place, ["chaos", "--minutes", "3"]))
 }
 
 /// Builds the release binary, unless it is there, and tells `command` where it is.
