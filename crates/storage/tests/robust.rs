@@ -49,6 +49,16 @@ fn filled() -> (Host, Log, Now) {
     (host, log, now)
 }
 
+#[test]
+fn the_index_of_a_segment_that_is_gone_costs_nothing() {
+    let (mut host, mut log, now) = filled();
+    let held = host.cache.used_bytes();
+    assert!(held > 0, "indexes that were written stay in memory");
+    log.delete_records(now, log.stored_offset());
+    host.run(&mut log, now);
+    assert_eq!(host.cache.used_bytes(), 0, "of {held} bytes");
+}
+
 #[derive(Clone, Debug)]
 enum Harm {
     Set(u64, u64, Vec<u8>),

@@ -328,10 +328,7 @@ impl Log {
                 Done::Failed(_) => self.or_offline(done, &[Fault::Missing, Fault::Full]),
                 _ => self.named(now, base),
             },
-            Pending::Retire(base) => match done {
-                Done::Failed(Fault::Full) => self.remove_retired(base),
-                done => self.or_offline(done, &[Fault::Missing]),
-            },
+            Pending::Retire(base) => self.retired(cache, base, done),
             Pending::SyncMetadata(file, job) => self.metadata_synced(now, cache, (file, job), done),
             Pending::Metadata => match done {
                 Done::Failed(Fault::Full) => self.metadata_refused(now),

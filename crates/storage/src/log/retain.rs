@@ -126,10 +126,18 @@ impl Log {
         }
     }
 
-    /// A full disk has no place for another name: the file goes at once, since that is what makes room.
-    pub(super) fn remove_retired(&mut self, base: i64) {
-        let path = self.path(&file_name(base, FileKind::Log));
-        self.ask(Op::Remove { path }, Pending::May);
+    /// A segment has the name of one that is to be removed: nobody looks into its index any more. A full disk has no place for another name: then
+    /// the file goes at once, since that is what makes room.
+    pub(super) fn retired(&mut self, cache: &mut IndexCache, base: i64, done: Done) {
+        if let Some(doomed) = self.busy.doomed.iter().rfind(|doomed| doomed.segment.base == base) {
+            cache.remove(doomed.segment.file(FileKind::Index));
+        }
+        if done == Done::Failed(Fault::Full) {
+            let path = self.path(&file_name(base, FileKind::Log));
+            self.ask(Op::Remove { path }, Pending::May);
+        } else {
+            self.or_offline(done, &[Fault::Missing]);
+        }
     }
 
     pub(super) fn remove_doomed(&mut self, now: Now) {

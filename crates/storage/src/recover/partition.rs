@@ -2,7 +2,7 @@
 
 use std::io;
 
-use moldau_base::disk::{DirId, Disk};
+use moldau_base::disk::{DirId, Disk, Path};
 use moldau_base::planted::{Bug, planted};
 use moldau_base::{ProducerEntry, Uuid};
 use moldau_batch::Header;
@@ -77,20 +77,10 @@ pub(super) fn recover(
     let mut files = Files::list(disk, dir, name)?;
     let Work { recovered, unsynced } = work;
     let findings = &mut recovered.findings;
-    let topic_id: Option<Uuid> = read_text(&files, name, PARTITION_METADATA, parse_metadata, findings)?;
-    if topic_id.is_none() {
-        // It is written again from its beginning on: nothing of what is there may stay behind that.
-        let path = files.path(PARTITION_METADATA);
-        if disk.len(&path)?.is_some_and(|len| len > 0) {
-            disk.truncate(&path, 0)?;
-        }
-    }
+    let topic_id = recover_topic_id(&mut files, name, findings)?;
     let hints = hints.for_topic(topic_id);
-    if topic_id.is_some() && !hints.clean && hints.recovery_point == 0 {
-        // No flush has made it durable.
-        let path = files.path(PARTITION_METADATA);
-        files.write_again(&path, 0, disk.len(&path)?.unwrap_or(0))?;
-        unsynced.push(path);
+    if topic_id.is_some() {
+        unsynced.extend(store_topic_id(&mut files, hints)?);
     }
     let stored = read_text(&files, name, EPOCH_CHECKPOINT, parse_epochs, findings)?;
     let can_read = stored.is_some();
@@ -120,10 +110,8 @@ pub(super) fn recover(
     }
     let producers = recover_producers(&mut files, name, &body, hints, findings)?;
     let Body { segments, start, end } = body;
-    // What is known of producers or epochs from batches only must be known from them again, until a flush has written it down.
     let epochs_dirty = epochs != checkpointed;
-    let known = if epochs_dirty && !hints.clean { hints.recovery_point.clamp(start, end) } else { end };
-    let flushed = if producers.replay.is_empty() { known } else { known.min(producers.offset) };
+    let flushed = flushed_until(hints, (start, end), epochs_dirty, &producers);
     let parts = LogParts {
         dir,
         name: name.to_owned(),
@@ -147,6 +135,37 @@ pub(super) fn recover(
         producers_offset: producers.offset,
         replay: producers.replay,
     })
+}
+
+/// The topic that the log says it is of. What cannot be read is written again from its beginning on: nothing of it may stay behind that.
+fn recover_topic_id(
+    files: &mut Files<'_>,
+    log: &str,
+    findings: &mut Vec<Finding>,
+) -> io::Result<Option<Uuid>> {
+    let id = read_text(files, log, PARTITION_METADATA, parse_metadata, findings)?;
+    let path = files.path(PARTITION_METADATA);
+    if id.is_none() && files.disk.len(&path)?.is_some_and(|len| len > 0) {
+        files.disk.truncate(&path, 0)?;
+    }
+    Ok(id)
+}
+
+/// Writes the topic id again where no flush has made it durable; which file must be synced then.
+fn store_topic_id(files: &mut Files<'_>, hints: Hints) -> io::Result<Option<Path>> {
+    if hints.clean || hints.recovery_point != 0 {
+        return Ok(None);
+    }
+    let path = files.path(PARTITION_METADATA);
+    let len = files.disk.len(&path)?.unwrap_or(0);
+    files.write_again(&path, 0, len)?;
+    Ok(Some(path))
+}
+
+/// What is known of producers or epochs from batches only must be known from them again, until a flush has written it down.
+fn flushed_until(hints: Hints, (start, end): (i64, i64), epochs_dirty: bool, producers: &Producers) -> i64 {
+    let known = if epochs_dirty && !hints.clean { hints.recovery_point.clamp(start, end) } else { end };
+    if producers.replay.is_empty() { known } else { known.min(producers.offset) }
 }
 
 /// The newest snapshot of the producers and the batches behind it.
