@@ -96,15 +96,30 @@ impl Machine {
 }
 
 /// Uses all free memory once and gives it back. A virtual machine may have to get a page from its host at the first touch, which
-/// costs ten times what a page costs otherwise, and would be charged to whoever appends next.
+/// costs ten times what a page costs otherwise, and would be charged to whoever appends next. What others take meanwhile is left to them,
+/// and so is what lies beyond the limit of a container.
 pub fn touch_free_memory() {
     const SPARE: u64 = 1 << 30;
     const PART: usize = 256 << 20;
-    let free =
-        process::kib_of(&fs::read_to_string("/proc/meminfo").unwrap_or_default(), "MemFree:").unwrap_or(0);
-    let parts = usize::try_from(free.saturating_sub(SPARE)).unwrap_or(0) / PART;
-    let touched: Vec<Vec<u8>> = (0..parts).map(|_| vec![1; PART]).collect();
-    drop(std::hint::black_box(touched));
+    let mut touched: Vec<Vec<u8>> = Vec::new();
+    while free_memory() > SPARE + PART as u64 {
+        touched.push(std::hint::black_box(vec![1; PART]));
+    }
+}
+
+/// Bytes that nobody uses, and that this process may use.
+fn free_memory() -> u64 {
+    let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
+    let bytes = |path: &str| read(path).trim().parse::<u64>().ok();
+    let free = process::kib_of(&read("/proc/meminfo"), "MemFree:").unwrap_or(0);
+    // The limits of a container, by the names of both versions of control groups.
+    let groups =
+        [("memory.max", "memory.current"), ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes")];
+    let within = groups.into_iter().filter_map(|(limit, used)| {
+        let of = |name: &str| bytes(&format!("/sys/fs/cgroup/{name}"));
+        Some(of(limit)?.saturating_sub(of(used)?))
+    });
+    within.fold(free, u64::min)
 }
 
 fn known(text: &str) -> String {
