@@ -123,7 +123,7 @@ pub(crate) fn tick(shard: &mut Shard, node: NodeId) {
         fetcher.rest_until = None;
     }
     let Fetcher { resting, dirty, .. } = fetcher;
-    resting.retain(|id, until| *until > now || !dirty.insert(*id));
+    dirty.extend(resting.extract_if(.., |_, until| *until <= now).map(|(id, _)| id));
     let rested = resting.values().min().copied();
     shard.timers.set(Timer::Fetcher(node), rested);
     if fetcher.storing.is_empty() {
