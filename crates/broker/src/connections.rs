@@ -120,6 +120,12 @@ impl Connections {
         self.open.get(&conn).is_some_and(pressed)
     }
 
+    /// Whether one request of this connection is in work, and nothing waits behind it.
+    pub fn is_alone(&self, conn: ConnId) -> bool {
+        let alone = |connection: &Connection| connection.running.len() == 1 && connection.waiting.is_empty();
+        self.open.get(&conn).is_some_and(alone)
+    }
+
     /// A frame has arrived.
     pub fn push(&mut self, conn: ConnId, frame: Bytes) {
         if let Some(connection) = self.open.get_mut(&conn) {

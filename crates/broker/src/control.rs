@@ -281,7 +281,12 @@ fn done(shard: &mut Shard, origin: Origin, reply: Reply) {
             crate::lifecycle::registered(shard, epoch);
         }
         (Origin::ProducerIds, Reply::ProducerIds(block)) => ids_given(shard, Ok(block)),
-        (Origin::Heartbeat, _) => crate::lifecycle::beaten(shard, Some(ErrorCode::NONE)),
+        (Origin::Heartbeat, reply) => {
+            if matches!(reply, Reply::Heartbeat(reply) if reply.should_shut_down) {
+                crate::leaving::consented(shard);
+            }
+            crate::lifecycle::beaten(shard, Some(ErrorCode::NONE));
+        }
         (Origin::Liveness, Reply::Fenced(brokers)) => {
             for broker in brokers {
                 shard.trace(Trace::Info(format!("broker {broker} is fenced: it is gone or silent")));
@@ -383,6 +388,7 @@ fn leader(shard: &mut Shard, node: Option<NodeId>) {
         crate::peers::hang_up(shard, Lane { node, purpose: Purpose::Liveness });
     }
     crate::lifecycle::leader_changed(shard);
+    crate::leaving::leader_changed(shard);
     crate::forward::leader_changed(shard);
     arm(shard);
 }

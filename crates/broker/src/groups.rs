@@ -343,6 +343,8 @@ fn loaded(shard: &mut Shard, partition: i32) {
 fn resign(shard: &mut Shard, partition: i32) {
     let Some(place) = shard.groups.coordinators.remove(&partition) else { return };
     shard.timers.set(Timer::Group(partition), None);
+    // What becomes of its appends is not for a later coordinator to hear, whose names for its own are the same.
+    shard.partitions.forget_appends_of(partition);
     for (to, _) in place.loading.map(|loading| loading.held).unwrap_or_default() {
         shard.answer(to, Answer::Unavailable(ErrorCode::NOT_COORDINATOR));
     }

@@ -12,6 +12,7 @@ use moldau_wire::{ErrorCode, Response, api_versions, broker_heartbeat, broker_re
 
 use crate::Shard;
 use crate::control::{self, Confirmed, Control, Origin};
+use crate::leaving::Leaving;
 use crate::message::Message;
 use crate::waist::{Address, Effect, Lane, NoAnswer, Purpose, ToPeer, ToQuorum, Trace};
 
@@ -19,6 +20,8 @@ use crate::waist::{Address, Effect, Lane, NoAnswer, Purpose, ToPeer, ToQuorum, T
 const RETRY_MS: i64 = 50;
 /// Between two signs of life, in milliseconds.
 const HEARTBEAT_MS: i64 = 100;
+/// The same of a broker that wants to stop.
+const STOPPING_HEARTBEAT_MS: i64 = 5;
 /// How long the active controller may take to answer, in milliseconds.
 const PATIENCE_MS: i64 = 2_000;
 /// How long a node that is asked whether it is there may take, in milliseconds.
@@ -36,6 +39,8 @@ pub(crate) struct Lifecycle {
     pub(crate) again: Option<Mono>,
     /// A sign of life is not answered yet.
     beating: bool,
+    /// The node is to be stopped, and how far that is.
+    pub(crate) leaving: Option<Leaving>,
     /// Nodes that are being asked whether they are there.
     probed: BTreeSet<NodeId>,
 }
@@ -56,6 +61,7 @@ impl Lifecycle {
             allocating: false,
             again: None,
             beating: false,
+            leaving: None,
             probed: BTreeSet::new(),
         }
     }
@@ -101,7 +107,7 @@ fn registration(shard: &Shard) -> RegisterBroker {
         log_dirs: settings.log_dirs.iter().map(|dir| dir.id).collect(),
         // A node alone has nobody to wait for.
         fenced: !settings.is_alone(),
-        stopped_at: None,
+        stopped_at: settings.stopped_at,
     }
 }
 
@@ -140,6 +146,7 @@ fn as_request(registration: RegisterBroker) -> broker_registration::Request {
         features: registration.features.iter().map(feature).collect(),
         rack: registration.rack.as_deref().map(crate::api::text),
         log_dirs: registration.log_dirs,
+        previous_broker_epoch: registration.stopped_at.map_or(-1, |epoch| epoch.0),
         ..broker_registration::Request::default()
     }
 }
@@ -184,8 +191,11 @@ fn beat(shard: &mut Shard) {
     let (now, offset, broker) = (shard.now.mono, shard.cluster.offset, shard.settings.node_id);
     let Some(control) = shard.control.as_mut() else { return };
     let State::Registered(epoch) = control.lifecycle.state else { return };
-    control.lifecycle.again = Some(now.after_ms(HEARTBEAT_MS));
-    let beat = Heartbeat { broker, epoch, offset, wants: Wants::Serve, offline_dirs: Vec::new() };
+    let stops = control.lifecycle.leaving.is_some_and(Leaving::wants_to_stop);
+    let (pause_ms, wants) =
+        if stops { (STOPPING_HEARTBEAT_MS, Wants::Stop) } else { (HEARTBEAT_MS, Wants::Serve) };
+    control.lifecycle.again = Some(now.after_ms(pause_ms));
+    let beat = Heartbeat { broker, epoch, offset, wants, offline_dirs: Vec::new() };
     let busy = std::mem::replace(&mut control.lifecycle.beating, true);
     match control.leader {
         _ if busy => {}
@@ -198,17 +208,28 @@ fn beat(shard: &mut Shard) {
     control::arm(shard);
 }
 
+/// The same, at once.
+pub(crate) fn beat_now(shard: &mut Shard) {
+    beat(shard);
+}
+
 fn send_beat(shard: &mut Shard, leader: NodeId, beat: &Heartbeat) {
     let Some(address) = shard.settings.voters.get(&leader).cloned() else { return beaten(shard, None) };
     let request = moldau_wire::Request::BrokerHeartbeat(broker_heartbeat::Request {
         broker_id: beat.broker.0,
         broker_epoch: beat.epoch.0,
         current_metadata_offset: beat.offset,
+        want_shut_down: beat.wants == Wants::Stop,
         ..broker_heartbeat::Request::default()
     });
     let lane = Lane { node: leader, purpose: Purpose::Liveness };
     crate::peers::call(shard, lane, address, &request, PATIENCE_MS, move |shard, result| match result {
-        Ok(Response::BrokerHeartbeat(response)) => beaten(shard, Some(response.error_code)),
+        Ok(Response::BrokerHeartbeat(response)) => {
+            if response.should_shut_down {
+                crate::leaving::consented(shard);
+            }
+            beaten(shard, Some(response.error_code));
+        }
         Ok(_) => beaten(shard, None),
         Err(why) => {
             beaten(shard, None);

@@ -5,6 +5,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use bytestring::ByteString;
 use moldau_base::disk::{DirId, Fault, FileId};
 use moldau_base::{BrokerEpoch, LeaderEpoch, NodeId, TopicPartition};
 use moldau_controller::{Delta, Image};
@@ -60,6 +61,10 @@ pub enum Message {
     LastCheckpoint,
     /// A connection with this node has ended: is it still there?
     Suspect(NodeId),
+    /// The node gives away what it leads: hold what is produced until it has, and say [`Message::Holding`]; or do not any more.
+    Hold(bool),
+    /// The sender holds what is produced.
+    Holding,
     /// What shard 0 thinks of a node.
     Suspected {
         /// The node.
@@ -157,7 +162,7 @@ pub enum Ask {
 }
 
 /// An append.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Produce {
     /// The partition.
     pub partition: TopicPartition,
@@ -186,6 +191,8 @@ pub struct Fetch {
     pub wait: bool,
     /// It is a follower that asks.
     pub follower: Option<Follower>,
+    /// Where the consumer is, if it says so: it may read from a follower then (KIP-392).
+    pub rack: Option<ByteString>,
 }
 
 /// A follower that fetches.
@@ -258,6 +265,20 @@ pub struct Produced {
     pub append_time_ms: i64,
     /// Log start offset.
     pub log_start: i64,
+    /// Whose log has it.
+    pub taker: Taker,
+}
+
+/// Who took an append.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Taker {
+    /// This node.
+    Here,
+    /// The node that leads the partition since a moment ago, where the client should go.
+    Elsewhere {
+        /// The producer numbers its batches.
+        sequenced: bool,
+    },
 }
 
 /// Why nothing was appended, or why it is not known to be kept.
@@ -292,12 +313,22 @@ pub struct Fetched {
     pub records: Option<FileRange>,
     /// Where the client's log and ours part: epoch and end offset (KIP-595).
     pub diverging: Option<(i32, i64)>,
+    /// The replica to read from instead of this one (KIP-392).
+    pub preferred: Option<NodeId>,
 }
 
 impl Fetched {
     /// A refusal.
     pub fn error(error: ErrorCode) -> Fetched {
-        Fetched { error, high_watermark: -1, last_stable: -1, log_start: -1, records: None, diverging: None }
+        Fetched {
+            error,
+            high_watermark: -1,
+            last_stable: -1,
+            log_start: -1,
+            records: None,
+            diverging: None,
+            preferred: None,
+        }
     }
 
     /// Bytes of records found.

@@ -19,14 +19,14 @@ use moldau_wire::ErrorCode;
 
 use crate::Shard;
 use crate::lookup::Wanted;
-use crate::message::{Answer, Fetch, LogSize, LogSizes, Produced, Refusal, Return};
+use crate::message::{Answer, Fetch, LogSize, LogSizes, Produced, Refusal, Return, Taker};
 use crate::settings::Settings;
 use crate::timers::Timer;
 use crate::waist::{self, ShardId, Trace};
 
 pub(crate) use cut::settled as cut_is_written;
 pub(crate) use follow::{follow_image, registered};
-pub(crate) use produce::{append_own, produce};
+pub(crate) use produce::{append_own, produce, produce_here};
 pub(crate) use read::{delete_records, epoch_end, fetch, read_or_wait};
 
 /// The owner of operations that belong to no log.
@@ -188,6 +188,17 @@ impl Partitions {
         self.leader_and_cache(id, known).map(|(slot, _)| slot)
     }
 
+    /// The partition, for a consumer that may read from a follower (KIP-392).
+    fn reader(&mut self, id: TopicPartition, known: Option<LeaderEpoch>) -> Result<&mut Slot, ErrorCode> {
+        let slot = self.slot_of(id)?;
+        let slot = self.slots.get_mut(&slot).ok_or(ErrorCode::NOT_LEADER_OR_FOLLOWER)?;
+        if matches!(slot.log.state(), State::Offline(_)) {
+            return Err(ErrorCode::KAFKA_STORAGE_ERROR);
+        }
+        slot.replica.check_reader(known.map(|epoch| epoch.0)).map_err(|refusal| ErrorCode(refusal.code()))?;
+        Ok(slot)
+    }
+
     /// The same, with the cache that its log reads through.
     pub(crate) fn leader_and_cache(
         &mut self,
@@ -216,6 +227,13 @@ impl Partitions {
         self.next_token += 1;
         self.tokens.insert(token, owner);
         CoreToken(token)
+    }
+
+    /// Nobody is told any more what became of a coordinator's appends.
+    pub(crate) fn forget_appends_of(&mut self, coordinator: i32) {
+        let is_its =
+            |token: &Token| matches!(token, Token::Group { partition, .. } if *partition == coordinator);
+        self.tokens.retain(|_, token| !is_its(token));
     }
 
     /// A fetch does not wait any more.
@@ -270,8 +288,12 @@ fn carry_out(shard: &mut Shard, number: u32, effects: Vec<Effect>) {
         match effect {
             Effect::Acknowledge { token, base_offset, append_time, log_start_offset } => {
                 if let Some(owner) = shard.partitions.tokens.remove(&token.0) {
-                    let done =
-                        Produced { base_offset, append_time_ms: append_time, log_start: log_start_offset };
+                    let done = Produced {
+                        base_offset,
+                        append_time_ms: append_time,
+                        log_start: log_start_offset,
+                        taker: Taker::Here,
+                    };
                     shard.answer_append(owner, Ok(done));
                 }
             }

@@ -236,7 +236,8 @@ impl Session {
             // Told again as long as it lasts.
             *told = None;
         }
-        before != Some(tells) || fetched.error.is_err() || fetched.bytes() > 0 || fetched.diverging.is_some()
+        let elsewhere = fetched.diverging.is_some() || fetched.preferred.is_some();
+        before != Some(tells) || fetched.error.is_err() || fetched.bytes() > 0 || elsewhere
     }
 }
 

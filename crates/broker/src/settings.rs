@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
 use moldau_base::config::BrokerLayers;
-use moldau_base::{NodeId, Uuid};
+use moldau_base::{BrokerEpoch, NodeId, Uuid};
 use moldau_controller::{FeatureRange, Listener};
 
 use crate::waist::Address;
@@ -71,6 +71,8 @@ pub struct Settings {
     pub voters: BTreeMap<NodeId, Address>,
     /// `log.dirs`.
     pub log_dirs: Vec<LogDir>,
+    /// The broker's epoch at the clean stop before this start, if there was one (KIP-966).
+    pub stopped_at: Option<BrokerEpoch>,
     /// Number of shards.
     pub shards: u16,
     /// `auto.create.topics.enable`.
@@ -85,6 +87,8 @@ pub struct Settings {
     pub finalized_features: Vec<(Arc<str>, i16)>,
     /// `fetch.max.bytes`: most bytes one Fetch response may carry, in bytes.
     pub fetch_max_bytes: i32,
+    /// `replica.selector.class`: consumers are sent to a replica in their rack (KIP-392).
+    pub rack_aware_reads: bool,
     /// `max.incremental.fetch.session.cache.slots`, for the whole node.
     pub fetch_sessions: u32,
     /// `log.retention.check.interval.ms`.

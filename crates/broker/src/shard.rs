@@ -48,6 +48,7 @@ pub struct Shard {
     pub(crate) replication: Replication,
     pub(crate) in_sync: crate::in_sync::InSync,
     pub(crate) suspects: crate::suspects::Suspects,
+    pub(crate) hand_over: crate::handover::HandOver,
     pub(crate) metrics: Metrics,
     warned: BTreeSet<String>,
     queue: VecDeque<Work>,
@@ -99,6 +100,7 @@ impl Shard {
             replication: Replication::default(),
             in_sync: Default::default(),
             suspects: Default::default(),
+            hand_over: Default::default(),
             metrics: Metrics::default(),
             warned: BTreeSet::new(),
             queue: VecDeque::new(),
@@ -161,6 +163,11 @@ impl Shard {
     /// Shard 0: the controller's metadata. For checks that a replay of the log gives the same.
     pub fn controller_image(&self) -> Option<&Image> {
         self.control.as_ref().map(Control::image)
+    }
+
+    /// Shard 0: this broker's registration, which a clean stop writes down for the next start.
+    pub fn broker_epoch(&self) -> Option<moldau_base::BrokerEpoch> {
+        self.control.as_ref()?.lifecycle.epoch()
     }
 
     /// The coordinators that have replayed their logs, by partition of `__consumer_offsets`. For the same checks.
@@ -247,6 +254,8 @@ impl Shard {
             Message::CheckpointWanted => crate::checkpoints::wanted(self, from),
             Message::CheckpointWritten => crate::checkpoints::written(self),
             Message::Suspected { node, gone } => crate::suspects::suspected(self, node, gone),
+            Message::Hold(hold) => crate::handover::hold(self, hold),
+            Message::Holding => crate::leaving::holding(self),
             Message::Suspect(node) => crate::lifecycle::suspect(self, node),
             Message::LastCheckpoint => crate::stop::last_report(self),
         }
@@ -272,6 +281,8 @@ impl Shard {
                 Timer::Fetch(id) => api::fetch::timed_out(self, id),
                 Timer::Log(slot) => crate::partitions::tick_log(self, slot),
                 Timer::Replica(slot) => crate::partitions::tick_replica(self, slot),
+                Timer::HandOver => crate::handover::tick(self),
+                Timer::Leaving => crate::leaving::tick(self),
                 Timer::Fetcher(node) => crate::replication::tick(self, node),
                 Timer::Group(partition) => crate::groups::tick(self, partition),
                 Timer::Retention => crate::partitions::retention_pass(self),
@@ -291,6 +302,7 @@ impl Shard {
         crate::partitions::follow_image(self);
         crate::groups::follow_image(self);
         crate::suspects::look(self);
+        crate::leaving::look(self);
     }
 
     // ---- asking and answering

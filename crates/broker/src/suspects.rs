@@ -51,8 +51,14 @@ pub(crate) fn suspected(shard: &mut Shard, node: NodeId, gone: bool) {
     look(shard);
 }
 
+/// Whether the node leads something, as metadata says: one that is fenced or stops does not.
 fn serves(image: &Image, node: NodeId) -> bool {
-    image.broker(node).is_some_and(|broker| !broker.fenced)
+    image.broker(node).is_some_and(|broker| broker.is_active())
+}
+
+/// Whether this node is suspected to be gone.
+pub(crate) fn is_suspect(shard: &Shard, node: NodeId) -> bool {
+    shard.suspects.nodes.contains_key(&node)
 }
 
 /// Whether an answer about leaders would better wait.

@@ -18,6 +18,10 @@ pub enum Timer {
     Log(u32),
     /// The partition in this slot looks after its followers.
     Replica(u32),
+    /// What was sent to partitions that move.
+    HandOver,
+    /// This node's way out.
+    Leaving,
     /// What is fetched from this leader.
     Fetcher(NodeId),
     /// The coordinator of this partition of `__consumer_offsets`.

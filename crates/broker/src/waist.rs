@@ -184,6 +184,8 @@ pub enum Purpose {
     Probe,
     /// Replication.
     Fetch,
+    /// What clients sent to a partition that has moved there.
+    Carry,
 }
 
 /// Where a node listens.
@@ -305,6 +307,8 @@ pub enum Trace {
         /// The cluster it belongs to.
         cluster_id: String,
     },
+    /// Shard 0: others lead what this node led, after [`crate::Shard::leave`], or nobody can; it may be stopped.
+    Left,
     /// The shard has flushed everything after [`crate::Shard::stop`]; shard 0 has also written all checkpoints.
     Stopped,
     /// Shard 0: the broker can never serve clients, and the node has to end.

@@ -210,7 +210,7 @@ impl Controller {
         let due = self.active.and_then(|active| active.rebalance).is_some_and(|at| at <= now.mono);
         // Whoever was just fenced is dealt with first; leadership can wait for the next look.
         if due && decision.records.is_empty() {
-            decision.records = elections::rebalance(self, &self.image);
+            decision.records = elections::rebalance(self, now, &self.image);
             let interval = self.settings.rebalance_interval;
             if let Some(active) = &mut self.active {
                 active.rebalance = interval.map(|interval| now.mono + interval);
@@ -288,7 +288,9 @@ impl Controller {
         }
         let levels =
             features.iter().map(|(name, level)| Record::Feature { name: name.clone(), level: *level });
-        let min_insync = self.settings.min_insync_replicas.map(|count| Record::Config {
+        // Every controller that becomes active comes by here; what somebody has set since stays.
+        let is_set = self.image.config(&Resource::ClusterDefault, MIN_INSYNC_REPLICAS).is_some();
+        let min_insync = self.settings.min_insync_replicas.filter(|_| !is_set).map(|count| Record::Config {
             resource: Resource::ClusterDefault,
             name: MIN_INSYNC_REPLICAS.to_owned(),
             value: Some(count.to_string()),

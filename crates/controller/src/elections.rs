@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use moldau_base::{PartitionIndex, TopicPartition};
+use moldau_base::{Now, PartitionIndex, TopicPartition};
 use moldau_wire::ErrorCode;
 
 use crate::change::Election;
@@ -66,9 +66,9 @@ fn leads_preferred(partition: &Partition) -> bool {
     partition.replicas.first() == Some(&partition.leader)
 }
 
-/// Gives leadership back to preferred replicas that are in sync, and elects where nobody leads and the topic allows an
+/// Gives leadership back to preferred replicas that are in sync and warm, and elects where nobody leads and the topic allows an
 /// unclean election; a bounded number at once.
-pub(crate) fn rebalance(c: &Controller, image: &Image) -> Vec<Record> {
+pub(crate) fn rebalance(c: &Controller, now: Now, image: &Image) -> Vec<Record> {
     let all = || {
         let of = |topic: &Arc<crate::image::Topic>| topic.id;
         image.topics().values().flat_map(move |t| {
@@ -80,7 +80,8 @@ pub(crate) fn rebalance(c: &Controller, image: &Image) -> Vec<Record> {
         true => unclean_elections(c, image, all().map(|(at, _)| at)),
         false => vec![],
     };
-    let led_by_another = all().filter(|(_, p)| p.leader != NO_LEADER && !leads_preferred(p));
+    let is_warm = |p: &Partition| p.replicas.first().is_some_and(|id| c.liveness.is_warm(*id, now.mono));
+    let led_by_another = all().filter(|(_, p)| p.leader != NO_LEADER && !leads_preferred(p) && is_warm(p));
     let back = led_by_another
         .filter_map(|(at, _)| image.changing(at, &|change| change.election = Election::Preferred))
         .map(Record::PartitionChange);

@@ -11,10 +11,15 @@ use moldau_base::{BrokerEpoch, Mono, NodeId};
 
 use crate::image::Image;
 
+/// A broker that is there for so long is warm.
+const WARM: Duration = Duration::from_secs(10);
+
 /// One broker's session.
 #[derive(Clone, Copy, Debug)]
 struct Session {
     epoch: BrokerEpoch,
+    /// Since when it is heard of.
+    since: Mono,
     heard: Mono,
     /// The metadata it has applied; -1 before it told.
     offset: i64,
@@ -32,16 +37,24 @@ impl Liveness {
     /// Everybody who is not fenced gets a fresh session.
     pub(crate) fn begin(image: &Image, now: Mono) -> Liveness {
         let there = image.brokers().values().filter(|broker| !broker.fenced);
-        let session = |epoch| Session { epoch, heard: now, offset: -1, stops_at: None };
+        let session = |epoch| Session { epoch, since: now, heard: now, offset: -1, stops_at: None };
         Liveness { sessions: there.map(|broker| (broker.id, session(broker.epoch))).collect() }
     }
 
     /// A heartbeat, or the registration of a broker.
     pub(crate) fn heard(&mut self, id: NodeId, epoch: BrokerEpoch, offset: i64, now: Mono) {
-        let fresh = Session { epoch, heard: now, offset, stops_at: None };
+        let fresh = Session { epoch, since: now, heard: now, offset, stops_at: None };
         let session = self.sessions.entry(id).or_insert(fresh);
-        let stops_at = session.stops_at.filter(|_| session.epoch == epoch);
-        *session = Session { stops_at, ..fresh };
+        *session = match session.epoch == epoch {
+            true => Session { since: session.since, stops_at: session.stops_at, ..fresh },
+            false => fresh,
+        };
+    }
+
+    /// Whether this broker has been there for long enough to be given work that others do well: it has caught up, and its caches hold what
+    /// clients ask for.
+    pub(crate) fn is_warm(&self, id: NodeId, now: Mono) -> bool {
+        self.sessions.get(&id).is_some_and(|session| now.since(session.since) >= WARM)
     }
 
     /// Broker `id` is not looked at before another session has passed.

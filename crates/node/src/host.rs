@@ -308,7 +308,13 @@ impl Host {
     fn trace(&mut self, trace: Trace) {
         match trace {
             Trace::Ready { cluster_id } => self.shared.ready(cluster_id),
-            Trace::Stopped => self.shared.stopped(self.id),
+            Trace::Left => self.shared.leave(),
+            Trace::Stopped => {
+                if self.id == ShardId(0) {
+                    self.shared.stops_at(self.shard.broker_epoch());
+                }
+                self.shared.stopped(self.id);
+            }
             Trace::Failed { why } => {
                 tracing::error!(why, "the node stops");
                 self.shared.fail(why);
@@ -406,18 +412,24 @@ impl Host {
                     conn.wake();
                 }
             }
+            Item::Leave => self.ask(Shard::leave),
             Item::Stop => {
                 self.stopping = true;
                 self.conns.values().for_each(|conn| conn.borrow().wake());
-                let mut effects = std::mem::take(&mut self.effects);
-                self.shard.stop(self.now, &mut effects);
-                for effect in effects.drain(..) {
-                    self.carry_out(effect);
-                }
-                self.effects = effects;
-                self.input(Input::Tick);
+                self.ask(Shard::stop);
             }
         }
         None
+    }
+
+    /// Asks the shard for something that is no input.
+    fn ask(&mut self, what: fn(&mut Shard, Now, &mut Vec<Effect>)) {
+        let mut effects = std::mem::take(&mut self.effects);
+        what(&mut self.shard, self.now, &mut effects);
+        for effect in effects.drain(..) {
+            self.carry_out(effect);
+        }
+        self.effects = effects;
+        self.input(Input::Tick);
     }
 }

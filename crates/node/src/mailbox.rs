@@ -39,6 +39,8 @@ pub enum Item {
     },
     /// What a connection has to send next is in memory now.
     Warmed(ConnId),
+    /// Shard 0: have others lead what this node leads; requests are served meanwhile.
+    Leave,
     /// Take no more requests, finish those in work, flush, and end.
     Stop,
 }

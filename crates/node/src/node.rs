@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 use moldau_base::disk::DirId;
-use moldau_base::{PartitionIndex, Rng, TopicPartition, Uuid};
+use moldau_base::{BrokerEpoch, PartitionIndex, Rng, TopicPartition, Uuid};
 use moldau_broker::{Settings, Shard, ShardId, ToQuorum, owner};
 use moldau_quorum::{Voter, meta};
 use moldau_storage::{Recovered, RecoveredLog, RecoveryPolicy};
@@ -34,6 +34,8 @@ use crate::{quorum, settings, space};
 const RESERVED_DESCRIPTORS: u64 = 128;
 /// Most jobs that wait for one thread of a log directory; each holds a descriptor.
 const MOST_WAITING_JOBS: u64 = 1024;
+/// How long others may take to lead what this node leads.
+const HAND_OVER: Duration = Duration::from_secs(5);
 /// How long requests in work may go on after a stop was asked for.
 const GRACE: Duration = Duration::from_secs(10);
 /// The directory of the metadata log, which is not a partition of the broker.
@@ -51,12 +53,13 @@ pub fn run(config: NodeConfig) -> anyhow::Result<()> {
     let mut rng = Rng::seeded(seed()?);
     let metas = claim(&config, &disk, &dirs, &mut rng)?;
     check_metadata(&config, &disk, &dirs)?;
+    let stopped_at = stopped_at(&disk, config.log_dirs.len())?;
     let recovered = recover(&disk, &dirs, config.log_dirs.len(), &clock)?;
 
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let listeners = runtime.block_on(async { open_listeners(&config) })?;
     let addresses: Vec<SocketAddr> = listeners.iter().map(|listener| listener.address).collect();
-    let settings = Arc::new(settings::settings(&config, &metas, &addresses, &dirs));
+    let settings = Arc::new(settings::settings(&config, &metas, &addresses, &dirs, stopped_at));
     space::measure(&settings);
     let shared = Arc::new(Shared::new(settings.shards));
 
@@ -99,14 +102,21 @@ fn quorum_config(config: &NodeConfig, dir: DirId, directory: Uuid, rng: &mut Rng
 
 /// Says of each log directory that recovery need not read it; of one that went out of service nobody knows that.
 fn mark_clean(disk: &FsDisk, shared: &Shared, dirs: &[PathBuf]) -> anyhow::Result<()> {
+    let epoch = shared.broker_epoch().map_or(-1, |epoch| epoch.0);
     for (at, path) in dirs.iter().enumerate() {
         let dir = DirId(at as u16);
         if !shared.is_offline(dir) {
-            moldau_storage::mark_clean(disk, dir, 0)
+            moldau_storage::mark_clean(disk, dir, epoch)
                 .with_context(|| format!("{} cannot be marked clean", path.display()))?;
         }
     }
     Ok(())
+}
+
+/// The broker's epoch at the last stop, if all of the first `count` directories were stopped cleanly with it.
+fn stopped_at(disk: &FsDisk, count: usize) -> anyhow::Result<Option<BrokerEpoch>> {
+    let epoch = moldau_storage::common_clean_epoch(disk, (0..count).map(|dir| DirId(dir as u16)));
+    Ok(epoch.context("the mark of the last stop cannot be read")?.map(BrokerEpoch))
 }
 
 /// The log directories, then that of the metadata log if it is another one.
@@ -396,9 +406,18 @@ async fn serve(
             _ = measure.tick() => space::measure(settings),
         }
     };
-    tracing::info!("stopping: requests in work are finished and logs flushed; a second signal ends at once");
+    tracing::info!(
+        "stopping: other nodes take over, requests in work are finished, logs flushed; a second signal ends at once"
+    );
     shared.health.set(crate::http::HealthState::Stopping);
+    let is_well = why.is_none();
     let stop = async {
+        if is_well {
+            shared.mailbox(ShardId(0)).send(Item::Leave);
+            if tokio::time::timeout(HAND_OVER, shared.has_left()).await.is_err() {
+                tracing::warn!("other nodes have not taken over within {HAND_OVER:?}");
+            }
+        }
         shared.mailboxes().iter().for_each(|mailbox| mailbox.send(Item::Stop));
         shared.all_stopped().await;
     };

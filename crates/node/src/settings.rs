@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use moldau_base::NodeId;
+use moldau_base::{BrokerEpoch, NodeId};
 use moldau_broker::{Address, LogDir, Settings, SpaceGauge};
 use moldau_controller::{InternalTopicSettings, Listener, UncleanElections};
 use moldau_quorum::meta::Meta;
@@ -15,8 +15,14 @@ use crate::config::{GroupDefaults, NodeConfig, Voter};
 const SESSION: Duration = Duration::from_secs(1);
 
 /// The broker's settings. `bound` are the addresses that the listeners have got, `metas` what the log directories say of
-/// themselves.
-pub fn settings(config: &NodeConfig, metas: &[Meta], bound: &[SocketAddr], dirs: &[PathBuf]) -> Settings {
+/// themselves, `stopped_at` the epoch of the last clean stop.
+pub fn settings(
+    config: &NodeConfig,
+    metas: &[Meta],
+    bound: &[SocketAddr],
+    dirs: &[PathBuf],
+    stopped_at: Option<BrokerEpoch>,
+) -> Settings {
     let log_dirs = dirs.iter().zip(metas).take(config.log_dirs.len()).map(|(path, meta)| LogDir {
         path: absolute(path),
         id: meta.directory,
@@ -30,6 +36,7 @@ pub fn settings(config: &NodeConfig, metas: &[Meta], bound: &[SocketAddr], dirs:
         inter_broker_listener: config.inter_broker_listener.as_str().into(),
         voters: config.voters.iter().map(voter).collect(),
         log_dirs: log_dirs.collect(),
+        stopped_at,
         shards: u16::try_from(config.shards).unwrap_or(u16::MAX),
         auto_create_topics: config.topics.auto_create,
         delete_topics: config.topics.delete,
@@ -38,6 +45,7 @@ pub fn settings(config: &NodeConfig, metas: &[Meta], bound: &[SocketAddr], dirs:
         features: Vec::new(),
         finalized_features: Vec::new(),
         fetch_max_bytes: i32::try_from(config.limits.fetch_bytes).unwrap_or(i32::MAX),
+        rack_aware_reads: config.topics.rack_aware_reads,
         fetch_sessions: config.limits.fetch_sessions,
         retention_check_ms: config.logs.retention_check_interval_ms,
         producer_expiration_ms: config.logs.producer_expiration_ms,

@@ -4,6 +4,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use moldau_base::BrokerEpoch;
 use moldau_base::disk::DirId;
 use moldau_broker::ShardId;
 use tokio::sync::watch;
@@ -17,6 +18,8 @@ pub struct Shared {
     mailboxes: Vec<Arc<Mailbox>>,
     ready: watch::Sender<Option<String>>,
     failed: watch::Sender<Option<String>>,
+    broker_epoch: Mutex<Option<BrokerEpoch>>,
+    left: watch::Sender<bool>,
     running: watch::Sender<u16>,
     connected: Mutex<HashMap<IpAddr, usize>>,
     offline: Mutex<BTreeSet<DirId>>,
@@ -33,6 +36,8 @@ impl Shared {
             mailboxes: (0..shards).map(|_| Arc::default()).collect(),
             ready: watch::Sender::new(None),
             failed: watch::Sender::new(None),
+            broker_epoch: Mutex::default(),
+            left: watch::Sender::new(false),
             running: watch::Sender::new(shards),
             connected: Mutex::default(),
             offline: Mutex::default(),
@@ -88,6 +93,27 @@ impl Shared {
     /// Why the node cannot go on, once it cannot.
     pub fn failure(&self) -> watch::Receiver<Option<String>> {
         self.failed.subscribe()
+    }
+
+    /// The broker stops with this registration.
+    pub fn stops_at(&self, epoch: Option<BrokerEpoch>) {
+        *self.broker_epoch.lock().unwrap_or_else(PoisonError::into_inner) = epoch;
+    }
+
+    /// The registration that the broker had when it stopped.
+    pub fn broker_epoch(&self) -> Option<BrokerEpoch> {
+        *self.broker_epoch.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Others lead what this node led, or nobody can.
+    pub fn leave(&self) {
+        self.left.send_replace(true);
+    }
+
+    /// Waits until others lead what this node led, or it is known that nobody can.
+    pub async fn has_left(&self) {
+        let mut left = self.left.subscribe();
+        let _ = left.wait_for(|left| *left).await;
     }
 
     /// Waits until all shards have flushed everything.

@@ -3,6 +3,9 @@
 //! It asks its host to fetch ([`Partition::to_fetch`]) one thing at a time. Its log is cut only where the leader's epochs say that
 //! the two logs part (KIP-101, KIP-595), never at the high watermark, which a follower knows late. A decision that this node leads waits
 //! until a cut has ended.
+//!
+//! One that led before keeps the producers that wait: what they sent is safe when the next leader has it and says, by its high watermark,
+//! that everybody in sync has. What the log is cut by is refused.
 
 use moldau_base::planted::{Bug, planted};
 use moldau_base::{NodeId, Now};
@@ -57,7 +60,10 @@ impl Partition {
             _ => {}
         }
         self.epoch = epoch;
-        self.give_up(Refusal::NotLeader, out);
+        match leader {
+            Some(_) => self.leave_to_leader(out),
+            None => self.give_up(Refusal::NotLeader, out),
+        }
         self.role = Role::Follower(Box::new(Follower { leader, ..Follower::default() }));
         if planted(Bug::TruncateToHighWatermark)
             && self.cut.is_none()
@@ -200,6 +206,7 @@ impl Partition {
         self.end_offset = end;
         self.stored_offset = if restarted { end } else { self.stored_offset.min(end) };
         self.start_offset = if restarted { end } else { self.start_offset.min(end) };
+        self.refuse_cut(if restarted { i64::MIN } else { end }, out);
         let high_watermark = if restarted { end } else { self.high_watermark.min(end) };
         if high_watermark != self.high_watermark {
             self.high_watermark = high_watermark;

@@ -112,6 +112,12 @@ impl Leader {
         }
     }
 
+    /// Everything below this is stored by that follower, which is in sync.
+    pub(crate) fn end_of(&self, node: NodeId) -> Option<i64> {
+        let peer = self.peers.iter().find(|peer| peer.node == node && !peer.gone)?;
+        peer.end_offset().filter(|_| self.in_isr(node))
+    }
+
     fn in_isr(&self, node: NodeId) -> bool {
         self.state.isr.contains(&node)
     }

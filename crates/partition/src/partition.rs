@@ -238,6 +238,19 @@ impl Partition {
         self.fetching.wake(|_| true, |token| out.push(Effect::Wake { token }));
     }
 
+    /// Another node leads. Producers that wait are answered by what its log turns out to have; a record that it has, and that everybody
+    /// in sync with it has, is as safe as one that was acknowledged here.
+    pub(crate) fn leave_to_leader(&mut self, out: &mut Vec<Effect>) {
+        self.producing.wait_for_all();
+        self.fetching.wake(|_| true, |token| out.push(Effect::Wake { token }));
+    }
+
+    /// Refuses the producers whose batches are not in the log any more, which was cut at `end`.
+    pub(crate) fn refuse_cut(&mut self, end: i64, out: &mut Vec<Effect>) {
+        let refusal = Refusal::NotLeader;
+        out.extend(self.producing.drain_behind(end).map(|token| Effect::Refuse { token, refusal }));
+    }
+
     fn stored(&mut self, now: Now, end_offset: i64, out: &mut Vec<Effect>) {
         assert!(
             end_offset <= self.end_offset,
@@ -436,7 +449,8 @@ impl Partition {
         while let Some(pending) = self.producing.pop_stored(self.stored_offset) {
             out.push(acknowledge(pending));
         }
-        let enough = self.leader().is_some_and(Leader::has_min_isr);
+        // A follower hears of no higher high watermark while too few are in sync.
+        let enough = self.leader().is_none_or(Leader::has_min_isr);
         while let Some(pending) = self.producing.pop_replicated(self.high_watermark.max(refused_below)) {
             let refused =
                 Effect::Refuse { token: pending.token, refusal: Refusal::NotEnoughReplicasAfterAppend };
@@ -477,6 +491,11 @@ impl Partition {
         if view != View::Stored && !knows { Err(Refusal::OffsetNotAvailable) } else { Ok(self.end_of(view)) }
     }
 
+    /// As the leader: everything below this is stored by that follower. `None` when it is not in sync, or was not heard of.
+    pub fn follower_end(&self, node: NodeId) -> Option<i64> {
+        self.leader()?.end_of(node)
+    }
+
     /// First offset of the log.
     pub fn log_start_offset(&self) -> i64 {
         self.start_offset
@@ -495,6 +514,11 @@ impl Partition {
     /// The high watermark, or the first offset of an open transaction below it.
     pub fn last_stable_offset(&self) -> i64 {
         self.producers.first_unstable().map_or(self.high_watermark, |first| first.min(self.high_watermark))
+    }
+
+    /// Whether producers wait for an answer.
+    pub fn owes_answers(&self) -> bool {
+        !self.producing.is_empty()
     }
 
     /// The newest leader epoch this replica has heard of; -1 before the first.

@@ -47,6 +47,18 @@ impl Producing {
         self.replicated.back().map(|pending| pending.end_offset)
     }
 
+    /// Whether nobody waits.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.stored.is_empty() && self.replicated.is_empty()
+    }
+
+    /// From now on everyone waits for replication.
+    pub(crate) fn wait_for_all(&mut self) {
+        for pending in std::mem::take(&mut self.stored) {
+            self.push(Acks::All, pending);
+        }
+    }
+
     pub(crate) fn cancel(&mut self, token: Token) {
         self.stored.retain(|pending| pending.token != token);
         self.replicated.retain(|pending| pending.token != token);

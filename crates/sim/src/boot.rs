@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use moldau_base::config::BrokerLayers;
 use moldau_base::disk::DirId;
-use moldau_base::{NodeId, Now, PartitionIndex, Rng, TopicPartition, Uuid};
+use moldau_base::{BrokerEpoch, NodeId, Now, PartitionIndex, Rng, TopicPartition, Uuid};
 use moldau_broker::{Address, LogDir, Settings, Shard, ShardId, owner};
 use moldau_controller::Listener;
-use moldau_storage::{RecoveredLog, RecoveryPolicy, is_marked_clean, recover};
+use moldau_storage::{RecoveredLog, RecoveryPolicy, common_clean_epoch, is_marked_clean, recover};
 
 use crate::disk::SimDisk;
 use crate::world::Setup;
@@ -80,7 +80,9 @@ pub(crate) fn boot(
 ) -> Result<Booted, String> {
     let mut findings = Vec::new();
     check_metadata(disk)?;
-    let settings = Arc::new(settings(setup, place, replaced));
+    let dirs = (0..setup.weather.log_dirs).map(DirId);
+    let stopped_at = common_clean_epoch(disk, dirs).map_err(|error| error.to_string())?.map(BrokerEpoch);
+    let settings = Arc::new(Settings { stopped_at, ..settings(setup, place, replaced) });
     let mut logs: Vec<Vec<RecoveredLog>> = (0..settings.shards).map(|_| Vec::new()).collect();
     for dir in 0..setup.weather.log_dirs {
         let skip = vec!["__cluster_metadata-0".to_owned()];
@@ -150,6 +152,8 @@ fn settings(setup: &Setup, place: usize, replaced: u8) -> Settings {
         inter_broker_listener: "PLAINTEXT".into(),
         voters: if nodes > 1 { (0..nodes).map(voter).collect() } else { BTreeMap::new() },
         log_dirs: (0..setup.weather.log_dirs).map(log_dir).collect(),
+        stopped_at: None,
+        rack_aware_reads: false,
         shards: setup.weather.shards,
         auto_create_topics: false,
         delete_topics: true,

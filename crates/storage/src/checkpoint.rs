@@ -152,6 +152,19 @@ pub fn encode_clean_shutdown(broker_epoch: i64) -> Vec<u8> {
     format!("{{\"version\":0,\"brokerEpoch\":{broker_epoch}}}").into_bytes()
 }
 
+/// The broker epoch in the marker; none in one that does not say it, or that cannot be read.
+pub(crate) fn parse_clean_shutdown(text: &[u8]) -> Option<i64> {
+    let text = std::str::from_utf8(text).ok()?;
+    let fields = text.trim().strip_prefix('{')?.strip_suffix('}')?;
+    let value = |name: &str| {
+        let mut pairs = fields.split(',').filter_map(|field| field.split_once(':'));
+        let (_, value) = pairs.find(|(key, _)| key.trim().trim_matches('"') == name)?;
+        value.trim().parse::<i64>().ok()
+    };
+    value("version").filter(|version| *version == 0)?;
+    value("brokerEpoch").filter(|epoch| *epoch >= 0)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -173,6 +186,21 @@ mod tests {
         assert_eq!(text, b"0\n1\norders 3 AAAAAAAAAAAAAAAAAAAAAQ\n");
         assert_eq!(parse_topic_ids(&text), Ok(vec![("orders-3".into(), Uuid::METADATA_TOPIC)]));
         assert_eq!(parse_topic_ids(b"0\n1\na 0 17\n"), Err(bad(3, "a 0 17")));
+    }
+
+    #[test]
+    fn a_clean_stop_tells_its_epoch() {
+        assert_eq!(parse_clean_shutdown(&encode_clean_shutdown(17)), Some(17));
+        assert_eq!(parse_clean_shutdown(b"{ \"brokerEpoch\" : 3, \"version\" : 0 }\n"), Some(3));
+        for bad in [
+            "",
+            "{}",
+            "{\"version\":1,\"brokerEpoch\":3}",
+            "{\"version\":0,\"brokerEpoch\":-1}",
+            "{\"version\":0",
+        ] {
+            assert_eq!(parse_clean_shutdown(bad.as_bytes()), None, "{bad}");
+        }
     }
 
     #[test]

@@ -6,11 +6,13 @@
 
 use std::collections::BTreeMap;
 
+use bytestring::ByteString;
 use moldau_base::disk::FileId;
-use moldau_base::{BrokerEpoch, LeaderEpoch, Mono, NodeId, Rng};
+use moldau_base::{BrokerEpoch, LeaderEpoch, Mono, NodeId, Rng, TopicPartition};
 use moldau_wire::fetch::{Request, Response, response};
 use moldau_wire::{ErrorCode, Records, Response as AnyResponse};
 
+use super::elsewhere;
 use crate::Shard;
 use crate::connections::Context;
 use crate::message::{Ask, Fetch, Fetched, Follower, Return};
@@ -18,6 +20,16 @@ use crate::sessions::{Entry, SessionRef, Sessions};
 use crate::settings::Settings;
 use crate::timers::Timer;
 use crate::waist::ConnId;
+
+/// The first version whose answers say where else to go (KIP-951).
+const TELLS_LEADERS: i16 = 16;
+
+/// How long a fetch waits for a leader epoch that is not known here yet, in milliseconds, and between two looks.
+const AHEAD_MS: i64 = 100;
+const LOOK_AGAIN_MS: i64 = 3;
+
+/// Leaders that are other nodes.
+type Leaders = BTreeMap<TopicPartition, (NodeId, LeaderEpoch)>;
 
 /// The fetch sessions of a shard, and its fetches in work.
 #[derive(Debug)]
@@ -55,9 +67,13 @@ struct InWork {
     min_bytes: u64,
     max_bytes: u64,
     read_committed: bool,
+    /// Where the consumer is.
+    rack: Option<ByteString>,
     /// The follower that fetches, with its broker's incarnation.
     follower: Option<(NodeId, BrokerEpoch)>,
     deadline: Mono,
+    /// Until then an epoch that is not known here yet is waited for.
+    ahead_until: Mono,
     phase: Phase,
     /// It has asked to be woken.
     waits: bool,
@@ -78,6 +94,13 @@ enum Phase {
 struct Item {
     entry: Entry,
     fetched: Option<Fetched>,
+}
+
+impl Item {
+    /// The client knows of a later leader epoch than this node did when it was asked.
+    fn is_ahead(&self) -> bool {
+        self.fetched.as_ref().is_some_and(|fetched| fetched.error == ErrorCode::UNKNOWN_LEADER_EPOCH)
+    }
 }
 
 /// Starts a fetch.
@@ -110,8 +133,10 @@ pub(crate) fn handle(shard: &mut Shard, context: Context, request: Request) {
         min_bytes: u64::from(request.min_bytes.clamp(0, limit).unsigned_abs()),
         max_bytes: u64::from(limit.unsigned_abs()),
         read_committed: request.isolation_level == 1 && follower.is_none(),
+        rack: Some(request.rack_id).filter(|rack| follower.is_none() && !rack.is_empty()),
         follower,
         deadline: now.after_ms(i64::from(request.max_wait_ms)),
+        ahead_until: now.after_ms(i64::from(request.max_wait_ms).min(AHEAD_MS)),
         phase: if request.max_wait_ms > 0 { Phase::First } else { Phase::Expired },
         waits: false,
         context,
@@ -151,6 +176,7 @@ fn ask(shard: &mut Shard, id: u64, index: usize) {
             broker_epoch,
             told: entry.told,
         }),
+        rack: fetch.rack.clone(),
     };
     fetch.missing += 1;
     let owner = shard.owner_of(partition);
@@ -174,18 +200,40 @@ pub(crate) fn woken(shard: &mut Shard, to: Return) {
     }
 }
 
-/// A fetch has waited long enough.
+/// A fetch has waited long enough, or for what metadata says.
 pub(crate) fn timed_out(shard: &mut Shard, id: u64) {
+    match shard.fetches.in_work.get(&id) {
+        Some(fetch) if fetch.phase == Phase::First => ask_those_ahead(shard, id),
+        Some(_) => expire(shard, id),
+        None => {}
+    }
+}
+
+fn expire(shard: &mut Shard, id: u64) {
     if let Some(fetch) = shard.fetches.in_work.get_mut(&id) {
         fetch.phase = Phase::Expired;
         settle(shard, id);
     }
 }
 
+/// Asks again about partitions whose client knows of a later leader epoch than their owner did.
+fn ask_those_ahead(shard: &mut Shard, id: u64) {
+    let Some(fetch) = shard.fetches.in_work.get_mut(&id) else { return };
+    let mut again = Vec::new();
+    for (index, item) in fetch.items.iter_mut().enumerate() {
+        if item.is_ahead() {
+            item.fetched = None;
+            again.push(index);
+        }
+    }
+    again.into_iter().for_each(|index| ask(shard, id, index));
+    settle(shard, id);
+}
+
 /// A follower asks for more while its fetch waits: it is answered with what there is.
 pub(crate) fn hurry(shard: &mut Shard, conn: ConnId) {
     if let Some(id) = shard.fetches.by_conn.get(&conn).copied() {
-        timed_out(shard, id);
+        expire(shard, id);
     }
 }
 
@@ -204,6 +252,11 @@ fn settle(shard: &mut Shard, id: u64) {
     if fetch.missing > 0 {
         return;
     }
+    let now = shard.now.mono;
+    // Who has just heard of another leader may be here before this leader has heard of it.
+    if fetch.phase == Phase::First && now < fetch.ahead_until && fetch.items.iter().any(Item::is_ahead) {
+        return shard.timers.set(Timer::Fetch(id), Some(now.after_ms(LOOK_AGAIN_MS)));
+    }
     let found: u64 = fetch
         .items
         .iter()
@@ -213,7 +266,7 @@ fn settle(shard: &mut Shard, id: u64) {
     let urgent = fetch.items.iter().any(|item| {
         let tells = |fetched: &Fetched| {
             let is_higher = fetch.follower.is_some() && fetched.high_watermark > item.entry.told;
-            fetched.error.is_err() || fetched.diverging.is_some() || is_higher
+            fetched.error.is_err() || fetched.diverging.is_some() || fetched.preferred.is_some() || is_higher
         };
         item.fetched.as_ref().is_some_and(tells)
     });
@@ -242,7 +295,7 @@ fn complete(shard: &mut Shard, id: u64) {
         .map(|found| u64::from(found.bytes()))
         .sum();
     shard.metrics.bytes_out += bytes;
-    let InWork { context, session, items, read_committed, .. } = fetch;
+    let InWork { context, session, items, read_committed, follower, .. } = fetch;
     let results: Vec<(Entry, Fetched)> = items
         .into_iter()
         .map(|Item { entry, fetched }| {
@@ -250,9 +303,40 @@ fn complete(shard: &mut Shard, id: u64) {
         })
         .collect();
     let (session_id, results) = shard.fetches.sessions.close(shard.now.mono, session, results);
-    let responses = by_topic(results, context.version, read_committed);
-    let response = Response { session_id, responses, ..Response::default() };
+    let mut response = Response { session_id, ..Response::default() };
+    let tells = context.version >= TELLS_LEADERS && follower.is_none();
+    let leaders = match tells {
+        true => tell_leaders(shard, &context, &results, &mut response),
+        false => Leaders::new(),
+    };
+    response.responses = by_topic(results, &leaders, context.version, read_committed);
     shard.reply(context, AnyResponse::Fetch(response));
+}
+
+/// Who leads what is not led here (KIP-951); where they are goes into the response.
+fn tell_leaders(
+    shard: &Shard,
+    context: &Context,
+    results: &[(Entry, Fetched)],
+    response: &mut Response,
+) -> Leaders {
+    let mut leaders = Leaders::new();
+    for (entry, fetched) in results {
+        let moved =
+            [ErrorCode::NOT_LEADER_OR_FOLLOWER, ErrorCode::FENCED_LEADER_EPOCH].contains(&fetched.error);
+        let Ok(id) = entry.partition else { continue };
+        let Some((leader, epoch)) = moved.then(|| elsewhere::leader(shard, id, context.listener)).flatten()
+        else {
+            continue;
+        };
+        let told = leaders.values().any(|(known, _)| *known == leader);
+        leaders.insert(id, (leader, epoch));
+        let endpoint = elsewhere::endpoint(shard, leader, context.listener).filter(|_| !told);
+        if let Some(elsewhere::Endpoint { host, port, rack }) = endpoint {
+            response.node_endpoints.push(response::NodeEndpoint { node_id: leader.0, host, port, rack });
+        }
+    }
+    leaders
 }
 
 fn end_waits(shard: &mut Shard, id: u64, fetch: &InWork) {
@@ -285,14 +369,22 @@ fn cut_to_size(fetch: &mut InWork) {
 }
 
 /// The results in the order of the session, neighbours of one topic together.
-fn by_topic(results: Vec<(Entry, Fetched)>, version: i16, read_committed: bool) -> Vec<response::Topic> {
+fn by_topic(
+    results: Vec<(Entry, Fetched)>,
+    leaders: &Leaders,
+    version: i16,
+    read_committed: bool,
+) -> Vec<response::Topic> {
     let mut topics: Vec<response::Topic> = Vec::new();
     for (entry, fetched) in results {
         let same = |topic: &&mut response::Topic| match version {
             13.. => topic.topic_id == entry.topic_id,
             _ => topic.topic == entry.topic,
         };
-        let partition = partition_entry(&entry, fetched, read_committed);
+        let mut partition = partition_entry(&entry, fetched, read_committed);
+        if let Some((leader, epoch)) = entry.partition.ok().and_then(|id| leaders.get(&id)) {
+            partition.current_leader = response::CurrentLeader { leader_id: leader.0, leader_epoch: epoch.0 };
+        }
         match topics.last_mut().filter(same) {
             Some(topic) => topic.partitions.push(partition),
             None => topics.push(response::Topic {
@@ -319,5 +411,6 @@ fn partition_entry(entry: &Entry, fetched: Fetched, read_committed: bool) -> res
     if let Some((epoch, end_offset)) = fetched.diverging {
         partition.diverging_epoch = response::EpochEndOffset { epoch, end_offset };
     }
+    partition.preferred_read_replica = fetched.preferred.map_or(-1, |node| node.0);
     partition
 }

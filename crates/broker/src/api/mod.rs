@@ -18,6 +18,7 @@ mod describe_groups;
 mod describe_log_dirs;
 mod describe_producers;
 mod describe_topic_partitions;
+mod elsewhere;
 pub(crate) mod fetch;
 mod find_coordinator;
 mod forward;

@@ -1,16 +1,20 @@
 //! Produce: append record batches to partitions. Batches stay as they came; each goes to the shard that owns its partition.
 
+use moldau_base::TopicPartition;
 use moldau_wire::produce::{Request, Response, request, response};
 use moldau_wire::{ErrorCode, Response as AnyResponse};
 
-use super::text;
+use super::{elsewhere, text};
 use crate::Shard;
 use crate::connections::Context;
-use crate::message::{Answer, Ask, Produce, Produced, Refusal};
+use crate::message::{Answer, Ask, Produce, Produced, Refusal, Taker};
 use crate::waist::ShardId;
 
-/// Where in the response an answer belongs: topic and partition by place.
-type Place = (usize, usize);
+/// The first version whose answers say where else to go (KIP-951).
+const TELLS_LEADERS: i16 = 10;
+
+/// Where in the response an answer belongs: topic and partition by place; and what it is about.
+type Place = (usize, usize, TopicPartition);
 
 /// Puts every partition's batches to its owner and answers when all have answered, or when the client's timeout is over.
 pub(crate) fn handle(shard: &mut Shard, context: Context, request: Request) {
@@ -41,7 +45,7 @@ pub(crate) fn handle(shard: &mut Shard, context: Context, request: Request) {
             match id.and_then(|topic| super::find_partition(topic, partition.index)) {
                 Ok(id) => {
                     let records = partition.records.unwrap_or_default();
-                    places.push((at, partitions.len()));
+                    places.push((at, partitions.len(), id));
                     let ask = Ask::Produce(Produce { partition: id, acks, records });
                     questions.push((shard.owner_of(id), ask));
                 }
@@ -57,9 +61,13 @@ pub(crate) fn handle(shard: &mut Shard, context: Context, request: Request) {
     }
     let timeout = (acks == -1).then(|| i64::from(request.timeout_ms.max(0)));
     shard.gather(questions, timeout, move |shard, answers| {
-        for ((topic, partition), answer) in places.into_iter().zip(answers) {
+        for ((topic, partition, id), answer) in places.into_iter().zip(answers) {
+            let moved = has_moved(shard, &context, &answer);
             let entry = &mut response.responses[topic].partition_responses[partition];
             fill(entry, answer);
+            if moved && context.version >= TELLS_LEADERS {
+                tell_leader(shard, &context, id, &mut response, (topic, partition));
+            }
         }
         finish(shard, context, acks, response);
     });
@@ -76,7 +84,7 @@ fn empty_entry() -> response::Partition {
 
 fn fill(entry: &mut response::Partition, answer: Option<Answer>) {
     match answer {
-        Some(Answer::Produced(Ok(Produced { base_offset, append_time_ms, log_start }))) => {
+        Some(Answer::Produced(Ok(Produced { base_offset, append_time_ms, log_start, .. }))) => {
             entry.base_offset = base_offset;
             entry.log_append_time_ms = append_time_ms;
             entry.log_start_offset = log_start;
@@ -84,6 +92,39 @@ fn fill(entry: &mut response::Partition, answer: Option<Answer>) {
         Some(Answer::Produced(Err(refusal))) => refuse(entry, &refusal),
         Some(Answer::Unavailable(code)) => entry.error_code = code,
         _ => entry.error_code = ErrorCode::REQUEST_TIMED_OUT,
+    }
+}
+
+/// Whether the client is to be told of another leader. One whose batches have no numbers is told in a good answer only when nothing of
+/// it is on its way here any more: what it sends there must not overtake that.
+fn has_moved(shard: &Shard, context: &Context, answer: &Option<Answer>) -> bool {
+    match answer {
+        Some(Answer::Produced(Ok(Produced { taker: Taker::Elsewhere { sequenced }, .. }))) => {
+            *sequenced || shard.connections.is_alone(context.conn)
+        }
+        Some(Answer::Produced(Err(refusal))) => refusal.code == ErrorCode::NOT_LEADER_OR_FOLLOWER,
+        _ => false,
+    }
+}
+
+/// Writes down who leads, and where that is.
+fn tell_leader(
+    shard: &Shard,
+    context: &Context,
+    id: TopicPartition,
+    response: &mut Response,
+    (topic, partition): (usize, usize),
+) {
+    let Some((leader, epoch)) = elsewhere::leader(shard, id, context.listener) else { return };
+    let entry = &mut response.responses[topic].partition_responses[partition];
+    entry.current_leader = response::CurrentLeader { leader_id: leader.0, leader_epoch: epoch.0 };
+    if response.node_endpoints.iter().any(|known| known.node_id == leader.0) {
+        return;
+    }
+    if let Some(elsewhere::Endpoint { host, port, rack }) =
+        elsewhere::endpoint(shard, leader, context.listener)
+    {
+        response.node_endpoints.push(response::NodeEndpoint { node_id: leader.0, host, port, rack });
     }
 }
 

@@ -170,6 +170,7 @@ fn open(shard: &mut Shard, id: TopicPartition, topic: &str) -> u32 {
 fn lead(shard: &mut Shard, number: u32, partition: &moldau_controller::Partition) {
     let (me, now) = (shard.settings.node_id, shard.now);
     let Some(slot) = shard.partitions.slots.get_mut(&number) else { return };
+    let (id, led) = (slot.id, slot.replica.leadership().is_some());
     let epoch = partition.leader_epoch;
     let input = match partition.leader() {
         _ if matches!(slot.log.state(), State::Offline(_)) => {
@@ -187,7 +188,12 @@ fn lead(shard: &mut Shard, number: u32, partition: &moldau_controller::Partition
     };
     let mut effects = Vec::new();
     slot.replica.step(now, input, &mut effects);
+    let leads = slot.replica.leadership().is_some();
     carry_out(shard, number, effects);
+    match led && !leads && partition.leader().is_some() {
+        true => crate::handover::moved(shard, id),
+        false => crate::handover::look(shard, id),
+    }
 }
 
 fn delete(shard: &mut Shard, id: TopicPartition) {
@@ -199,6 +205,7 @@ fn delete(shard: &mut Shard, id: TopicPartition) {
         fetched_from = slot.fetched_from.take();
     }
     crate::replication::forget(shard, id, fetched_from);
+    crate::handover::look(shard, id);
     crate::checkpoints::changed(shard, number);
     drain(shard, number);
 }

@@ -10,10 +10,17 @@ use moldau_wire::ErrorCode;
 
 use super::{Slot, Token, carry_out, drain};
 use crate::Shard;
-use crate::message::{Answer, Produce, Produced, Refusal, Return};
+use crate::message::{Answer, Produce, Produced, Refusal, Return, Taker};
+
+/// Appends a client's records, or keeps them while their partition moves.
+pub(crate) fn produce(shard: &mut Shard, to: Return, produce: Produce) {
+    if let Some(produce) = crate::handover::keep(shard, to, produce) {
+        produce_here(shard, to, produce);
+    }
+}
 
 /// Appends a client's records.
-pub(crate) fn produce(shard: &mut Shard, to: Return, produce: Produce) {
+pub(crate) fn produce_here(shard: &mut Shard, to: Return, produce: Produce) {
     if let Err(refusal) = try_produce(shard, to, produce) {
         shard.metrics.produce_refused += 1;
         shard.answer(to, Answer::Produced(Err(refusal)));
@@ -135,7 +142,8 @@ fn append(
         crate::groups::appended(shard, partition, id, first_offset);
     }
     if acks == Acks::None && shard.partitions.tokens.remove(&token.0).is_some() {
-        let done = Produced { base_offset: -1, append_time_ms: -1, log_start: -1 };
+        let taker = Taker::Here;
+        let done = Produced { base_offset: -1, append_time_ms: -1, log_start: -1, taker };
         shard.answer_append(owner, Ok(done));
     }
     drain(shard, number);

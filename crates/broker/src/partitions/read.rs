@@ -1,7 +1,7 @@
 //! Reading: fetches, reads that needed the disk, and what else is asked about a log.
 
 use moldau_base::planted::{Bug, planted};
-use moldau_base::{LeaderEpoch, TopicPartition};
+use moldau_base::{LeaderEpoch, NodeId, TopicPartition};
 use moldau_partition::{FollowerFetch, Input, View};
 use moldau_storage::{Read, ReadRequest};
 use moldau_wire::{ErrorCode, FileRange};
@@ -14,10 +14,17 @@ use crate::message::{Answer, Fetch, Fetched, Follower, Return};
 /// Finds records for a fetch.
 pub(crate) fn fetch(shard: &mut Shard, to: Return, fetch: Fetch) {
     let me = shard.settings.node_id;
-    let slot = match shard.partitions.leader(fetch.partition, fetch.current_epoch) {
+    // A node that stops serves nobody who can read elsewhere.
+    let stays = shard.cluster.image.broker(me).is_none_or(|broker| broker.is_active());
+    let allowed = match fetch.rack.is_some() && stays {
+        true => shard.partitions.reader(fetch.partition, fetch.current_epoch),
+        false => shard.partitions.leader(fetch.partition, fetch.current_epoch),
+    };
+    let slot = match allowed {
         Ok(found) => found,
         Err(code) => return shard.answer(to, Answer::Fetched(Fetched::error(code))),
     };
+    let leads = slot.replica.leadership().is_some();
     let is_replica = |node| {
         node != me && slot.replica.leadership().is_some_and(|leadership| leadership.replicas.contains(&node))
     };
@@ -37,21 +44,48 @@ pub(crate) fn fetch(shard: &mut Shard, to: Return, fetch: Fetch) {
         view,
         upto: slot.replica.end_of(view),
     };
-    if let Some(diverging) = diverging(slot, &fetch) {
+    // How far the leader's log goes is not a follower's to say: what is not here yet is waited for.
+    if let Some(diverging) = diverging(slot, &fetch).filter(|_| leads) {
         let fetched = Fetched { diverging: Some(diverging), ..found(bounds, None) };
         return shard.answer(to, Answer::Fetched(fetched));
     }
-    if fetch.offset < bounds.log_start || fetch.offset > slot.log.end_offset() {
+    if fetch.offset < bounds.log_start || leads && fetch.offset > slot.log.end_offset() {
         // A follower has to know where the log begins.
         let log_start = if fetch.follower.is_some() { bounds.log_start } else { -1 };
         let refused = Fetched { log_start, ..Fetched::error(ErrorCode::OFFSET_OUT_OF_RANGE) };
         return shard.answer(to, Answer::Fetched(refused));
     }
     let number = slot.slot;
+    if let Some(preferred) = nearer(shard, number, &fetch) {
+        let fetched = Fetched { preferred: Some(preferred), ..found(bounds, None) };
+        return shard.answer(to, Answer::Fetched(fetched));
+    }
     if let Some(follower) = fetch.follower {
         followed(shard, number, follower, &fetch);
     }
     fetch_below(shard, to, number, fetch, bounds);
+}
+
+/// The replica in the consumer's rack that it should read from, if the leader is elsewhere (KIP-392): of those in sync that have what it
+/// asks for, the one that has most.
+fn nearer(shard: &Shard, number: u32, fetch: &Fetch) -> Option<NodeId> {
+    let rack = fetch.rack.as_deref().filter(|_| shard.settings.rack_aware_reads)?;
+    if shard.settings.rack.as_deref() == Some(rack) {
+        return None;
+    }
+    let slot = shard.partitions.slot(number)?;
+    let image = &shard.cluster.image;
+    let is_near = |node: &NodeId| {
+        let broker = image.broker(*node).filter(|broker| broker.is_active());
+        broker.is_some_and(|broker| broker.rack.as_deref() == Some(rack))
+            && !crate::suspects::is_suspect(shard, *node)
+    };
+    let in_sync = slot.replica.leadership()?.isr.iter().copied().filter(is_near);
+    let ends = in_sync.filter_map(|node| Some((slot.replica.follower_end(node)?, node)));
+    let best = ends
+        .filter(|(end, _)| *end >= fetch.offset)
+        .max_by_key(|(end, node)| (*end, std::cmp::Reverse(*node)));
+    best.map(|(_, node)| node)
 }
 
 /// A follower has everything below the offset of its fetch.
@@ -116,6 +150,7 @@ fn found(bounds: Bounds, records: Option<FileRange>) -> Fetched {
         log_start: bounds.log_start,
         records,
         diverging: None,
+        preferred: None,
     }
 }
 

@@ -19,7 +19,11 @@ pub struct Client {
 
 impl Client {
     pub fn to(node: &Node) -> Client {
-        let stream = TcpStream::connect(node.address()).unwrap();
+        Client::at(node.address())
+    }
+
+    pub fn at(address: &str) -> Client {
+        let stream = TcpStream::connect(address).unwrap();
         stream.set_nodelay(true).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         stream.set_write_timeout(Some(PATIENCE)).unwrap();
@@ -64,6 +68,12 @@ impl Client {
 
     /// Produces to partition 0 and returns what became of it.
     pub fn produce(&mut self, topic: &str, records: Bytes) -> produce::response::Partition {
+        let mut response = self.produce_as(9, topic, records);
+        response.responses.remove(0).partition_responses.remove(0)
+    }
+
+    /// The same in another version of the protocol, with all of the answer.
+    pub fn produce_as(&mut self, version: i16, topic: &str, records: Bytes) -> produce::Response {
         let partition = produce::request::Partition { index: 0, records: Some(records) };
         let topic = produce::request::Topic {
             name: topic.into(),
@@ -72,8 +82,7 @@ impl Client {
         };
         let request =
             produce::Request { acks: -1, timeout_ms: 30_000, topic_data: vec![topic], ..Default::default() };
-        let mut response = self.call(9, &request);
-        response.responses.remove(0).partition_responses.remove(0)
+        self.call(version, &request)
     }
 
     /// What is stored from this offset on, in its first batches.

@@ -5,8 +5,10 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::thread;
 
+use moldau_wire::{ErrorCode, Records, fetch};
 use rustix::process::{Pid, Signal, kill_process};
 
+use crate::client::{Client, batch, fetch_request};
 use crate::process::{Folder, Node, command, refused, wait_for};
 use crate::starts::free_port;
 
@@ -49,6 +51,7 @@ impl Cluster {
             "moldau.http.listener=".to_owned(),
             "moldau.shards=2".to_owned(),
             "min.insync.replicas=2".to_owned(),
+            "replica.selector.class=org.apache.kafka.common.replica.RackAwareReplicaSelector".to_owned(),
             format!("cluster.id={cluster_id}"),
             format!("log.dirs={}", data.display()),
         ];
@@ -106,6 +109,102 @@ fn what_was_acknowledged_outlives_the_leader() {
     for node in &mut cluster.nodes {
         node.take().unwrap().stop();
     }
+}
+
+#[test]
+fn a_node_that_is_stopped_gives_away_what_it_leads() {
+    let mut cluster = Cluster::start();
+    cluster.said(&["topics", "create", "kept", "-p", "1", "-r", "3"], "");
+    wait_for("all replicas to be in sync", || (cluster.leader("kept").1 == NODES).then_some(()));
+    let (leader, _) = cluster.leader("kept");
+    let node = cluster.nodes[leader].take().unwrap();
+    let mut client = Client::to(&node);
+    let stopping = thread::spawn(move || node.stop());
+    let mut produced = 0;
+    let next = loop {
+        let answer = client.produce_as(10, "kept", batch(produced.to_string().as_bytes()));
+        let partition = &answer.responses[0].partition_responses[0];
+        assert_eq!(partition.error_code, ErrorCode::NONE, "after {produced} records");
+        assert_eq!(partition.base_offset, i64::from(produced));
+        produced += 1;
+        // The answer that says where to go instead is a good one, too.
+        if let Some(next) = answer.node_endpoints.first() {
+            assert_eq!(partition.current_leader.leader_id, next.node_id);
+            break format!("{}:{}", next.host, next.port);
+        }
+    };
+    let answer = Client::at(&next).produce_as(10, "kept", batch(produced.to_string().as_bytes()));
+    assert_eq!(answer.responses[0].partition_responses[0].error_code, ErrorCode::NONE);
+    stopping.join().unwrap();
+    cluster.holds("kept", produced + 1);
+    assert_ne!(cluster.leader("kept").0, leader);
+    cluster.restart(leader);
+    wait_for("all replicas to be in sync", || (cluster.leader("kept").1 == NODES).then_some(()));
+    for node in &mut cluster.nodes {
+        node.take().unwrap().stop();
+    }
+}
+
+#[test]
+fn whoever_stopped_cleanly_may_lead_again() {
+    let mut cluster = Cluster::start();
+    cluster.said(&["topics", "create", "kept", "-p", "1", "-r", "2"], "");
+    cluster.produce("kept", 0..100);
+    wait_for("both replicas to be in sync", || (cluster.leader("kept").1 == 2).then_some(()));
+    let (first, _) = cluster.leader("kept");
+    cluster.nodes[first].take().unwrap().stop();
+    // The other one leads, and min.insync.replicas lets it acknowledge nothing: both have everything.
+    let (second, _) = cluster.leader("kept");
+    assert_ne!(first, second);
+    cluster.nodes[second].take().unwrap().kill();
+    cluster.restart(first);
+    wait_for("the first to lead again", || (cluster.leader("kept").0 == first).then_some(()));
+    cluster.holds("kept", 100);
+}
+
+#[test]
+fn a_consumer_reads_in_its_own_rack() {
+    let cluster = Cluster::start();
+    cluster.said(&["topics", "create", "kept", "-p", "1", "-r", "3"], "");
+    wait_for("all replicas to be in sync", || (cluster.leader("kept").1 == NODES).then_some(()));
+    let (leader, _) = cluster.leader("kept");
+    let near = (leader + 1) % NODES;
+    let mut at_leader = Client::to(cluster.nodes[leader].as_ref().unwrap());
+    let mut at_near = Client::to(cluster.nodes[near].as_ref().unwrap());
+    assert_eq!(at_leader.produce("kept", batch(b"first")).error_code, ErrorCode::NONE);
+    let fetch = |client: &mut Client, rack: String, offset| {
+        let request = fetch::Request {
+            rack_id: rack.into(),
+            max_wait_ms: 30_000,
+            min_bytes: 1,
+            ..fetch_request("kept", offset, 1 << 20)
+        };
+        let mut response = client.call(11, &request);
+        response.responses.remove(0).partitions.remove(0)
+    };
+    let (here, there) = (format!("zone-{}", leader + 1), format!("zone-{}", near + 1));
+    let holds_one = |records: Records| matches!(records, Records::Bytes(bytes) if moldau_batch::split(&bytes).unwrap().len() == 1);
+
+    // The leader sends on whoever is nearer to a follower, and serves everybody else.
+    let sent_on = fetch(&mut at_leader, there.clone(), 0);
+    assert_eq!(sent_on.error_code, ErrorCode::NONE);
+    assert_eq!(sent_on.preferred_read_replica, near as i32 + 1);
+    for rack in [here, "elsewhere".to_owned(), String::new()] {
+        let served = fetch(&mut at_leader, rack, 0);
+        assert_eq!(served.preferred_read_replica, -1);
+        assert!(holds_one(served.records));
+    }
+    // The follower serves those who know about racks.
+    let served = fetch(&mut at_near, there.clone(), 0);
+    assert_eq!((served.error_code, served.high_watermark), (ErrorCode::NONE, 1));
+    assert!(holds_one(served.records));
+    assert_eq!(fetch(&mut at_near, String::new(), 0).error_code, ErrorCode::NOT_LEADER_OR_FOLLOWER);
+    // What it does not have yet is waited for.
+    let waiting = thread::spawn(move || fetch(&mut at_near, there, 1));
+    assert_eq!(at_leader.produce("kept", batch(b"second")).error_code, ErrorCode::NONE);
+    let served = waiting.join().unwrap();
+    assert_eq!((served.error_code, served.high_watermark), (ErrorCode::NONE, 2));
+    assert!(holds_one(served.records));
 }
 
 #[test]

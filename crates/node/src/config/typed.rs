@@ -66,6 +66,8 @@ pub struct TopicDefaults {
     pub unclean_elections: bool,
     /// `leader.imbalance.check.interval.seconds`; none with `auto.leader.rebalance.enable=false`.
     pub rebalance: Option<Duration>,
+    /// `replica.selector.class` names the choice by rack.
+    pub rack_aware_reads: bool,
 }
 
 /// Consumer groups and their offsets.
@@ -489,6 +491,7 @@ impl Read {
                 let seconds = self.number("leader.imbalance.check.interval.seconds");
                 Duration::from_secs(seconds.max(1).unsigned_abs())
             }),
+            rack_aware_reads: self.set_text("replica.selector.class").is_some(),
             min_insync_replicas: u32::try_from(self.number("min.insync.replicas")).unwrap_or(1),
         }
     }

@@ -232,8 +232,10 @@ impl World {
             return;
         }
         let Some(process) = self.nodes[node].process.take() else { return };
+        let epoch = process.each_shard().first().and_then(|shard| shard.broker_epoch());
+        let epoch = epoch.map_or(-1, |epoch| epoch.0);
         for dir in (0..self.setup.weather.log_dirs).map(DirId).filter(|dir| !process.offline.contains(dir)) {
-            if let Err(error) = moldau_storage::mark_clean(&self.nodes[node].disk, dir, 0) {
+            if let Err(error) = moldau_storage::mark_clean(&self.nodes[node].disk, dir, epoch) {
                 self.trace.line(self.clock.now(), || format!("cannot mark clean: {error}"));
             }
         }

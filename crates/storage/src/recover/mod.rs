@@ -18,7 +18,8 @@ use moldau_base::disk::{DirId, Disk, Fault, Path};
 use moldau_batch::Header;
 
 use crate::checkpoint::{
-    BadText, encode_clean_shutdown, encode_offsets, encode_topic_ids, parse_offsets, parse_topic_ids,
+    BadText, encode_clean_shutdown, encode_offsets, encode_topic_ids, parse_clean_shutdown, parse_offsets,
+    parse_topic_ids,
 };
 use crate::config::LogConfig;
 use crate::log::{Log, LogParts};
@@ -360,6 +361,29 @@ pub fn mark_clean(disk: &dyn Disk, dir: DirId, broker_epoch: i64) -> io::Result<
 /// Whether the mark of a clean stop is there.
 pub fn is_marked_clean(disk: &dyn Disk, dir: DirId) -> io::Result<bool> {
     Ok(disk.len(&Path::new(dir, CLEAN_SHUTDOWN))?.is_some())
+}
+
+/// The broker epoch of the clean stop that is marked, where one is and says it (KIP-966).
+fn clean_epoch(disk: &dyn Disk, dir: DirId) -> io::Result<Option<i64>> {
+    const MOST_BYTES: usize = 1024;
+    match is_marked_clean(disk, dir)? {
+        true => Ok(parse_clean_shutdown(&disk.read(&Path::new(dir, CLEAN_SHUTDOWN), 0, MOST_BYTES)?)),
+        false => Ok(None),
+    }
+}
+
+/// The broker epoch of the clean stop that is marked in all of these directories (KIP-966); none when one of them was not stopped cleanly,
+/// or at another time. To be asked before [`recover`].
+pub fn common_clean_epoch(disk: &dyn Disk, dirs: impl IntoIterator<Item = DirId>) -> io::Result<Option<i64>> {
+    let mut common = None;
+    for dir in dirs {
+        let epoch = clean_epoch(disk, dir)?;
+        if epoch.is_none() || common.is_some_and(|common| common != epoch) {
+            return Ok(None);
+        }
+        common = Some(epoch);
+    }
+    Ok(common.flatten())
 }
 
 /// Takes the mark away for good. [`recover`] does it; for a directory that it does not read.

@@ -4,7 +4,8 @@ use super::super::def::{Def, Unit, bool, int, long, text};
 
 const OWN: &str = "followers fetch in a way of their own: one fetcher per shard and leader, as much as there is, as soon as it is there";
 const EVIDENCE: &str = "a follower leaves the in-sync set on evidence: when its process is gone, when an acknowledgement waits for it for half a second, when it is behind for a second";
-const SELECTOR: &str = "consumers read from leaders; fetching from followers comes later";
+/// The choice of replicas that is there.
+const RACK_AWARE: &str = "org.apache.kafka.common.replica.RackAwareReplicaSelector";
 const THREADS: &str = "there are no such threads: moldau.shards sets the number of event loops";
 
 /// The keys of this part, sorted by name.
@@ -49,9 +50,17 @@ pub(super) static KEYS: &[Def] = &[
     long("replica.lag.time.max.ms", "30000", "Lag after which a follower is no longer in sync.")
         .unit(Unit::Milliseconds)
         .no_meaning(EVIDENCE),
-    text("replica.selector.class", "", "Class that chooses the replica from which a consumer reads.")
-        .unset()
-        .no_meaning(SELECTOR),
+    text(
+        "replica.selector.class",
+        "",
+        "How to choose the replica from which a consumer reads: unset, always the leader; with RackAwareReplicaSelector, one in the \
+         rack that the consumer names (client.rack), if one is in sync there.",
+    )
+    .unset()
+    .only(
+        &["", RACK_AWARE],
+        "classes cannot be loaded: leave it out, or set it to org.apache.kafka.common.replica.RackAwareReplicaSelector",
+    ),
     int("replica.socket.receive.buffer.bytes", "65536", "Receive buffer of a follower's connection.")
         .unit(Unit::Bytes)
         .no_meaning(OWN),
