@@ -95,12 +95,13 @@ fn fill(entry: &mut response::Partition, answer: Option<Answer>) {
     }
 }
 
-/// Whether the client is to be told of another leader. One whose batches have no numbers is told in a good answer only when nothing of
-/// it is on its way here any more: what it sends there must not overtake that.
+/// Whether the client is to be told of another leader. In a good answer it is only when nothing of it is on its way here any more, which
+/// what it sends there could overtake. One whose batches have numbers waits by itself for all its answers before it goes on
+/// elsewhere, librdkafka for up to a second: it is told by an error, after which it sends nothing before it has all of them.
 fn has_moved(shard: &Shard, context: &Context, answer: &Option<Answer>) -> bool {
     match answer {
         Some(Answer::Produced(Ok(Produced { taker: Taker::Elsewhere { sequenced }, .. }))) => {
-            *sequenced || shard.connections.is_alone(context.conn)
+            !*sequenced && shard.connections.is_alone(context.conn)
         }
         Some(Answer::Produced(Err(refusal))) => refusal.code == ErrorCode::NOT_LEADER_OR_FOLLOWER,
         _ => false,
