@@ -73,11 +73,14 @@ const CHECKED: &str = "--megabytes 500 --seconds 2 --pairs 5 --warm-up 1 --only 
 
 /// Builds, then runs.
 pub fn run(root: &Path, args: &Args) -> Result<()> {
+    if let Some(Run::Outage(args)) = &args.run {
+        return outage::run(root, args);
+    }
     let target = build(root)?;
     let bench = || Command::new(target.join("moldau-bench"));
     match &args.run {
+        Some(Run::Outage(_)) => Ok(()),
         Some(Run::Compare { old, new }) => finish(bench().arg("compare").arg(old).arg(new)),
-        Some(Run::Outage(args)) => outage::run(root, &target.join("moldau-bench"), args),
         Some(Run::Smoke { common, check: false }) => {
             finish(&mut common.run(root, &target, "smoke", "cargo xtask bench smoke", SMOKE))
         }
@@ -129,7 +132,7 @@ impl Common {
 }
 
 /// Returns the folder of the built programs.
-fn build(root: &Path) -> Result<PathBuf> {
+pub fn build(root: &Path) -> Result<PathBuf> {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut build = Command::new(cargo);
     build.args(["build", "--release", "--bin", "moldau", "--bin", "moldau-bench"]);

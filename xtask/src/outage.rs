@@ -9,7 +9,9 @@ mod faults;
 mod page;
 mod side;
 
+use std::cell::RefCell;
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
@@ -17,7 +19,7 @@ use anyhow::{Result, ensure};
 use crate::crash::load::{Built, Programs};
 use crate::interop::broker::scratch;
 use crate::kafka::Kafka;
-use crate::warden;
+use crate::{bench, warden};
 use faults::{FAULTS, Fault};
 use page::Outages;
 use side::{Size, Which};
@@ -32,7 +34,7 @@ pub struct Args {
     #[arg(long, default_value_t = 30)]
     trials: usize,
     /// For how long trials are begun
-    #[arg(long, default_value_t = 22.0)]
+    #[arg(long, default_value_t = 20.0)]
     minutes: f64,
     /// A real Apache Kafka beside it, with a third of the time
     #[arg(long)]
@@ -41,7 +43,7 @@ pub struct Args {
     #[arg(long, value_delimiter = ',', value_name = "FAULT")]
     only: Vec<String>,
     /// Gigabytes of each slice of the replicated produce load (W5); 0 leaves it out
-    #[arg(long, default_value_t = 0.5)]
+    #[arg(long, default_value_t = 1.0)]
     gigabytes: f64,
     /// The binary; otherwise the release binary of this checkout is built
     #[arg(long)]
@@ -49,24 +51,31 @@ pub struct Args {
     /// Our own client (the example `driver` of crates/client); otherwise it is built
     #[arg(long)]
     driver: Option<PathBuf>,
+    /// The load generator `moldau-bench`, for W5; otherwise it is built
+    #[arg(long)]
+    load: Option<PathBuf>,
     /// Folder for the page and its JSON; docs/benchmarks unless only some faults are asked for
     #[arg(long)]
     out: Option<PathBuf>,
 }
 
 /// Runs it; an error when something that was acknowledged is missing.
-pub fn run(root: &Path, bench: &Path, args: &Args) -> Result<()> {
+pub fn run(root: &Path, args: &Args) -> Result<()> {
     for name in &args.only {
         let names: Vec<&str> = FAULTS.iter().map(|fault| fault.name).collect();
         ensure!(names.contains(&name.as_str()), "no fault `{name}`; there are {}", names.join(", "));
     }
+    let load = match (&args.load, args.gigabytes > 0.0) {
+        (None, true) => bench::build(root)?.join("moldau-bench"),
+        (load, _) => load.clone().unwrap_or_default(),
+    };
     let Built { bin, driver } = Built::obtain(root, &args.bin, &args.driver)?;
     let programs = Programs::obtain(driver, &CLIENTS.map(|(family, _)| family))?;
     ensure!(programs.missing.is_empty(), "not all clients are there: {}", programs.missing.join("; "));
     let kafka = if args.kafka { Some(Kafka::obtain()?) } else { None };
     let folder = scratch("outage")?;
     let warden = warden::begin(&folder)?;
-    let ended = measure(args, &programs, &bin, kafka, bench, &folder);
+    let ended = measure(args, &programs, &bin, kafka, &load, &folder);
     warden.end(ended.is_err())?;
     let (outages, problems) =
         ended.map_err(|why| why.context(format!("the files are in {}", folder.display())))?;
@@ -99,7 +108,7 @@ fn measure(
     programs: &Programs,
     bin: &Path,
     kafka: Option<Kafka>,
-    bench: &Path,
+    load: &Path,
     folder: &Path,
 ) -> Result<(Outages, Vec<String>)> {
     let faults: Vec<&Fault> = FAULTS
@@ -112,17 +121,16 @@ fn measure(
         clusters.push(side::Nodes::kafka(kafka, folder)?);
     }
     if args.gigabytes > 0.0 {
-        cost::measure(&mut clusters, programs, bench, args.gigabytes, &mut outages)?;
+        cost::measure(&mut clusters, programs, load, args.gigabytes, &mut outages)?;
     }
     let began = Instant::now();
     let time = Duration::from_secs_f64(args.minutes * 60.0);
+    let clusters: Vec<_> = clusters.into_iter().map(|nodes| Rc::new(RefCell::new(nodes))).collect();
     let mut turns = Vec::new();
-    for nodes in clusters {
-        let nodes = std::rc::Rc::new(std::cell::RefCell::new(nodes));
-        let which = nodes.borrow().which;
-        for (size, share) in [(Size::One, 0.6), (Size::Many, 0.4)] {
-            let share = share * if which == Which::Kafka { 0.5 } else { 1.0 };
-            let side = side::Side::new(nodes.clone(), programs, size, folder)?;
+    for (size, share) in [(Size::One, 0.6), (Size::Many, 0.4)] {
+        for nodes in &clusters {
+            let share = share * if nodes.borrow().which == Which::Kafka { 0.5 } else { 1.0 };
+            let side = side::Side::new(nodes.clone(), programs, size, folder);
             turns.push(Turn { side, share, took: Duration::ZERO, rounds: 0 });
         }
     }

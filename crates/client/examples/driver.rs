@@ -53,6 +53,11 @@ impl Args {
         self.0.get(name).map(String::as_str).ok_or_else(|| format!("{name}= is missing"))
     }
 
+    /// The words whose names have a dot: configs of a topic.
+    fn configs(&self) -> impl Iterator<Item = (&String, &String)> {
+        self.0.iter().filter(|(name, _)| name.contains('.'))
+    }
+
     fn number<T: std::str::FromStr>(&self, name: &str) -> Result<T, String> {
         self.text(name)?.parse().map_err(|_| format!("{name}= is no such number"))
     }
@@ -105,12 +110,14 @@ fn told_to_leave() -> Arc<AtomicBool> {
 }
 
 async fn create(client: &Client, args: &Args) -> Answer {
-    let configs = args.0.iter().filter(|(name, _)| name.contains('.'));
     let topic = NewTopic {
         name: args.text("topic")?.to_owned(),
         partitions: args.number("parts")?,
         replication_factor: args.number("replicas").unwrap_or(1),
-        configs: configs.map(|(name, value)| (name.clone(), value.clone())).collect::<BTreeMap<_, _>>(),
+        configs: args
+            .configs()
+            .map(|(name, value)| (name.clone(), value.clone()))
+            .collect::<BTreeMap<_, _>>(),
     };
     client.create_topic(&topic).await?;
     client.ready_topic(&topic.name, false).await?;
@@ -251,13 +258,17 @@ async fn assign(client: &Client, args: &Args) -> Answer {
     let on: Vec<i32> = args.text("on")?.split(',').map(str::parse).collect::<Result<_, _>>()?;
     let assignment =
         |partition_index| create_topics::request::Assignment { partition_index, broker_ids: on.clone() };
+    let config = |name: &String, value: &String| create_topics::request::Config {
+        name: name.as_str().into(),
+        value: Some(value.as_str().into()),
+    };
     let request = create_topics::Request {
         topics: vec![create_topics::request::Topic {
             name: topic.into(),
             num_partitions: -1,
             replication_factor: -1,
             assignments: (0..parts).map(assignment).collect(),
-            configs: Vec::new(),
+            configs: args.configs().map(|(name, value)| config(name, value)).collect(),
         }],
         timeout_ms: 30_000,
         validate_only: false,

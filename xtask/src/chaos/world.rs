@@ -22,7 +22,7 @@ const RATE: u64 = 200;
 /// Bytes of a node's own disk, most of it never written.
 const DISK: u64 = 8 << 30;
 /// How long replicas may take to be in sync again.
-const IN_SYNC: Duration = Duration::from_secs(90);
+const IN_SYNC: Duration = Duration::from_secs(150);
 
 /// Everything that faults are done to.
 pub struct World<'a> {

@@ -45,6 +45,8 @@ pub struct Outages {
     errors: BTreeMap<String, (u64, String)>,
     /// W5: processor seconds for a gigabyte, by side.
     cpu_per_gigabyte: BTreeMap<String, Vec<f64>>,
+    /// What should be known beside the figures.
+    doubts: Vec<String>,
 }
 
 impl Outages {
@@ -58,6 +60,7 @@ impl Outages {
             left_out: BTreeMap::new(),
             errors: BTreeMap::new(),
             cpu_per_gigabyte: BTreeMap::new(),
+            doubts: Vec::new(),
         }
     }
 
@@ -78,6 +81,12 @@ impl Outages {
         if count > 0 {
             last.clone_into(&mut errors.1);
         }
+    }
+
+    /// Something that should be known beside the figures.
+    pub fn doubt(&mut self, what: String) {
+        eprintln!("{what}");
+        self.doubts.push(what);
     }
 
     /// A slice of W5.
@@ -105,7 +114,11 @@ impl Outages {
             self.minutes,
             self.machine
         );
-        for size in [Size::One, Size::Many] {
+        let measured = |size: &Size| {
+            let part = format!(" {} ", size.said());
+            self.gaps_ms.keys().any(|key| key.contains(&part))
+        };
+        for size in [Size::One, Size::Many].into_iter().filter(measured) {
             let of = if size == Size::One { "one partition" } else { "1,000 partitions" };
             let _ = writeln!(page, "\n## Each node leads {of}\n\n{}", self.table(size));
             let _ = writeln!(page, "{}", self.distributions(size));
@@ -113,6 +126,9 @@ impl Outages {
         let _ = write!(page, "## Errors that came out of the clients\n\n{}", self.error_table());
         if !self.cpu_per_gigabyte.is_empty() {
             let _ = write!(page, "\n## W5: what replicated produce costs\n\n{}", self.cost_text());
+        }
+        if !self.doubts.is_empty() {
+            let _ = write!(page, "\n## Doubts\n\n- {}\n", self.doubts.join("\n- "));
         }
         page
     }
@@ -128,6 +144,9 @@ impl Outages {
         for fault in &FAULTS {
             for (_, client) in CLIENTS {
                 let row = |side| Row { side, size, fault: fault.name, client };
+                if self.sides().iter().all(|side| self.gaps(&row(*side)).is_empty()) {
+                    continue;
+                }
                 let _ = write!(text, "| {} | {client} |", fault.what);
                 for side in self.sides() {
                     let gaps = self.gaps(&row(side));

@@ -135,7 +135,7 @@ impl<'a> Side<'a> {
         format!("{name}, {size} partitions: round {rounds} done, {acked} acknowledged and read back")
     }
 
-    /// Clients start, every fault has a trial, clients end; everything acknowledged is read back.
+    /// Clients start, and before the first round the topic is created; every fault has a trial, clients end; everything acknowledged is read back.
     pub fn round(
         &mut self,
         faults: &[&Fault],
@@ -144,6 +144,9 @@ impl<'a> Side<'a> {
         outages: &mut Outages,
     ) -> Result<()> {
         let address = self.nodes.borrow().cluster.bootstrap();
+        if number == 0 {
+            self.programs.create(&address, &self.topic, self.size.partitions(), &["replicas=3"])?;
+        }
         for (family, _) in CLIENTS {
             let order = Order {
                 address: &address,
