@@ -113,15 +113,13 @@ pub struct Side<'a> {
 }
 
 impl<'a> Side<'a> {
-    /// Creates the topic.
-    pub fn new(nodes: Rc<RefCell<Nodes>>, programs: &'a Programs, size: Size, folder: &Path) -> Result<Self> {
+    /// Before its first round.
+    pub fn new(nodes: Rc<RefCell<Nodes>>, programs: &'a Programs, size: Size, folder: &Path) -> Self {
         let which = nodes.borrow().which;
         let topic = format!("paced-{}", size.partitions());
         let folder = folder.join(which.name());
-        let address = nodes.borrow().cluster.bootstrap();
-        programs.create(&address, &topic, size.partitions(), &["replicas=3"])?;
         let (ledger, writers, acks) = (Ledger::new(size.partitions()), Vec::new(), Acks::new());
-        Ok(Self { nodes, which, programs, topic, size, folder, ledger, writers, acks })
+        Self { nodes, which, programs, topic, size, folder, ledger, writers, acks }
     }
 
     /// What does not hold of what was read back.
