@@ -115,6 +115,9 @@ pub(crate) fn forget(shard: &mut Shard, id: TopicPartition, from: Option<NodeId>
 pub(crate) fn tick(shard: &mut Shard, node: NodeId) {
     let now = shard.now.mono;
     shard.timers.set(Timer::Fetcher(node), None);
+    if shard.partitions.stopping.is_some() {
+        return;
+    }
     let Some(fetcher) = shard.replication.fetchers.get_mut(&node) else { return };
     if let Some(until) = fetcher.rest_until {
         if until > now {
@@ -264,6 +267,10 @@ fn rest(shard: &mut Shard, node: NodeId) {
 }
 
 fn answered(shard: &mut Shard, node: NodeId, number: u64, response: Response) {
+    // What a stop has flushed stays as it is: it will be called clean.
+    if shard.partitions.stopping.is_some() {
+        return;
+    }
     let Some(fetcher) = shard.replication.fetchers.get_mut(&node) else { return };
     fetcher.under_way -= 1;
     if response.error_code.is_err() {

@@ -28,6 +28,7 @@ pub(crate) fn produce_here(shard: &mut Shard, to: Return, produce: Produce) {
 }
 
 fn try_produce(shard: &mut Shard, to: Return, produce: Produce) -> Result<(), Refusal> {
+    refuse_while_stopping(shard)?;
     let acks = Acks::from_wire(produce.acks).ok_or(ErrorCode::INVALID_REQUIRED_ACKS)?;
     let number = shard.partitions.slot_of(produce.partition)?;
     let batches = moldau_batch::split(&produce.records).map_err(|error| invalid(&error))?;
@@ -41,6 +42,14 @@ fn try_produce(shard: &mut Shard, to: Return, produce: Produce) -> Result<(), Re
     shard.metrics.batches_in += count;
     shard.metrics.records_in += records.unsigned_abs();
     Ok(())
+}
+
+/// What a stop has flushed stays as it is: it will be called clean.
+fn refuse_while_stopping(shard: &Shard) -> Result<(), ErrorCode> {
+    match shard.partitions.stopping {
+        Some(_) => Err(ErrorCode::NOT_LEADER_OR_FOLLOWER),
+        None => Ok(()),
+    }
 }
 
 fn invalid(error: &moldau_batch::BatchError) -> Refusal {
@@ -95,7 +104,8 @@ fn writable(slot: &Slot, now: Now) -> Result<(), Refusal> {
 
 /// Appends a batch of the broker itself, acknowledged when the in-sync set has it.
 pub(crate) fn append_own(shard: &mut Shard, id: TopicPartition, owner: Token, records: Bytes) {
-    let ready = shard.partitions.slot_of(id).map_err(Refusal::from).and_then(|number| {
+    let number = refuse_while_stopping(shard).and_then(|()| shard.partitions.slot_of(id));
+    let ready = number.map_err(Refusal::from).and_then(|number| {
         let slot = shard.partitions.slots.get(&number).ok_or(ErrorCode::NOT_LEADER_OR_FOLLOWER)?;
         writable(slot, shard.now)?;
         let batch = Batch::verify(&records).map_err(|error| invalid(&error))?;
