@@ -13,6 +13,7 @@ use moldau_base::{NodeId, Rng};
 use moldau_controller::{
     Controller, Decision, Delta, Image, ProducerIdBlock, Record, Refusal, Reply, Request,
 };
+use moldau_quorum::Pull;
 use moldau_wire::{ErrorCode, Response, voters};
 
 use crate::Shard;
@@ -54,7 +55,7 @@ pub(crate) struct Control {
     pub(crate) stalled: Stalled,
     ids: Option<ProducerIdBlock>,
     ids_wanted: VecDeque<Return>,
-    /// Calls of other voters that the quorum has not answered.
+    /// Calls of other voters and of observers that the quorum has not answered.
     called: BTreeMap<u64, Return>,
     next_called: u64,
 }
@@ -344,6 +345,12 @@ pub(crate) fn quorum(shard: &mut Shard, news: FromQuorum) {
                 shard.answer(to, Answer::Voter(message));
             }
         }
+        FromQuorum::Pulled { token, pulled } => {
+            let waiting = shard.control.as_mut().and_then(|control| control.called.remove(&token));
+            if let Some(to) = waiting {
+                shard.answer(to, Answer::Pulled(pulled));
+            }
+        }
     }
 }
 
@@ -360,7 +367,7 @@ fn refused(shard: &mut Shard, proposal: u64, refusal: Refusal) {
 }
 
 /// Another node leads the quorum, or none, or this one.
-fn leader(shard: &mut Shard, node: Option<NodeId>) {
+pub(crate) fn leader(shard: &mut Shard, node: Option<NodeId>) {
     let (active, now) = (node == Some(shard.settings.node_id), shard.now);
     if active {
         become_current(shard);
@@ -440,15 +447,27 @@ fn call_voter(shard: &mut Shard, call: u64, to: NodeId, message: Bytes) {
 
 /// Another voter asks; the answer goes to `to`.
 pub(crate) fn called_by_voter(shard: &mut Shard, to: Return, from: NodeId, message: Bytes) {
-    let Some(control) = shard.control.as_mut() else { return };
-    let token = control.next_called;
-    control.next_called += 1;
-    control.called.insert(token, to);
+    let Some(token) = called(shard, to) else { return };
     shard.effect(Effect::Send(ToPeer::Quorum(ToQuorum::Called { token, from, message })));
 }
 
+/// An observer asks; the answer goes to `to`.
+pub(crate) fn called_by_observer(shard: &mut Shard, to: Return, pull: Pull) {
+    let Some(token) = called(shard, to) else { return };
+    shard.effect(Effect::Send(ToPeer::Quorum(ToQuorum::Pull { token, pull })));
+}
+
+/// A name for a call whose answer goes to `to`.
+fn called(shard: &mut Shard, to: Return) -> Option<u64> {
+    let control = shard.control.as_mut()?;
+    let token = control.next_called;
+    control.next_called += 1;
+    control.called.insert(token, to);
+    Some(token)
+}
+
 /// The image begins anew with what a snapshot holds. Its records have no offsets of their own any more and all count as its last one.
-fn restored(shard: &mut Shard, offset: i64, records: Vec<Bytes>) {
+pub(crate) fn restored(shard: &mut Shard, offset: i64, records: Vec<Bytes>) {
     let Some(control) = shard.control.as_mut() else { return };
     let before = control.controller.image().clone();
     let empty = Image::new(before.cluster_id().clone());
@@ -458,7 +477,7 @@ fn restored(shard: &mut Shard, offset: i64, records: Vec<Bytes>) {
 }
 
 /// Records that every replica of the metadata log will have: the image moves on to `next_offset - 1`.
-fn committed(shard: &mut Shard, offset: i64, next_offset: i64, records: Vec<Bytes>) {
+pub(crate) fn committed(shard: &mut Shard, offset: i64, next_offset: i64, records: Vec<Bytes>) {
     let Some(control) = shard.control.as_mut() else { return };
     let before = control.controller.image().clone();
     apply(shard, before, next_offset - 1, (offset..).zip(records).collect());

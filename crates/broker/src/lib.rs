@@ -18,6 +18,7 @@ mod lifecycle;
 mod lookup;
 mod message;
 mod metrics;
+mod observer;
 mod partitions;
 mod peers;
 mod replication;
@@ -32,7 +33,7 @@ mod waist;
 pub use api::SERVED;
 pub use message::{Message, Update};
 pub use metrics::Metrics;
-pub use settings::{LogDir, Settings, Space, SpaceGauge};
+pub use settings::{LogDir, Role, Settings, Space, SpaceGauge};
 pub use shard::{Shard, owner};
 pub use waist::{
     Address, ConnId, Effect, FromPeer, FromQuorum, Input, Lane, NoAnswer, Purpose, ShardId, ToPeer, ToQuorum,

@@ -24,6 +24,9 @@ const HEARTBEAT_MS: i64 = 100;
 const STOPPING_HEARTBEAT_MS: i64 = 5;
 /// How long the active controller may take to answer, in milliseconds.
 const PATIENCE_MS: i64 = 2_000;
+/// How long another process with this broker's id must be heard of before this one gives up, in milliseconds: much longer than a dead
+/// one can be.
+const TWIN_MS: i64 = 10_000;
 /// How long a node that is asked whether it is there may take, in milliseconds.
 const PROBE_MS: i64 = 500;
 
@@ -41,6 +44,8 @@ pub(crate) struct Lifecycle {
     beating: bool,
     /// The node is to be stopped, and how far that is.
     pub(crate) leaving: Option<Leaving>,
+    /// Since when the registration is refused because another process has this broker's id.
+    twin_since: Option<Mono>,
     /// Nodes that are being asked whether they are there.
     probed: BTreeSet<NodeId>,
 }
@@ -62,6 +67,7 @@ impl Lifecycle {
             again: None,
             beating: false,
             leaving: None,
+            twin_since: None,
             probed: BTreeSet::new(),
         }
     }
@@ -77,6 +83,12 @@ impl Lifecycle {
 
 /// Another controller is active, or none.
 pub(crate) fn leader_changed(shard: &mut Shard) {
+    if !shard.settings.role.is_broker() {
+        if has_leader(shard) {
+            votes(shard);
+        }
+        return;
+    }
     let Some(control) = shard.control.as_mut() else { return };
     if control.lifecycle.state != State::Unknown {
         return;
@@ -89,6 +101,17 @@ pub(crate) fn leader_changed(shard: &mut Shard) {
         control.lifecycle.state = State::Asked;
         ask(shard, leader);
     }
+}
+
+/// Whether this node knows the active controller.
+fn has_leader(shard: &Shard) -> bool {
+    shard.control.as_ref().is_some_and(|control| control.leader.is_some())
+}
+
+/// This node is no broker, and its part in the quorum works: that is all that it is ready for.
+fn votes(shard: &mut Shard) {
+    control::become_current(shard);
+    ready(shard);
 }
 
 fn incarnation(shard: &Shard) -> Uuid {
@@ -154,12 +177,26 @@ fn as_request(registration: RegisterBroker) -> broker_registration::Request {
 /// The controller refuses the registration. What may be otherwise in a moment is asked again: nobody leads, there is no room, the
 /// outcome is not known, the process before this one is not noticed to be gone yet. A node that is alone would be told the same.
 pub(crate) fn refused(shard: &mut Shard, error: ErrorCode, reason: &str) {
-    let passes = error.is_retriable() || error == ErrorCode::DUPLICATE_BROKER_REGISTRATION;
-    if passes && !shard.settings.is_alone() {
+    if !shard.settings.is_alone() && error == ErrorCode::DUPLICATE_BROKER_REGISTRATION {
+        return twin(shard);
+    }
+    if !shard.settings.is_alone() && error.is_retriable() {
         return register_again(shard);
     }
     // Nobody will ask again, and nothing is served without it.
     shard.trace(Trace::Failed { why: format!("the registration of this broker was refused: {reason}") });
+}
+
+/// Another process has this broker's id and gives signs of life. One that has died stops that very soon.
+fn twin(shard: &mut Shard) {
+    let (now, id) = (shard.now.mono, shard.settings.node_id);
+    let Some(control) = shard.control.as_mut() else { return };
+    let since = *control.lifecycle.twin_since.get_or_insert(now);
+    if now < since.after_ms(TWIN_MS) {
+        return register_again(shard);
+    }
+    let why = format!("another process is broker {id} and alive: give each node a node.id of its own, or stop the other one");
+    shard.trace(Trace::Failed { why });
 }
 
 /// The registration did not come through: another time.
@@ -176,6 +213,7 @@ pub(crate) fn registered(shard: &mut Shard, epoch: BrokerEpoch) {
     let Some(control) = shard.control.as_mut() else { return };
     control.lifecycle.state = State::Registered(epoch);
     control.lifecycle.again = None;
+    control.lifecycle.twin_since = None;
     if control.image().offset() >= epoch.0 {
         control::become_current(shard);
     }
@@ -185,7 +223,7 @@ pub(crate) fn registered(shard: &mut Shard, epoch: BrokerEpoch) {
 
 /// Tells the active controller that this broker is there, and again after a while.
 fn beat(shard: &mut Shard) {
-    if shard.settings.is_alone() {
+    if shard.settings.is_alone() || !shard.settings.role.is_broker() {
         return;
     }
     let (now, offset, broker) = (shard.now.mono, shard.cluster.offset, shard.settings.node_id);

@@ -159,6 +159,8 @@ pub enum Ask {
         /// What it asks.
         message: Bytes,
     },
+    /// What an observer of the metadata quorum asks.
+    Pull(moldau_quorum::Pull),
 }
 
 /// An append.
@@ -252,6 +254,8 @@ pub enum Answer {
     InSync(Vec<(TopicPartition, moldau_partition::IsrAnswer)>),
     /// To [`Ask::Voter`].
     Voter(Bytes),
+    /// To [`Ask::Pull`].
+    Pulled(moldau_quorum::Pulled),
     /// The owner cannot answer: it does not lead that partition, or is still loading it.
     Unavailable(ErrorCode),
 }

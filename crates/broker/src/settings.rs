@@ -53,11 +53,37 @@ impl SpaceGauge {
     }
 }
 
+/// `process.roles`: what a node is to its cluster.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Role {
+    /// A broker that votes in the metadata quorum.
+    #[default]
+    Both,
+    /// A broker; it observes the quorum.
+    Broker,
+    /// A voter: it has no partitions and serves no clients.
+    Controller,
+}
+
+impl Role {
+    /// Whether such a node has partitions and clients.
+    pub fn is_broker(self) -> bool {
+        self != Role::Controller
+    }
+
+    /// Whether such a node votes in the metadata quorum.
+    pub fn is_voter(self) -> bool {
+        self != Role::Broker
+    }
+}
+
 /// The node's settings, the same for all its shards.
 #[derive(Debug)]
 pub struct Settings {
     /// `node.id`.
     pub node_id: NodeId,
+    /// `process.roles`.
+    pub role: Role,
     /// The cluster that the node belongs to.
     pub cluster_id: Arc<str>,
     /// `broker.rack`: the zone of this node.
@@ -104,7 +130,7 @@ pub struct Settings {
 impl Settings {
     /// Whether there is no other node.
     pub fn is_alone(&self) -> bool {
-        self.voters.len() <= 1
+        self.role == Role::Both && self.voters.len() <= 1
     }
 
     /// Whether the listener at this place is for nodes of the cluster and not for clients.

@@ -22,6 +22,7 @@ use crate::groups::Groups;
 use crate::message::{Answer, Ask, Message, Return, Update};
 use crate::metrics::Metrics;
 use crate::partitions::{Partitions, SHARD_SLOT};
+use crate::observer::Observer;
 use crate::peers::Peers;
 use crate::replication::Replication;
 use crate::settings::Settings;
@@ -45,6 +46,8 @@ pub struct Shard {
     pub(crate) control: Option<Control>,
     pub(crate) fetches: Fetches,
     pub(crate) peers: Peers,
+    /// Shard 0 of a broker that is no voter: how it learns metadata.
+    pub(crate) observer: Option<Observer>,
     pub(crate) replication: Replication,
     pub(crate) in_sync: crate::in_sync::InSync,
     pub(crate) suspects: crate::suspects::Suspects,
@@ -97,6 +100,7 @@ impl Shard {
             control,
             fetches: Fetches::new(&settings, rng.fork()),
             peers: Peers::default(),
+            observer: (id.0 == 0 && !settings.role.is_voter()).then(Observer::default),
             replication: Replication::default(),
             in_sync: Default::default(),
             suspects: Default::default(),
@@ -109,6 +113,7 @@ impl Shard {
             settings,
         };
         crate::checkpoints::write_soon(&mut shard);
+        crate::observer::start(&mut shard);
         shard
             .timers
             .set(Timer::Retention, Some(now.mono.after_ms(shard.settings.retention_check_ms.min(30_000))));
@@ -288,6 +293,7 @@ impl Shard {
                 Timer::Retention => crate::partitions::retention_pass(self),
                 Timer::Checkpoint => crate::checkpoints::tick(self),
                 Timer::Suspects => crate::suspects::look(self),
+                Timer::Observer => crate::observer::ask(self),
                 Timer::Controller => crate::control::tick(self),
             }
             while let Some(work) = self.queue.pop_front() {
@@ -403,6 +409,7 @@ impl Shard {
             Ask::ProducerId => crate::control::producer_id(self, to),
             Ask::Forward(frame) => crate::forward::client(self, to, frame),
             Ask::Voter { from, message } => crate::control::called_by_voter(self, to, from, message),
+            Ask::Pull(pull) => crate::control::called_by_observer(self, to, pull),
         }
     }
 

@@ -32,6 +32,8 @@ pub enum Timer {
     Checkpoint,
     /// A suspicion has held answers back for long enough.
     Suspects,
+    /// A broker that is no voter asks for metadata again.
+    Observer,
     /// Something about the controller: a proposal that is not answered, a registration to repeat.
     Controller,
 }

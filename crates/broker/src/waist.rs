@@ -11,6 +11,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use moldau_base::NodeId;
 use moldau_base::disk::{Done, Op, OpId, Path};
+use moldau_quorum::{Pull, Pulled};
 use moldau_wire::Frame;
 
 use crate::message::Message;
@@ -186,6 +187,8 @@ pub enum Purpose {
     Fetch,
     /// What clients sent to a partition that has moved there.
     Carry,
+    /// A broker that is no voter reads the metadata log.
+    Metadata,
 }
 
 /// Where a node listens.
@@ -265,6 +268,13 @@ pub enum FromQuorum {
         /// What is answered.
         message: Bytes,
     },
+    /// The answer to a [`ToQuorum::Pull`].
+    Pulled {
+        /// Which.
+        token: u64,
+        /// What the observer is told.
+        pulled: Pulled,
+    },
 }
 
 /// What shard 0 tells the metadata quorum.
@@ -292,6 +302,13 @@ pub enum ToQuorum {
         call: u64,
         /// What is answered.
         message: Option<Bytes>,
+    },
+    /// An observer of the quorum asks.
+    Pull {
+        /// Names the question.
+        token: u64,
+        /// What it asks.
+        pull: Pull,
     },
     /// The process of this node is gone beyond doubt.
     Lost(NodeId),

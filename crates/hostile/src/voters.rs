@@ -259,7 +259,7 @@ impl Voter {
                     let quorum = self.quorum.as_mut().expect("it runs");
                     quorum.snapshot(image.into_iter()).expect("a disk in memory has room");
                 }
-                Event::Proposed { .. } => {}
+                Event::Proposed { .. } | Event::Pulled { .. } => {}
                 Event::Failed(why) if why.contains(EXHAUSTED) => self.exhausted = true,
                 Event::Failed(why) => panic!("a voter failed: {why}"),
             }

@@ -161,7 +161,8 @@ impl Host {
             Effect::Send(ToPeer::Quorum(news)) => match &self.quorum {
                 // The quorum ends after its shards.
                 Some(quorum) => _ = quorum.send(news),
-                None => tracing::error!(?news, "a shard that has no quorum tells it something"),
+                // A broker that is no voter has none.
+                None => tracing::debug!(?news, "there is no quorum here"),
             },
             Effect::Send(ToPeer::Call { call, lane, address, frame }) => {
                 self.links.call(call, lane, address, frame);

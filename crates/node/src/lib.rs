@@ -5,6 +5,7 @@
 //! directory that wait for the disk (`background`), and the main thread, which accepts connections, serves HTTP and
 //! waits for signals (`node`).
 
+mod agree;
 mod background;
 mod clock;
 pub mod config;

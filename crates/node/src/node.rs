@@ -10,7 +10,7 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use anyhow::{Context, bail};
-use moldau_base::disk::DirId;
+use moldau_base::disk::{DirId, Disk as _, Path};
 use moldau_base::{BrokerEpoch, PartitionIndex, Rng, TopicPartition, Uuid};
 use moldau_broker::{Settings, Shard, ShardId, ToQuorum, owner};
 use moldau_quorum::{Voter, meta};
@@ -28,7 +28,7 @@ use crate::lock;
 use crate::mailbox::{Item, Mailbox};
 use crate::pacing::Pacing;
 use crate::shared::Shared;
-use crate::{quorum, settings, space};
+use crate::{agree, quorum, settings, space};
 
 /// Descriptors that are left to sockets and everything else; log files may use half of the rest.
 const RESERVED_DESCRIPTORS: u64 = 128;
@@ -41,7 +41,8 @@ const GRACE: Duration = Duration::from_secs(10);
 /// The directory of the metadata log, which is not a partition of the broker.
 const METADATA_LOG: &str = "__cluster_metadata-0";
 
-/// Runs a node until it is told to stop. Prints `ready HOST:PORT` to standard output when clients can be served.
+/// Runs a node until it is told to stop. Prints `ready HOST:PORT` to standard output when clients can be served; a node that is only a
+/// controller does when it knows the leader of the quorum.
 pub fn run(config: NodeConfig) -> anyhow::Result<()> {
     let clock = Clock::start();
     for warning in &config.warnings {
@@ -53,8 +54,8 @@ pub fn run(config: NodeConfig) -> anyhow::Result<()> {
     let mut rng = Rng::seeded(seed()?);
     let metas = claim(&config, &disk, &dirs, &mut rng)?;
     check_metadata(&config, &disk, &dirs)?;
-    let stopped_at = stopped_at(&disk, config.log_dirs.len())?;
-    let recovered = recover(&disk, &dirs, config.log_dirs.len(), &clock)?;
+    let stopped_at = stopped_at(&disk, with_partitions(&config))?;
+    let recovered = recover(&disk, &dirs, with_partitions(&config), &clock)?;
 
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let listeners = runtime.block_on(async { open_listeners(&config) })?;
@@ -66,8 +67,9 @@ pub fn run(config: NodeConfig) -> anyhow::Result<()> {
     let metadata_dir = metadata_dir(&config, &dirs);
     let directory = metas[usize::from(metadata_dir.0)].directory;
     let quorum_config = quorum_config(&config, metadata_dir, directory, &mut rng);
-    let (to_quorum, quorum) =
-        quorum::start(quorum_config, &settings.cluster_id, disk.clone(), clock.clone(), shared.clone())?;
+    let start_quorum =
+        || quorum::start(quorum_config, &settings.cluster_id, disk.clone(), clock.clone(), shared.clone());
+    let (to_quorum, quorum) = config.role.is_voter().then(start_quorum).transpose()?.unzip();
     let start = Start { config: &config, settings: &settings, shared: &shared, clock: &clock, dirs: &dirs };
     let threads = start.shards(recovered, to_quorum, &mut rng)?;
     let served = runtime.block_on(serve(&config, &settings, &shared, listeners));
@@ -79,10 +81,12 @@ pub fn run(config: NodeConfig) -> anyhow::Result<()> {
     }
     served?;
     // What was proposed last is written, or the mark would call it damage.
-    if quorum.join().is_err() {
+    if quorum.is_some_and(|quorum| quorum.join().is_err()) {
         bail!("the metadata quorum has failed: see the log above");
     }
-    mark_clean(&disk, &shared, &dirs)?;
+    if config.role.is_broker() || !holds_partitions(&disk, &dirs) {
+        mark_clean(&disk, &shared, &dirs)?;
+    }
     drop(locks);
     tracing::info!("stopped cleanly");
     Ok(())
@@ -91,13 +95,27 @@ pub fn run(config: NodeConfig) -> anyhow::Result<()> {
 /// A quorum of the voters in the configuration, or of this node alone.
 fn quorum_config(config: &NodeConfig, dir: DirId, directory: Uuid, rng: &mut Rng) -> moldau_quorum::Config {
     let alone = moldau_quorum::Config::alone(config.node_id, directory, rng.next_u64());
-    let alone = moldau_quorum::Config { dir, ..alone };
+    let alone = moldau_quorum::Config { dir, snapshot_bytes: config.metadata_snapshot_bytes, ..alone };
     if config.voters.len() < 2 {
         return alone;
     }
     // Voters that are named in a file begin without knowing each other's directories, as in KRaft.
     let voters = config.voters.iter().map(|voter| (voter.id, Voter { directory: Uuid::ZERO }));
     moldau_quorum::Config { voters: voters.collect(), ..alone }
+}
+
+/// How many of the log directories are looked through for partitions.
+fn with_partitions(config: &NodeConfig) -> usize {
+    if config.role.is_broker() { config.log_dirs.len() } else { 0 }
+}
+
+/// Whether the directories of a node that is only a controller hold what it left there as a broker. It does not recover that, so
+/// it cannot say that it is clean either.
+fn holds_partitions(disk: &FsDisk, dirs: &[PathBuf]) -> bool {
+    let of = |dir: u16| disk.list(&Path::new(DirId(dir), "")).unwrap_or_default();
+    let is_one = |name: &str| name.rsplit_once('-').is_some_and(|(_, index)| index.parse::<u32>().is_ok());
+    let mut directories = (0..dirs.len()).flat_map(|dir| of(dir as u16)).filter(|entry| entry.is_dir);
+    directories.any(|entry| entry.name != METADATA_LOG && is_one(&entry.name))
 }
 
 /// Says of each log directory that recovery need not read it; of one that went out of service nobody knows that.
@@ -142,23 +160,36 @@ fn seed() -> anyhow::Result<u64> {
     Ok(u64::from_le_bytes(bytes))
 }
 
+/// The cluster id of a node of several, if no directory of it says one.
+fn agreed(
+    config: &NodeConfig,
+    disk: &FsDisk,
+    dirs: &[PathBuf],
+    rng: &mut Rng,
+) -> anyhow::Result<Option<String>> {
+    let is_new = |dir: usize| meta::read(disk, DirId(dir as u16)).is_ok_and(|meta| meta.is_none());
+    if config.is_alone() || !(0..dirs.len()).all(is_new) {
+        return Ok(None);
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let bound = config.controller_listeners.iter().map(|l| open_listener(l, &config.limits, true));
+        let listeners = bound.map(|bound| bound?.listen(config.limits.backlog));
+        let listeners = listeners.collect::<anyhow::Result<Vec<_>>>()?;
+        agree::cluster_id(config, &listeners, rng).await.map(Some)
+    })
+}
+
 fn claim(
     config: &NodeConfig,
     disk: &FsDisk,
     dirs: &[PathBuf],
     rng: &mut Rng,
 ) -> anyhow::Result<Vec<meta::Meta>> {
-    let wanted = config.cluster_id.map(|id| id.to_string());
-    let several = config.voters.len() > 1;
-    if several && wanted.is_none() && meta::read(disk, DirId(0)).is_ok_and(|meta| meta.is_none()) {
-        bail!(
-            "controller.quorum.voters names {} nodes, and {} has no cluster id yet: set cluster.id to the same on each of \
-             them, such as --set cluster.id={}",
-            config.voters.len(),
-            settings::names(dirs),
-            Uuid::random(rng)
-        );
-    }
+    let wanted = match config.cluster_id {
+        Some(id) => Some(id.to_string()),
+        None => agreed(config, disk, dirs, rng)?,
+    };
     let ids: Vec<DirId> = (0..dirs.len()).map(|dir| DirId(dir as u16)).collect();
     meta::claim(disk, &ids, config.node_id, wanted.as_deref(), rng)
         .map_err(|refused| anyhow::anyhow!("{refused} (log.dirs: {})", settings::names(dirs)))
@@ -167,13 +198,16 @@ fn claim(
 /// After a clean stop the metadata log ends with a whole batch, or it is damaged. Looked at before anything is changed, so that the next
 /// start refuses it as well.
 fn check_metadata(config: &NodeConfig, disk: &FsDisk, dirs: &[PathBuf]) -> anyhow::Result<()> {
+    if !config.role.is_voter() {
+        return Ok(());
+    }
     let dir = metadata_dir(config, dirs);
     if !moldau_storage::is_marked_clean(disk, dir)? {
         return Ok(());
     }
     moldau_quorum::check_end(disk, dir)
         .with_context(|| format!("the metadata log in {} cannot be used", config.metadata_dir.display()))?;
-    if usize::from(dir.0) >= config.log_dirs.len() {
+    if usize::from(dir.0) >= with_partitions(config) {
         // Recovery does not come by there.
         moldau_storage::unmark_clean(disk, dir)?;
     }
@@ -222,7 +256,7 @@ impl Start<'_> {
     fn shards(
         &self,
         recovered: Vec<RecoveredLog>,
-        to_quorum: Sender<ToQuorum>,
+        mut to_quorum: Option<Sender<ToQuorum>>,
         rng: &mut Rng,
     ) -> anyhow::Result<Vec<JoinHandle<()>>> {
         let shards = self.settings.shards;
@@ -239,7 +273,6 @@ impl Start<'_> {
         }
         let files_per_shard =
             (descriptors.saturating_sub(RESERVED_DESCRIPTORS) / 2 / u64::from(shards)).max(16);
-        let mut to_quorum = Some(to_quorum);
         let mut threads = Vec::new();
         for (at, logs) in logs.into_iter().enumerate() {
             let id = ShardId(at as u16);
@@ -315,7 +348,7 @@ fn cannot_listen(listener: &str) -> String {
 /// Clients of a cluster are refused until they can be served, so that they turn to another node at once; a node that is alone
 /// lets them wait.
 fn open_listeners(config: &NodeConfig) -> anyhow::Result<Vec<Bound>> {
-    let several = config.voters.len() > 1;
+    let several = !config.is_alone();
     let for_nodes = if several { config.controller_listeners.as_slice() } else { &[] };
     let clients = config.listeners.iter().map(|listener| open_listener(listener, &config.limits, !several));
     clients.chain(for_nodes.iter().map(|listener| open_listener(listener, &config.limits, true))).collect()
@@ -382,12 +415,12 @@ async fn serve(
             all.spawn(accept(listener, at as u16, mailboxes, shared.clone(), config.limits.clone()));
         };
         let mut listeners = listeners;
+        let address = listeners.first().map(|listener| listener.address).context("there is no listener")?;
         // Before this node can be ready, others have to reach it. All they say is for shard 0.
         for (at, listener) in listeners.split_off(config.listeners.len()).into_iter().enumerate() {
             accepting(config.listeners.len() + at, listener.listen(config.limits.backlog)?, 1);
         }
         ready.wait_for(|cluster| cluster.is_some()).await?;
-        let address = listeners.first().map(|listener| listener.address).context("there is no listener")?;
         for (at, listener) in listeners.into_iter().enumerate() {
             accepting(at, listener.listen(config.limits.backlog)?, usize::from(settings.shards));
         }
@@ -441,7 +474,7 @@ fn announce(config: &NodeConfig, settings: &Settings, address: SocketAddr) -> an
     tracing::info!(
         node = settings.node_id.0,
         cluster = &*settings.cluster_id,
-        listeners = %config.listeners.iter().map(ToString::to_string).collect::<Vec<_>>().join(","),
+        listeners = %config.listeners.iter().chain(&config.controller_listeners).map(ToString::to_string).collect::<Vec<_>>().join(","),
         data = %settings::names(&config.log_dirs),
         shards = settings.shards,
         "ready"

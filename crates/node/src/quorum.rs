@@ -97,6 +97,7 @@ impl Host {
                 self.under_way.insert(id, proposal);
             }
             ToQuorum::Called { token, from, message } => self.quorum.called(token, from, message),
+            ToQuorum::Pull { token, pull } => self.quorum.pull(token, pull, self.clock.now()),
             ToQuorum::Answered { call, message } => self.quorum.answered(CallId(call), message),
             ToQuorum::Lost(node) => self.quorum.lost(node),
             ToQuorum::HandOver(node) => self.quorum.hand_over(node),
@@ -147,6 +148,7 @@ impl Host {
                 Event::Call { id, to, request } => {
                     self.tell(FromQuorum::Call { call: id.0, to, message: request });
                 }
+                Event::Pulled { token, pulled } => self.tell(FromQuorum::Pulled { token, pulled }),
                 Event::Answer { token, answer } => self.tell(FromQuorum::Answer { token, message: answer }),
                 Event::Failed(why) => {
                     tracing::error!(why, "the metadata log is offline: the node stops");

@@ -23,13 +23,16 @@ pub fn settings(
     dirs: &[PathBuf],
     stopped_at: Option<BrokerEpoch>,
 ) -> Settings {
-    let log_dirs = dirs.iter().zip(metas).take(config.log_dirs.len()).map(|(path, meta)| LogDir {
+    // A controller leaves what it may have had as a broker alone.
+    let count = if config.role.is_broker() { config.log_dirs.len() } else { 0 };
+    let log_dirs = dirs.iter().zip(metas).take(count).map(|(path, meta)| LogDir {
         path: absolute(path),
         id: meta.directory,
         space: SpaceGauge::default(),
     });
     Settings {
         node_id: config.node_id,
+        role: config.role,
         cluster_id: metas.first().map_or("", |meta| &*meta.cluster_id).into(),
         rack: config.rack.clone(),
         listeners: listeners(config, bound),
@@ -78,7 +81,7 @@ fn listeners(config: &NodeConfig, bound: &[SocketAddr]) -> Vec<Listener> {
 }
 
 fn controller(config: &NodeConfig) -> moldau_controller::Settings {
-    let several = config.voters.len() > 1;
+    let several = !config.is_alone();
     let mut controller = moldau_controller::Settings {
         partitions: config.topics.partitions,
         replication_factor: config.topics.replication_factor,

@@ -3,6 +3,8 @@
 use bytes::Bytes;
 use moldau_base::NodeId;
 
+use crate::observe::Pulled;
+
 /// Names a proposal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct ProposalId(pub u64);
@@ -53,6 +55,13 @@ pub enum Event {
         token: u64,
         /// What is answered.
         answer: Bytes,
+    },
+    /// The answer to [`crate::Quorum::pull`].
+    Pulled {
+        /// The host's name for the question.
+        token: u64,
+        /// What the observer is told.
+        pulled: Pulled,
     },
     /// Enough has been appended since the last snapshot to write one.
     SnapshotDue,

@@ -13,6 +13,7 @@ mod event;
 mod log;
 mod message;
 pub mod meta;
+mod observe;
 mod peers;
 mod quorum;
 mod recovery;
@@ -25,6 +26,7 @@ mod types;
 mod vote;
 
 pub use event::{CallId, Committed, Event, ProposalId, ProposeError};
+pub use observe::{Given, Observer, Pull, Pulled, Wanted, read_batches, read_snapshot};
 pub use quorum::{Config, MAX_PROPOSAL_BYTES, MAX_PROPOSALS, Pace, Quorum, StartError};
 pub use recovery::{Damage, check_end};
 pub use types::Voter;

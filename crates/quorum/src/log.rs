@@ -154,6 +154,41 @@ impl Log {
         here.map(|(_, span)| span.next_offset).or(at_end)
     }
 
+    /// The first offset that is there; the next one, if none is.
+    pub(crate) fn start_offset(&self) -> i64 {
+        self.segments.first().map_or(self.end.next_offset, |first| first.base_offset)
+    }
+
+    /// The epoch of the record before this offset, if that is still there.
+    pub(crate) fn epoch_before(&self, offset: i64) -> Option<i32> {
+        let (segment, place) = self.at_offset(offset.checked_sub(1)?)?;
+        i32::try_from(segment.entries[place].term).ok()
+    }
+
+    /// The batches from the one with the record `from` on, those before `end`, in the order of the log: not more than `limit` bytes if they
+    /// are more than one, and not all if they lie in several segments.
+    pub(crate) fn batches_from(&self, from: i64, end: i64, limit: usize) -> io::Result<Bytes> {
+        let Some((segment, first)) = self.at_offset(from) else { return Ok(Bytes::new()) };
+        let position = segment.entries[first].position;
+        let mut len = 0;
+        for span in segment.entries[first..].iter().take_while(|span| span.next_offset <= end) {
+            let longer = usize::try_from(span.position + span.size - position).unwrap_or(usize::MAX);
+            if len > 0 && longer > limit {
+                break;
+            }
+            len = longer;
+        }
+        self.disk.read(&path(self.dir, &segment.name()), position, len)
+    }
+
+    /// The segment of a record, and the place of its entry there.
+    fn at_offset(&self, offset: i64) -> Option<(&Segment, usize)> {
+        let after = self.segments.partition_point(|segment| segment.base_offset <= offset);
+        let segment = &self.segments[after.checked_sub(1)?];
+        let place = segment.entries.partition_point(|span| span.next_offset <= offset);
+        (place < segment.entries.len()).then_some((segment, place))
+    }
+
     /// Why nothing more is written.
     pub(crate) fn failed(&self) -> Option<&str> {
         self.failed.as_deref()

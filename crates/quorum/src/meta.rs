@@ -61,7 +61,10 @@ pub enum Refused {
         wanted: String,
     },
     /// It belongs to another node.
-    #[error("{path}: this directory belongs to node {has}, but node.id is {wanted}")]
+    #[error(
+        "{path}: this directory belongs to node {has}, but node.id is {wanted}; correct node.id, or give this node the directory of \
+         node {wanted}"
+    )]
     Node {
         /// The file.
         path: Path,

@@ -22,6 +22,7 @@ use openraft::{AsyncRuntime, Raft, SnapshotPolicy};
 use crate::calls::Calls;
 use crate::event::{CallId, Event, ProposalId, ProposeError};
 use crate::log::Log;
+use crate::observe::{Observer, Observers, Pull};
 use crate::peers::Peers;
 use crate::recovery::Damage;
 use crate::runtime::Runtime;
@@ -107,7 +108,10 @@ pub enum StartError {
         voters: Vec<NodeId>,
     },
     /// The log belongs to other voters.
-    #[error("the metadata log on this disk names the voters {log:?}, the configuration {configured:?}")]
+    #[error(
+        "the metadata log on this disk names the voters {log:?}, the configuration {configured:?}; correct controller.quorum.voters, \
+         or give this node its own disk"
+    )]
     OtherVoters {
         /// The voters in the log.
         log: Vec<NodeId>,
@@ -135,8 +139,11 @@ pub struct Quorum {
     snapshot_due: bool,
     failed: bool,
     cut_bytes: u64,
+    observers: Observers,
     /// There are other voters.
     tell_of_commits: bool,
+    /// A leader of which no majority has been heard for so long tells observers nothing.
+    followed_for: Duration,
 }
 
 impl fmt::Debug for Quorum {
@@ -179,7 +186,9 @@ impl Quorum {
             snapshot_due: false,
             failed: false,
             cut_bytes,
+            observers: Observers::default(),
             tell_of_commits: config.voters.len() > 1,
+            followed_for: Duration::from_millis(config.pace.election_ms.1.saturating_mul(2)),
         };
         quorum.check_voters(&config)?;
         quorum.begin(&config);
@@ -232,6 +241,16 @@ impl Quorum {
     /// The answer to an [`Event::Call`], or `None` when there is none: the connection broke, nobody listens.
     pub fn answered(&mut self, call: CallId, answer: Option<Bytes>) {
         self.shared.borrow_mut().calls.answered(call, answer);
+    }
+
+    /// An observer asks; [`Event::Pulled`] with this token is its answer, which may have to wait for a commit.
+    pub fn pull(&mut self, token: u64, pull: Pull, now: Now) {
+        self.observers.pull(token, pull, now);
+    }
+
+    /// How far the observers are; empty on a voter that does not lead.
+    pub fn observers(&self, wall_ms: i64) -> impl Iterator<Item = Observer> {
+        self.observers.known(wall_ms)
     }
 
     /// `node` is dead beyond doubt: its connections broke and it does not listen. If it leads, the others elect at once
@@ -340,8 +359,19 @@ impl Quorum {
         }
         events.extend(self.shared.borrow_mut().calls.take());
         self.report_leader(events);
+        let (epoch, leader) = self.leader.unwrap_or((0, None));
+        // A leader that nobody follows any more may have a successor: observers shall look for it.
+        let leader = leader.filter(|leader| *leader != self.node || self.is_followed(now));
+        self.observers.answer(&self.shared.borrow(), (epoch, leader), now, events);
         self.report_snapshot_due(events);
         self.report_failure(events);
+    }
+
+    /// Whether a majority has followed this leader until a moment ago.
+    fn is_followed(&self, now: Now) -> bool {
+        let metrics = self.raft.metrics();
+        let acked = metrics.borrow_watched().last_quorum_acked.as_ref().map(|at| at.0);
+        !self.tell_of_commits || acked.is_some_and(|at| now.mono.since(at) < self.followed_for)
     }
 
     /// The other voters hear of a commit with the next thing that their leader says: at once, and not when its next sign of
@@ -358,9 +388,9 @@ impl Quorum {
         self.runtime.run_until_idle(now.mono);
     }
 
-    /// When the quorum wants to run again without an input; a voter that is alone never does.
+    /// When the quorum wants to run again without an input; a voter that is alone does only for observers.
     pub fn deadline(&self) -> Option<Mono> {
-        self.runtime.deadline()
+        [self.runtime.deadline(), self.observers.deadline()].into_iter().flatten().min()
     }
 
     fn report_leader(&mut self, events: &mut Vec<Event>) {

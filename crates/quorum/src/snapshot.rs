@@ -126,6 +126,21 @@ pub(crate) fn read_file(disk: &dyn Disk, dir: DirId, id: SnapshotId) -> io::Resu
     read_all(disk, &path(dir, &id.name()))
 }
 
+/// A part of a snapshot's file, and how long the whole is.
+pub(crate) fn read_piece(
+    disk: &dyn Disk,
+    dir: DirId,
+    id: SnapshotId,
+    position: u64,
+    limit: usize,
+) -> io::Result<(Bytes, u64)> {
+    let path = path(dir, &id.name());
+    let size = disk.len(&path)?.unwrap_or(0);
+    let left = usize::try_from(size.saturating_sub(position)).unwrap_or(usize::MAX);
+    let bytes = if left == 0 { Bytes::new() } else { disk.read(&path, position, left.min(limit))? };
+    Ok((bytes, size))
+}
+
 fn invalid(error: impl std::fmt::Display) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidInput, error.to_string())
 }

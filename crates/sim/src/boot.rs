@@ -7,7 +7,7 @@ use std::time::Duration;
 use moldau_base::config::BrokerLayers;
 use moldau_base::disk::DirId;
 use moldau_base::{BrokerEpoch, NodeId, Now, PartitionIndex, Rng, TopicPartition, Uuid};
-use moldau_broker::{Address, LogDir, Settings, Shard, ShardId, owner};
+use moldau_broker::{Address, LogDir, Role, Settings, Shard, ShardId, owner};
 use moldau_controller::Listener;
 use moldau_storage::{RecoveredLog, RecoveryPolicy, common_clean_epoch, is_marked_clean, recover};
 
@@ -146,6 +146,7 @@ fn settings(setup: &Setup, place: usize, replaced: u8) -> Settings {
     let fixed = overrides.0.iter().map(|(key, value)| (key.as_str().into(), value.as_str().into())).collect();
     Settings {
         node_id: node_id(place),
+        role: Role::Both,
         cluster_id: cluster_id().into(),
         rack: (nodes > 1).then(|| format!("zone-{place}")),
         listeners: vec![listener],

@@ -74,6 +74,7 @@ impl Quorum {
                 self.under_way.insert(id, proposal);
             }
             ToQuorum::Called { token, from, message } => self.quorum.called(token, from, message),
+            ToQuorum::Pull { token, pull } => self.quorum.pull(token, pull, now),
             ToQuorum::Answered { call, message } => self.quorum.answered(CallId(call), message),
             ToQuorum::Lost(node) => self.quorum.lost(node),
             ToQuorum::HandOver(node) => self.quorum.hand_over(node),
@@ -132,6 +133,9 @@ impl Quorum {
                 Event::SnapshotDue => self.snapshot(),
                 Event::Call { id, to, request } => {
                     self.news.push_back(FromQuorum::Call { call: id.0, to, message: request });
+                }
+                Event::Pulled { token, pulled } => {
+                    self.news.push_back(FromQuorum::Pulled { token, pulled });
                 }
                 Event::Answer { token, answer } => {
                     self.news.push_back(FromQuorum::Answer { token, message: answer });

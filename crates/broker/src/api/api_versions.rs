@@ -3,9 +3,12 @@
 use moldau_wire::api_versions::{Request, Response, response};
 use moldau_wire::{ErrorCode, Response as AnyResponse};
 
-use super::SERVED;
+use super::{SERVED, SERVED_TO_NODES};
 use crate::Shard;
 use crate::connections::Context;
+
+/// Keys from here on are not Kafka's.
+const OWN_KEYS: i16 = 10_000;
 
 /// Answers with every API that works. A client that does not say what it is, where the version asks for it, is refused.
 pub(crate) fn handle(shard: &mut Shard, context: Context, request: Request) {
@@ -16,7 +19,7 @@ pub(crate) fn handle(shard: &mut Shard, context: Context, request: Request) {
         return shard.reply(context, AnyResponse::ApiVersions(response));
     }
     let image = &shard.cluster.image;
-    let mut response = Response { api_keys: api_keys(), ..Response::default() };
+    let mut response = Response { api_keys: api_keys(shard, &context), ..Response::default() };
     response.finalized_features_epoch = shard.cluster.offset;
     for (name, level) in image.features() {
         response.finalized_features.push(response::FinalizedFeature {
@@ -41,17 +44,22 @@ pub(crate) fn handle(shard: &mut Shard, context: Context, request: Request) {
 /// A version that is not known is answered in version 0, so that the client can choose again.
 pub(crate) fn refuse_version(shard: &mut Shard, mut context: Context) {
     context.version = 0;
-    let response =
-        Response { error_code: ErrorCode::UNSUPPORTED_VERSION, api_keys: api_keys(), ..Response::default() };
+    let api_keys = api_keys(shard, &context);
+    let response = Response { error_code: ErrorCode::UNSUPPORTED_VERSION, api_keys, ..Response::default() };
     shard.reply(context, AnyResponse::ApiVersions(response));
 }
 
-fn api_keys() -> Vec<response::Api> {
+/// What is served on the listener that is asked; of what nodes say to each other only what is Kafka's.
+fn api_keys(shard: &Shard, context: &Context) -> Vec<response::Api> {
+    let served = match shard.settings.is_for_nodes(context.listener) {
+        true => SERVED_TO_NODES,
+        false => SERVED,
+    };
     let api = |key: &moldau_wire::ApiKey| {
         let range = key.advertised();
         response::Api { api_key: *key as i16, min_version: range.min, max_version: range.max }
     };
-    SERVED.iter().map(api).collect()
+    served.iter().filter(|key| (**key as i16) < OWN_KEYS).map(api).collect()
 }
 
 /// KIP-511: letters, digits, dots and dashes, beginning and ending with a letter or digit.

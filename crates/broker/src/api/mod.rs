@@ -20,6 +20,8 @@ mod describe_producers;
 mod describe_topic_partitions;
 mod elsewhere;
 pub(crate) mod fetch;
+mod fetch_metadata;
+mod fetch_snapshot;
 mod find_coordinator;
 mod forward;
 mod heartbeat;
@@ -85,9 +87,19 @@ pub const SERVED: &[ApiKey] = &[
     ApiKey::DescribeTopicPartitions,
 ];
 
-/// What nodes of a cluster ask each other, on the listeners that are for nodes.
+/// What nodes of a cluster ask each other on the listeners that are for nodes, and what an operator may ask there, as of controllers of
+/// Kafka (KIP-919). Anything else closes the connection, as it does with Kafka.
 const SERVED_TO_NODES: &[ApiKey] = &[
+    ApiKey::Fetch,
     ApiKey::ApiVersions,
+    ApiKey::CreateTopics,
+    ApiKey::DeleteTopics,
+    ApiKey::DescribeConfigs,
+    ApiKey::AlterConfigs,
+    ApiKey::CreatePartitions,
+    ApiKey::IncrementalAlterConfigs,
+    ApiKey::FetchSnapshot,
+    ApiKey::DescribeCluster,
     ApiKey::BrokerRegistration,
     ApiKey::AllocateProducerIds,
     ApiKey::AlterPartition,
@@ -186,7 +198,11 @@ fn carried(shard: &mut Shard, mut context: Context, frame: Bytes) {
 fn handle(shard: &mut Shard, context: Context, request: Request) {
     match request {
         Request::Produce(request) => produce::handle(shard, context, request),
+        Request::Fetch(request) if shard.settings.is_for_nodes(context.listener) => {
+            fetch_metadata::handle(shard, context, request);
+        }
         Request::Fetch(request) => fetch::handle(shard, context, request),
+        Request::FetchSnapshot(request) => fetch_snapshot::handle(shard, context, request),
         Request::ListOffsets(request) => list_offsets::handle(shard, context, request),
         Request::Metadata(request) => metadata::handle(shard, context, request),
         Request::OffsetCommit(request) => offset_commit::handle(shard, context, request),

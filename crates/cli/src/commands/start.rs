@@ -16,7 +16,7 @@ pub fn run(arguments: &args::Start) -> anyhow::Result<ExitCode> {
         rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::TERM))?;
     }
     let config = load(arguments)?;
-    if config.voters.len() > 1 && !arguments.watched {
+    if !config.is_alone() && !arguments.watched {
         return supervise::run();
     }
     if arguments.watched {
@@ -36,6 +36,10 @@ pub fn load(arguments: &args::Start) -> anyhow::Result<NodeConfig> {
 }
 
 fn welcome(config: &NodeConfig) -> String {
+    if config.listeners.is_empty() {
+        let listener = config.controller_listeners.first().map(ToString::to_string).unwrap_or_default();
+        return format!("Starting node {}, a controller on {listener}. Ctrl-C stops it.\n", config.node_id);
+    }
     let address = config.listeners.first().map(|listener| listener.endpoint.to_string()).unwrap_or_default();
     let dirs: Vec<String> = config.log_dirs.iter().map(|dir| dir.display().to_string()).collect();
     let server = if address == "127.0.0.1:9092" { String::new() } else { format!(" -b {address}") };

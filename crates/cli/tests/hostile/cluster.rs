@@ -9,7 +9,7 @@ use moldau_wire::{ErrorCode, Records, fetch};
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::client::{Client, batch, fetch_request};
-use crate::process::{Folder, Node, command, refused, wait_for};
+use crate::process::{Folder, Node, Running, command, wait_for};
 use crate::starts::free_port;
 
 const NODES: usize = 3;
@@ -229,7 +229,7 @@ fn a_node_of_another_cluster_is_not_heard() {
     let mut stranger = cluster.arguments(2, "AAAAAAAAAAAAAAAAAAAAAQ");
     let other = format!("log.dirs={}", cluster.folder.path().join("other").display());
     stranger.extend(["--set".to_owned(), other]);
-    let _stranger = crate::process::Running::start(&stranger);
+    let _stranger = Running::start(&stranger);
     for node in cluster.nodes.iter().flatten() {
         node.logs(&["is of cluster AAAAAAAAAAAAAAAAAAAAAQ"]);
     }
@@ -237,16 +237,58 @@ fn a_node_of_another_cluster_is_not_heard() {
     cluster.holds("kept", 100);
 }
 
+/// Each of them has to be there before the cluster gets its id, and keeps it.
 #[test]
-fn several_nodes_without_a_cluster_id() {
+fn new_nodes_without_a_cluster_id_agree_on_one() {
+    let ports = [(); NODES].map(|()| [free_port(), free_port()]);
+    let mut cluster = Cluster { folder: Folder::new(), ports, nodes: [const { None }; NODES] };
+    let without = |at: usize| {
+        let all = cluster.arguments(at, "MkU3OEVBNTcwNTJENDM2Qg");
+        all.into_iter().filter(|argument| !argument.starts_with("cluster.id")).collect::<Vec<_>>()
+    };
+    let without = [0, 1, 2].map(|at| {
+        let mut arguments = without(at);
+        let place = arguments.windows(2).position(|pair| pair[0] == "--set" && pair[1] == "--set");
+        arguments.remove(place.unwrap());
+        arguments
+    });
+    let starting = without.each_ref().map(|arguments| {
+        let arguments = arguments.clone();
+        thread::spawn(move || Node::run(&arguments))
+    });
+    for (node, started) in cluster.nodes.iter_mut().zip(starting) {
+        *node = Some(started.join().unwrap());
+    }
+    let id = |at: usize| {
+        let file = cluster.folder.path().join(format!("node-{}/meta.properties", at + 1));
+        let text = std::fs::read_to_string(file).unwrap();
+        text.lines().find_map(|line| line.strip_prefix("cluster.id=").map(str::to_owned)).unwrap()
+    };
+    let ids = [0, 1, 2].map(id);
+    assert!(ids.iter().all(|id| *id == ids[0] && id.len() == 22), "{ids:?}");
+    cluster.said(&["topics", "create", "kept", "-p", "1", "-r", "3"], "");
+    cluster.produce("kept", 0..100);
+
+    // One that lost its disk belongs to the same cluster again.
+    cluster.nodes[0].take().unwrap().kill();
+    std::fs::remove_dir_all(cluster.folder.path().join("node-1")).unwrap();
+    cluster.nodes[0] = Some(Node::run(&without[0]));
+    let again = std::fs::read_to_string(cluster.folder.path().join("node-1/meta.properties")).unwrap();
+    assert!(again.contains(&ids[0]), "{again}");
+    cluster.holds("kept", 100);
+}
+
+#[test]
+fn a_new_node_waits_for_the_voters_that_are_silent() {
     let folder = Folder::new();
     let (port, controller) = (free_port(), free_port());
     let data = format!("log.dirs={}", folder.data().display());
     let listeners = format!("listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}");
-    let voters = format!("controller.quorum.voters=1@127.0.0.1:{controller},2@127.0.0.1:1");
+    let voters = format!("controller.quorum.voters=1@127.0.0.1:{controller},2@127.0.0.1:{}", free_port());
     let settings =
         [&data, &listeners, &voters, "controller.listener.names=CONTROLLER", "moldau.http.listener="];
     let set = settings.iter().flat_map(|setting| ["--set".to_owned(), (*setting).to_owned()]);
-    let errors = refused(&["start".to_owned()].into_iter().chain(set).collect::<Vec<_>>());
-    assert!(errors.contains("set cluster.id to the same on each of them"), "{errors}");
+    let node = Running::start(&["start".to_owned()].into_iter().chain(set).collect::<Vec<_>>());
+    node.logs(&["silent", "waiting for the id of the cluster", "or set cluster.id"]);
+    assert!(!folder.data().join("meta.properties").exists());
 }

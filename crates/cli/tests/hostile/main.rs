@@ -7,5 +7,6 @@ mod cluster;
 mod connections;
 mod process;
 mod records;
+mod roles;
 mod starts;
 mod stop;

@@ -124,9 +124,12 @@ impl Node {
 
     /// Resident memory, in bytes.
     pub fn memory(&self) -> u64 {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
-        line.trim().trim_end_matches("kB").trim().parse::<u64>().unwrap() * 1024
+        resident(self.child.id())
+    }
+
+    /// Resident memory of the process that is watched and the one that watches it, in bytes.
+    pub fn memory_of_both(&self) -> u64 {
+        resident(self.child.id()) + resident(self.child().cast_unsigned())
     }
 
     /// Asks it to stop, and expects a clean end.
@@ -169,19 +172,35 @@ impl Drop for Node {
     }
 }
 
+fn resident(process: u32) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{process}/status")).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+    line.trim().trim_end_matches("kB").trim().parse::<u64>().unwrap() * 1024
+}
+
 /// A node that may never be ready.
-pub struct Running(Child);
+pub struct Running {
+    child: Child,
+    log: Log,
+}
 
 impl Running {
     pub fn start(arguments: &[String]) -> Running {
-        Running(moldau().args(arguments).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap())
+        let mut child = moldau().args(arguments).stdout(Stdio::null()).spawn().unwrap();
+        let log = Log::of(child.stderr.take().unwrap());
+        Running { child, log }
+    }
+
+    /// Waits for a line of the log that has all of these in it.
+    pub fn logs(&self, parts: &[&str]) {
+        wait_for(&format!("a log line with {parts:?}"), || self.log.line_with_all(parts));
     }
 }
 
 impl Drop for Running {
     fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
+        let _ = self.child.kill();
+        let _ = self.child.wait();
     }
 }
 

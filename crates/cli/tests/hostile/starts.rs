@@ -10,7 +10,7 @@ use moldau_batch::{BatchError, Header};
 use crate::client::Witness;
 use crate::process::{Folder, Node, arguments, refused};
 
-fn with_file(file: &Path) -> Vec<String> {
+pub fn with_file(file: &Path) -> Vec<String> {
     vec!["start".to_owned(), "--config".to_owned(), file.display().to_string()]
 }
 

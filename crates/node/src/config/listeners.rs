@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::net::IpAddr;
 
+use moldau_broker::Role;
+
 use super::settings::{Checked, Origin};
 
 /// A host and a port. An empty host means every interface where it is listened on.
@@ -71,6 +73,7 @@ pub(super) struct Listeners {
 
 /// What the keys about listeners say.
 pub(super) struct Keys<'a> {
+    pub role: Role,
     pub listeners: &'a [String],
     pub advertised: &'a [String],
     pub controller_names: &'a [String],
@@ -88,15 +91,75 @@ pub(super) fn resolve(keys: &Keys<'_>, checked: &mut Checked) -> Listeners {
     }
     let is_controller = |l: &Listener| keys.controller_names.iter().any(|n| n.eq_ignore_ascii_case(&l.name));
     let (controller, client): (Vec<_>, Vec<_>) = all.into_iter().partition(is_controller);
-    let origin = checked.origin("listeners").cloned();
-    if client.is_empty() {
-        let message = "no listener is for clients; add one that is not in controller.listener.names, such as \
-                       PLAINTEXT://127.0.0.1:9092";
-        checked.problem(origin.as_ref(), message.to_owned());
+    fit_role(keys, &client, &controller, &protocols, checked);
+    if keys.role == Role::Controller {
+        // Its file may say how brokers reach each other; it asks them there whether they are alive.
+        let inter_broker = keys.inter_broker.unwrap_or_default().to_ascii_uppercase();
+        return Listeners { client: Vec::new(), controller, advertised: Vec::new(), inter_broker };
     }
     let advertised = advertised(keys, &client, checked);
     let inter_broker = inter_broker(keys, &client, checked);
     Listeners { client, controller, advertised, inter_broker }
+}
+
+/// A broker listens to clients, a controller to nodes, and a node that is only one of them does nothing else.
+fn fit_role(
+    keys: &Keys<'_>,
+    client: &[Listener],
+    controller: &[Listener],
+    protocols: &BTreeMap<String, String>,
+    checked: &mut Checked,
+) {
+    let origin = checked.origin("listeners").cloned();
+    let mut problem = |message: String| checked.problem(origin.as_ref(), message);
+    match keys.role {
+        Role::Controller => {
+            if let Some(listener) = client.first() {
+                problem(format!(
+                    "listener {} is for clients, and with process.roles=controller there are none; remove it from listeners, or add \
+                     its name to controller.listener.names",
+                    listener.name
+                ));
+            }
+            if controller.is_empty() {
+                problem(
+                    "no listener is for nodes; add one to listeners, such as CONTROLLER://:9093, and its name to \
+                     controller.listener.names"
+                        .to_owned(),
+                );
+            }
+        }
+        Role::Broker | Role::Both if client.is_empty() => problem(
+            "no listener is for clients; add one that is not in controller.listener.names, such as \
+             PLAINTEXT://127.0.0.1:9092"
+                .to_owned(),
+        ),
+        Role::Broker | Role::Both => {}
+    }
+    if keys.role != Role::Broker {
+        return;
+    }
+    if let Some(listener) = controller.first() {
+        problem(format!(
+            "listener {} is one for nodes (controller.listener.names), and with process.roles=broker there is none; remove it from \
+             listeners",
+            listener.name
+        ));
+    }
+    let Some(name) = keys.controller_names.first() else {
+        return problem(
+            "controller.listener.names is not set; name the listener of the controllers there, such as CONTROLLER".to_owned(),
+        );
+    };
+    // How the controllers are reached is said by the protocol of their listener's name.
+    if let Some(protocol @ ("SSL" | "SASL_SSL" | "SASL_PLAINTEXT")) =
+        protocols.get(&name.to_ascii_uppercase()).map(String::as_str)
+    {
+        problem(format!(
+            "controllers are to be reached by {protocol} ({name} in listener.security.protocol.map), and connections between nodes are \
+             not encrypted or authenticated yet; map it to PLAINTEXT and protect the ports"
+        ));
+    }
 }
 
 fn parse_all(key: &str, texts: &[String], checked: &mut Checked) -> Vec<Listener> {

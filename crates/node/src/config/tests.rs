@@ -1,6 +1,7 @@
 //! Files as operators write them, and what each mistake is answered with.
 
 use moldau_base::config::properties;
+use moldau_broker::Role;
 
 use super::*;
 
@@ -162,9 +163,74 @@ fn every_mistake_names_its_line_and_the_fix() {
     }
 }
 
+const CONTROLLER: &str = "process.roles=controller
+node.id=1
+controller.quorum.voters=1@localhost:9093,2@localhost:9094,3@localhost:9095
+listeners=CONTROLLER://:9093
+advertised.listeners=CONTROLLER://localhost:9093
+controller.listener.names=CONTROLLER
+listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT,SSL:SSL,SASL_PLAINTEXT:SASL_PLAINTEXT,SASL_SSL:SASL_SSL
+";
+
+const BROKER: &str = "process.roles=broker
+node.id=11
+controller.quorum.voters=1@localhost:9093,2@localhost:9094,3@localhost:9095
+listeners=PLAINTEXT://localhost:9092
+inter.broker.listener.name=PLAINTEXT
+controller.listener.names=CONTROLLER
+listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT,SSL:SSL,SASL_PLAINTEXT:SASL_PLAINTEXT,SASL_SSL:SASL_SSL
+";
+
+#[test]
+fn the_files_of_separate_controllers_and_brokers_start_nodes() {
+    let controller = config(CONTROLLER);
+    assert_eq!((controller.role, controller.is_alone(), controller.shards), (Role::Controller, false, 1));
+    assert_eq!((controller.listeners.len(), controller.advertised.len()), (0, 0));
+    assert_eq!(controller.controller_listeners[0].to_string(), "CONTROLLER://:9093");
+    assert_eq!(controller.http.map(|http| http.port), Some(9645));
+    let broker = config(BROKER);
+    assert_eq!((broker.role, broker.is_alone(), broker.shards), (Role::Broker, false, 3));
+    assert_eq!((broker.controller_listeners.len(), broker.voters.len()), (0, 3));
+    assert_eq!(broker.groups.offsets_replication_factor, 3);
+}
+
+#[test]
+fn a_role_that_the_rest_of_the_file_does_not_fit_is_refused() {
+    let voters = "1@localhost:9093,2@localhost:9094,3@localhost:9095";
+    let cases = [
+        (
+            CONTROLLER.replace("listeners=CONTROLLER://:9093", "listeners=CONTROLLER://:9093,PLAINTEXT://:9092"),
+            "listener PLAINTEXT is for clients, and with process.roles=controller there are none",
+        ),
+        (CONTROLLER.replace("node.id=1", "node.id=4"), "names the nodes 1, 2, 3, and this is node 4; add it there"),
+        (
+            CONTROLLER.replace("controller.listener.names=CONTROLLER", ""),
+            "no listener is for nodes; add one to listeners, such as CONTROLLER://:9093",
+        ),
+        (
+            BROKER.replace("node.id=11", "node.id=2"),
+            "names node 2, which is this one, and with process.roles=broker it is no voter",
+        ),
+        (
+            BROKER.replace("localhost:9092", "localhost:9092,CONTROLLER://localhost:9093"),
+            "listener CONTROLLER is one for nodes (controller.listener.names), and with process.roles=broker there is none",
+        ),
+        (BROKER.replace(voters, ""), "controller.quorum.voters is not set; name the controllers there"),
+        (
+            BROKER.replace("controller.listener.names=CONTROLLER", ""),
+            "controller.listener.names is not set; name the listener of the controllers",
+        ),
+        (BROKER.replace("CONTROLLER:PLAINTEXT", "CONTROLLER:SSL"), "controllers are to be reached by SSL"),
+    ];
+    for (file, said) in cases {
+        let refused = refusal(&file);
+        assert!(refused.contains(said), "{file}\n{refused}");
+    }
+}
+
 #[test]
 fn all_mistakes_are_told_at_once() {
-    assert_eq!(refusal("nope.nope.nope=1\nnum.partitions=x\nprocess.roles=broker").lines().count(), 3);
+    assert_eq!(refusal("nope.nope.nope=1\nnum.partitions=x\nprocess.roles=zookeeper").lines().count(), 3);
 }
 
 #[test]

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use moldau_base::config::{BrokerLayers, Value, Values, broker_key, split_list};
 use moldau_base::{NodeId, Uuid};
+use moldau_broker::Role;
 
 use super::listeners::{self, Endpoint, Listener, Listeners};
 use super::machine::Machine;
@@ -109,11 +110,13 @@ pub struct LogDefaults {
 pub struct NodeConfig {
     /// `node.id`.
     pub node_id: NodeId,
+    /// `process.roles`.
+    pub role: Role,
     /// `cluster.id`; none to take that of the data directory, or a random one at first start.
     pub cluster_id: Option<Uuid>,
     /// `broker.rack`.
     pub rack: Option<String>,
-    /// Where clients connect; at least one.
+    /// Where clients connect; at least one, except on a node that is only a controller.
     pub listeners: Vec<Listener>,
     /// Listeners of the metadata quorum; not opened while it is this node alone.
     pub controller_listeners: Vec<Listener>,
@@ -125,6 +128,8 @@ pub struct NodeConfig {
     pub log_dirs: Vec<PathBuf>,
     /// `metadata.log.dir`, or the first of `log_dirs`.
     pub metadata_dir: PathBuf,
+    /// `metadata.log.max.record.bytes.between.snapshots`.
+    pub metadata_snapshot_bytes: u64,
     /// The metadata quorum; empty where the file names none, which means this node alone.
     pub voters: Vec<Voter>,
     /// Where /metrics is served; none where it is switched off.
@@ -145,19 +150,27 @@ pub struct NodeConfig {
     pub warnings: Vec<String>,
 }
 
+impl NodeConfig {
+    /// Whether there is no other node.
+    pub fn is_alone(&self) -> bool {
+        self.role == Role::Both && self.voters.len() <= 1
+    }
+}
+
 /// Distance from the port of the first listener to that of /metrics: 9092 and 9644.
 const HTTP_PORT_ABOVE: u16 = 552;
 
 pub(super) fn resolve(checked: Checked, machine: &Machine) -> Result<NodeConfig, Problems> {
     let mut read = Read { checked, derived: Values::new() };
-    let listeners = read.listeners(machine);
+    let role = read.role();
+    let listeners = read.listeners(role, machine);
     let node_id = read.node_id();
-    read.roles();
-    let voters = read.voters(node_id, &listeners);
-    read.derive_replication(voters.len());
+    let voters = read.voters(role, node_id, &listeners);
+    read.derive_replication(role, voters.len());
     let (log_dirs, metadata_dir) = read.directories();
     let config = NodeConfig {
         node_id: NodeId(node_id),
+        role,
         cluster_id: read.cluster_id(),
         rack: read.set_text("broker.rack"),
         http: read.http(&listeners),
@@ -167,8 +180,12 @@ pub(super) fn resolve(checked: Checked, machine: &Machine) -> Result<NodeConfig,
         inter_broker_listener: listeners.inter_broker,
         log_dirs,
         metadata_dir,
+        metadata_snapshot_bytes: read
+            .number("metadata.log.max.record.bytes.between.snapshots")
+            .max(1)
+            .unsigned_abs(),
         voters,
-        shards: read.shards(machine),
+        shards: read.shards(role, machine),
         limits: read.limits(machine),
         topics: read.topics(),
         groups: read.groups(),
@@ -244,9 +261,10 @@ impl Read {
         self.checked.taken.iter().map(|(key, taken)| ((*key).to_owned(), taken.value.to_string())).collect()
     }
 
-    fn listeners(&mut self, machine: &Machine) -> Listeners {
+    fn listeners(&mut self, role: Role, machine: &Machine) -> Listeners {
         let inter_broker = self.set_text("inter.broker.listener.name");
         let keys = listeners::Keys {
+            role,
             listeners: &self.list("listeners"),
             advertised: &self.list("advertised.listeners"),
             controller_names: &self.list("controller.listener.names"),
@@ -273,16 +291,22 @@ impl Read {
         broker_id
     }
 
-    fn roles(&mut self) {
+    fn role(&mut self) -> Role {
         let roles = self.list("process.roles");
-        if roles.len() < 2 {
-            let message = "process.roles: a node is both broker and controller until clusters of several nodes come; \
-                           write process.roles=broker,controller";
-            self.problem("process.roles", message.to_owned());
+        let has = |role: &str| roles.iter().any(|named| named == role);
+        match (has("broker"), has("controller")) {
+            (true, false) => Role::Broker,
+            (false, true) => Role::Controller,
+            (true, true) => Role::Both,
+            (false, false) => {
+                let message = "process.roles is empty; write broker, controller or broker,controller";
+                self.problem("process.roles", message.to_owned());
+                Role::Both
+            }
         }
     }
 
-    fn voters(&mut self, node_id: i32, listeners: &Listeners) -> Vec<Voter> {
+    fn voters(&mut self, role: Role, node_id: i32, listeners: &Listeners) -> Vec<Voter> {
         self.bootstrap_servers(listeners);
         let key = "controller.quorum.voters";
         let texts = self.list(key);
@@ -299,12 +323,12 @@ impl Read {
                 None => self.problem(key, format!("{key}: `{text}` is no voter; write id@host:port")),
             }
         }
-        self.check_voters(&voters, node_id, listeners);
+        self.check_voters(role, &voters, node_id, listeners);
         voters
     }
 
-    /// Each is named once, this node among them, and it listens where it is named.
-    fn check_voters(&mut self, voters: &[Voter], node_id: i32, listeners: &Listeners) {
+    /// Each is named once, this node among them if it is a controller, and it listens where it is named.
+    fn check_voters(&mut self, role: Role, voters: &[Voter], node_id: i32, listeners: &Listeners) {
         let key = "controller.quorum.voters";
         let ids: Vec<i32> = voters.iter().map(|voter| voter.id.0).collect();
         if let Some(twice) = ids.iter().enumerate().find(|(at, id)| ids[..*at].contains(id)) {
@@ -313,15 +337,26 @@ impl Read {
                 format!("{key} names node {} twice; give each voter an id of its own", twice.1),
             );
         }
-        if !voters.is_empty() && !ids.contains(&node_id) {
-            let names = ids.iter().map(i32::to_string).collect::<Vec<_>>().join(", ");
+        if voters.is_empty() && role != Role::Both {
+            let message = format!("{key} is not set; name the controllers there as id@host:port, the same on each node");
+            self.problem("process.roles", message);
+        }
+        if role == Role::Broker && ids.contains(&node_id) {
             let message = format!(
-                "{key} names the nodes {names}, and this is node {node_id}; a node is both broker and controller, so add it there \
-                 or correct node.id"
+                "{key} names node {node_id}, which is this one, and with process.roles=broker it is no voter; give it a node.id \
+                 of its own, or write process.roles=broker,controller"
             );
             self.problem(key, message);
         }
-        if voters.len() > 1 && listeners.controller.is_empty() {
+        if role.is_voter() && !voters.is_empty() && !ids.contains(&node_id) {
+            let names = ids.iter().map(i32::to_string).collect::<Vec<_>>().join(", ");
+            let message = format!(
+                "{key} names the nodes {names}, and this is node {node_id}; add it there, correct node.id, or write \
+                 process.roles=broker"
+            );
+            self.problem(key, message);
+        }
+        if role == Role::Both && voters.len() > 1 && listeners.controller.is_empty() {
             let message = format!(
                 "{key} names {} voters, and this node has no listener for them; add one to listeners, and its name to \
                  controller.listener.names",
@@ -351,8 +386,10 @@ impl Read {
         }
     }
 
-    /// Internal topics whose factor nobody chose get as many replicas as there are nodes, up to Kafka's three.
-    fn derive_replication(&mut self, nodes: usize) {
+    /// Internal topics whose factor nobody chose get as many replicas as there are nodes, up to Kafka's three; where brokers are not
+    /// counted by the voters, three.
+    fn derive_replication(&mut self, role: Role, voters: usize) {
+        let nodes = if role == Role::Both { voters } else { 3 };
         let factor = nodes.clamp(1, 3).to_string();
         self.derived.insert("offsets.topic.replication.factor".to_owned(), factor);
     }
@@ -387,7 +424,8 @@ impl Read {
         let key = "moldau.http.listener";
         match self.checked.taken.get(key).map(|taken| taken.value.to_string()) {
             None => {
-                let port = listeners.client.first().map_or(0, |l| l.endpoint.port);
+                let first = listeners.client.first().or(listeners.controller.first());
+                let port = first.map_or(0, |l| l.endpoint.port);
                 let above = if port == 0 { 0 } else { port.checked_add(HTTP_PORT_ABOVE).unwrap_or(0) };
                 let endpoint = Endpoint { host: "127.0.0.1".to_owned(), port: above };
                 self.derived.insert(key.to_owned(), endpoint.to_string());
@@ -413,9 +451,11 @@ impl Read {
         Some(endpoint)
     }
 
-    fn shards(&mut self, machine: &Machine) -> usize {
+    /// A node without partitions and clients has work for one.
+    fn shards(&mut self, role: Role, machine: &Machine) -> usize {
         let shards = match usize::try_from(self.number("moldau.shards")) {
             Ok(shards) => shards.max(1),
+            Err(_) if !role.is_broker() => 1,
             Err(_) => machine.cores.saturating_sub(1).max(1),
         };
         self.derived.insert("moldau.shards".to_owned(), shards.to_string());

@@ -13,7 +13,7 @@ use super::executor::{Core, current};
 
 /// A time of the runtime's clock, which is the host's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Moment(pub(super) Mono);
+pub struct Moment(pub(crate) Mono);
 
 impl openraft::Instant for Moment {
     fn now() -> Moment {

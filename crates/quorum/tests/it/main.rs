@@ -5,5 +5,6 @@ mod hostile;
 mod kafka;
 mod meta;
 mod model;
+mod observers;
 mod quorum;
 mod voters;

@@ -215,6 +215,7 @@ impl World {
                     let quorum = node.quorum.as_mut().expect("it runs");
                     quorum.snapshot(image.into_iter()).expect("the disk is whole");
                 }
+                Event::Pulled { .. } => panic!("nobody observes"),
                 Event::Failed(why) => panic!("node {at} failed: {why}"),
             }
         }

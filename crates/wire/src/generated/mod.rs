@@ -28,6 +28,7 @@ pub mod elect_leaders;
 pub mod end_txn;
 pub mod envelope;
 pub mod fetch;
+pub mod fetch_snapshot;
 pub mod find_coordinator;
 pub mod forward;
 pub mod group_records;
@@ -131,6 +132,8 @@ pub enum ApiKey {
     AlterPartition = 56,
     /// Key 58: a client's request, carried from a broker to the active controller (KIP-590).
     Envelope = 58,
+    /// Key 59: pieces of a snapshot of the metadata log, for who is too far behind for the log (KIP-630).
+    FetchSnapshot = 59,
     /// Key 60: brokers or controllers of the cluster (KIP-700).
     DescribeCluster = 60,
     /// Key 61: producer state of partitions (KIP-664).
@@ -153,7 +156,7 @@ pub enum ApiKey {
 
 impl ApiKey {
     /// All of them, by key.
-    pub const ALL: [ApiKey; 45] = [
+    pub const ALL: [ApiKey; 46] = [
         ApiKey::Produce,
         ApiKey::Fetch,
         ApiKey::ListOffsets,
@@ -190,6 +193,7 @@ impl ApiKey {
         ApiKey::DescribeQuorum,
         ApiKey::AlterPartition,
         ApiKey::Envelope,
+        ApiKey::FetchSnapshot,
         ApiKey::DescribeCluster,
         ApiKey::DescribeProducers,
         ApiKey::BrokerRegistration,
@@ -240,6 +244,7 @@ impl ApiKey {
             55 => ApiKey::DescribeQuorum,
             56 => ApiKey::AlterPartition,
             58 => ApiKey::Envelope,
+            59 => ApiKey::FetchSnapshot,
             60 => ApiKey::DescribeCluster,
             61 => ApiKey::DescribeProducers,
             62 => ApiKey::BrokerRegistration,
@@ -292,6 +297,7 @@ impl ApiKey {
             ApiKey::DescribeQuorum => "DescribeQuorum",
             ApiKey::AlterPartition => "AlterPartition",
             ApiKey::Envelope => "Envelope",
+            ApiKey::FetchSnapshot => "FetchSnapshot",
             ApiKey::DescribeCluster => "DescribeCluster",
             ApiKey::DescribeProducers => "DescribeProducers",
             ApiKey::BrokerRegistration => "BrokerRegistration",
@@ -343,6 +349,7 @@ impl ApiKey {
             ApiKey::DescribeQuorum => VersionRange { min: 0, max: 2 },
             ApiKey::AlterPartition => VersionRange { min: 2, max: 3 },
             ApiKey::Envelope => VersionRange { min: 0, max: 0 },
+            ApiKey::FetchSnapshot => VersionRange { min: 0, max: 1 },
             ApiKey::DescribeCluster => VersionRange { min: 0, max: 2 },
             ApiKey::DescribeProducers => VersionRange { min: 0, max: 0 },
             ApiKey::BrokerRegistration => VersionRange { min: 0, max: 4 },
@@ -403,6 +410,7 @@ impl ApiKey {
             ApiKey::DescribeQuorum => Some(0),
             ApiKey::AlterPartition => Some(0),
             ApiKey::Envelope => Some(0),
+            ApiKey::FetchSnapshot => Some(0),
             ApiKey::DescribeCluster => Some(0),
             ApiKey::DescribeProducers => Some(0),
             ApiKey::BrokerRegistration => Some(0),
@@ -491,6 +499,8 @@ pub enum Request {
     AlterPartition(alter_partition::Request),
     /// Envelope.
     Envelope(envelope::Request),
+    /// FetchSnapshot.
+    FetchSnapshot(fetch_snapshot::Request),
     /// DescribeCluster.
     DescribeCluster(describe_cluster::Request),
     /// DescribeProducers.
@@ -578,6 +588,7 @@ impl Request {
             ApiKey::DescribeQuorum => Request::DescribeQuorum(describe_quorum::Request::decode(r, version)?),
             ApiKey::AlterPartition => Request::AlterPartition(alter_partition::Request::decode(r, version)?),
             ApiKey::Envelope => Request::Envelope(envelope::Request::decode(r, version)?),
+            ApiKey::FetchSnapshot => Request::FetchSnapshot(fetch_snapshot::Request::decode(r, version)?),
             ApiKey::DescribeCluster => {
                 Request::DescribeCluster(describe_cluster::Request::decode(r, version)?)
             }
@@ -644,6 +655,7 @@ impl Request {
             Request::DescribeQuorum(m) => m.encode(w, version),
             Request::AlterPartition(m) => m.encode(w, version),
             Request::Envelope(m) => m.encode(w, version),
+            Request::FetchSnapshot(m) => m.encode(w, version),
             Request::DescribeCluster(m) => m.encode(w, version),
             Request::DescribeProducers(m) => m.encode(w, version),
             Request::BrokerRegistration(m) => m.encode(w, version),
@@ -695,6 +707,7 @@ impl Request {
             Request::DescribeQuorum(_) => ApiKey::DescribeQuorum,
             Request::AlterPartition(_) => ApiKey::AlterPartition,
             Request::Envelope(_) => ApiKey::Envelope,
+            Request::FetchSnapshot(_) => ApiKey::FetchSnapshot,
             Request::DescribeCluster(_) => ApiKey::DescribeCluster,
             Request::DescribeProducers(_) => ApiKey::DescribeProducers,
             Request::BrokerRegistration(_) => ApiKey::BrokerRegistration,
@@ -924,6 +937,12 @@ impl From<envelope::Request> for Request {
     }
 }
 
+impl From<fetch_snapshot::Request> for Request {
+    fn from(request: fetch_snapshot::Request) -> Self {
+        Request::FetchSnapshot(request)
+    }
+}
+
 impl From<describe_cluster::Request> for Request {
     fn from(request: describe_cluster::Request) -> Self {
         Request::DescribeCluster(request)
@@ -1053,6 +1072,8 @@ pub enum Response {
     AlterPartition(alter_partition::Response),
     /// Envelope.
     Envelope(envelope::Response),
+    /// FetchSnapshot.
+    FetchSnapshot(fetch_snapshot::Response),
     /// DescribeCluster.
     DescribeCluster(describe_cluster::Response),
     /// DescribeProducers.
@@ -1148,6 +1169,7 @@ impl Response {
                 Response::AlterPartition(alter_partition::Response::decode(r, version)?)
             }
             ApiKey::Envelope => Response::Envelope(envelope::Response::decode(r, version)?),
+            ApiKey::FetchSnapshot => Response::FetchSnapshot(fetch_snapshot::Response::decode(r, version)?),
             ApiKey::DescribeCluster => {
                 Response::DescribeCluster(describe_cluster::Response::decode(r, version)?)
             }
@@ -1215,6 +1237,7 @@ impl Response {
             Response::DescribeQuorum(m) => m.encode(w, version),
             Response::AlterPartition(m) => m.encode(w, version),
             Response::Envelope(m) => m.encode(w, version),
+            Response::FetchSnapshot(m) => m.encode(w, version),
             Response::DescribeCluster(m) => m.encode(w, version),
             Response::DescribeProducers(m) => m.encode(w, version),
             Response::BrokerRegistration(m) => m.encode(w, version),
@@ -1266,6 +1289,7 @@ impl Response {
             Response::DescribeQuorum(_) => ApiKey::DescribeQuorum,
             Response::AlterPartition(_) => ApiKey::AlterPartition,
             Response::Envelope(_) => ApiKey::Envelope,
+            Response::FetchSnapshot(_) => ApiKey::FetchSnapshot,
             Response::DescribeCluster(_) => ApiKey::DescribeCluster,
             Response::DescribeProducers(_) => ApiKey::DescribeProducers,
             Response::BrokerRegistration(_) => ApiKey::BrokerRegistration,
@@ -1492,6 +1516,12 @@ impl From<alter_partition::Response> for Response {
 impl From<envelope::Response> for Response {
     fn from(response: envelope::Response) -> Self {
         Response::Envelope(response)
+    }
+}
+
+impl From<fetch_snapshot::Response> for Response {
+    fn from(response: fetch_snapshot::Response) -> Self {
+        Response::FetchSnapshot(response)
     }
 }
 

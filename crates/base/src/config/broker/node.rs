@@ -24,7 +24,7 @@ pub(super) static KEYS: &[Def] = &[
     int("moldau.shards", "-1", "Event loops that share the partitions and connections; -1 means one per core but one, which is left to the kernel, to syncs and to the quorum.").bounds(Bounds::BetweenOrMinusOne(1, 1024)),
     int("node.id", "1", "Number of this node in its cluster.").min(0),
     int("num.recovery.threads.per.data.dir", "2", "Threads that recover one data directory.").min(1).cluster_wide().no_meaning(THREADS),
-    list("process.roles", "broker,controller", "What this node does; a node is both `broker` and `controller`.").bounds(Bounds::SubsetOf(&["broker", "controller"])),
+    list("process.roles", "broker,controller", "What this node does: `broker`, which has partitions and clients, `controller`, which votes in the metadata quorum, or both.").bounds(Bounds::SubsetOf(&["broker", "controller"])),
     long("server.max.startup.time.ms", "9223372036854775807", "Longest start.").unit(Unit::Milliseconds).min(0).hidden().no_meaning(STARTUP),
     bool("unstable.api.versions.enable", "false", "Serve API versions that are not final.").hidden().only(&["false"], "versions of APIs that are not final in Kafka 4.3 are not served; leave unstable.api.versions.enable=false"),
     bool("unstable.feature.versions.enable", "false", "Allow feature levels that are not final.").hidden().only(&["false"], "feature levels that are not final in Kafka 4.3 do not exist here; leave unstable.feature.versions.enable=false"),

@@ -95,7 +95,7 @@ pub(super) static KEYS: &[Def] = &[
     list(
         "controller.quorum.voters",
         "",
-        "Voters of the metadata quorum, as `id@host:port`; the same on each of them. Empty for a node that is alone.",
+        "Voters of the metadata quorum, as `id@host:port`; the same on each node of the cluster. Empty for a node that is alone.",
     ),
     int("controller.socket.timeout.ms", "30000", "How long a broker waits for the controller's answer.")
         .unit(Unit::Milliseconds)
@@ -119,8 +119,7 @@ pub(super) static KEYS: &[Def] = &[
         "Bytes of metadata records after which a snapshot is taken.",
     )
     .unit(Unit::Bytes)
-    .min(1)
-    .no_meaning(META),
+    .min(1),
     long("metadata.log.max.snapshot.interval.ms", "3600000", "Time after which a snapshot is taken.")
         .unit(Unit::Milliseconds)
         .min(0)

@@ -28,6 +28,7 @@ mod elect_leaders;
 mod end_txn;
 mod envelope;
 mod fetch;
+mod fetch_snapshot;
 mod find_coordinator;
 mod forward;
 mod group_records;
@@ -108,6 +109,8 @@ pub fn visit_all(v: &mut impl Visitor) {
     v.visit::<moldau_wire::envelope::Response>(Kind::Response(58));
     v.visit::<moldau_wire::fetch::Request>(Kind::Request(1));
     v.visit::<moldau_wire::fetch::Response>(Kind::Response(1));
+    v.visit::<moldau_wire::fetch_snapshot::Request>(Kind::Request(59));
+    v.visit::<moldau_wire::fetch_snapshot::Response>(Kind::Response(59));
     v.visit::<moldau_wire::find_coordinator::Request>(Kind::Request(10));
     v.visit::<moldau_wire::find_coordinator::Response>(Kind::Response(10));
     v.visit::<moldau_wire::forward::Request>(Kind::Request(10002));
