@@ -195,7 +195,9 @@ fn twin(shard: &mut Shard) {
     if now < since.after_ms(TWIN_MS) {
         return register_again(shard);
     }
-    let why = format!("another process is broker {id} and alive: give each node a node.id of its own, or stop the other one");
+    let why = format!(
+        "another process is broker {id} and alive: give each node a node.id of its own, or stop the other one"
+    );
     shard.trace(Trace::Failed { why });
 }
 

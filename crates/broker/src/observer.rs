@@ -169,7 +169,8 @@ fn fetched(shard: &mut Shard, voter: NodeId, response: fetch::Response) {
     if response.error_code != ErrorCode::NONE {
         return refused(shard, voter, response.error_code);
     }
-    let partition = response.responses.into_iter().next().and_then(|topic| topic.partitions.into_iter().next());
+    let partition =
+        response.responses.into_iter().next().and_then(|topic| topic.partitions.into_iter().next());
     let Some(partition) = partition else { return elsewhere(shard) };
     let hint = (partition.current_leader.leader_id, partition.current_leader.leader_epoch);
     if partition.error_code != ErrorCode::NONE {

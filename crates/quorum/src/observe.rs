@@ -221,7 +221,9 @@ impl Observers {
 
 fn give(shared: &Shared, wanted: &Wanted) -> Given {
     let given = match wanted {
-        Wanted::Records { from, last_epoch, max_bytes, .. } => records(shared, *from, *last_epoch, *max_bytes),
+        Wanted::Records { from, last_epoch, max_bytes, .. } => {
+            records(shared, *from, *last_epoch, *max_bytes)
+        }
         Wanted::Piece { end_offset, epoch, position, max_bytes } => {
             piece(shared, (*end_offset, *epoch), *position, *max_bytes)
         }
@@ -250,8 +252,7 @@ fn piece(shared: &Shared, wanted: (i64, i32), position: u64, max_bytes: usize) -
         return Ok(Given::NoSnapshot);
     };
     let max_bytes = max_bytes.min(MOST_BYTES);
-    let (bytes, size) =
-        snapshot::read_piece(&*shared.disk, shared.dir, snapshot.id, position, max_bytes)?;
+    let (bytes, size) = snapshot::read_piece(&*shared.disk, shared.dir, snapshot.id, position, max_bytes)?;
     Ok(Given::Piece { bytes, size })
 }
 

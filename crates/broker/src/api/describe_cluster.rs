@@ -25,8 +25,7 @@ pub(crate) fn handle(shard: &mut Shard, context: Context, request: Request) {
             BROKERS | CONTROLLERS => ErrorCode::MISMATCHED_ENDPOINT_TYPE,
             _ => ErrorCode::UNSUPPORTED_ENDPOINT_TYPE,
         };
-        let response =
-            Response { error_code, error_message: Some(text(refusal)), ..Response::default() };
+        let response = Response { error_code, error_message: Some(text(refusal)), ..Response::default() };
         return shard.reply(context, AnyResponse::DescribeCluster(response));
     }
     if here == CONTROLLERS {

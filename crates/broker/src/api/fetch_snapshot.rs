@@ -82,6 +82,8 @@ pub(super) fn refusal(given: &Given) -> ErrorCode {
         Given::NoSnapshot => ErrorCode::SNAPSHOT_NOT_FOUND,
         Given::Diverged => ErrorCode::OFFSET_OUT_OF_RANGE,
         Given::Failed(_) => ErrorCode::KAFKA_STORAGE_ERROR,
-        Given::Records { .. } | Given::Snapshot { .. } | Given::Piece { .. } => ErrorCode::UNKNOWN_SERVER_ERROR,
+        Given::Records { .. } | Given::Snapshot { .. } | Given::Piece { .. } => {
+            ErrorCode::UNKNOWN_SERVER_ERROR
+        }
     }
 }

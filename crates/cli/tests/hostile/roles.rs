@@ -49,7 +49,8 @@ impl Cluster {
     /// Starts every node that does not run; none of them is ready before there is a majority of controllers.
     fn start_all(&mut self) {
         let run = |file: PathBuf| thread::spawn(move || Node::run(&with_file(&file)));
-        let controllers = [0, 1, 2].map(|at| self.controllers[at].is_none().then(|| run(self.controller_file(at))));
+        let controllers =
+            [0, 1, 2].map(|at| self.controllers[at].is_none().then(|| run(self.controller_file(at))));
         let brokers = [0, 1, 2].map(|at| self.brokers[at].is_none().then(|| run(self.broker_file(at))));
         for (node, started) in self.controllers.iter_mut().zip(controllers) {
             *node = started.map(|started| started.join().unwrap()).or(node.take());
@@ -286,11 +287,17 @@ fn voters_that_disagree() {
     let text = std::fs::read_to_string(cluster.controller_file(2)).unwrap();
     let changed = cluster.folder.write("changed.properties", &text.replace("=1@", "=4@"));
     let errors = refused(&with_file(&changed));
-    assert!(errors.contains("names the voters") && errors.contains("correct controller.quorum.voters"), "{errors}");
+    assert!(
+        errors.contains("names the voters") && errors.contains("correct controller.quorum.voters"),
+        "{errors}"
+    );
 
     cluster.formatted("other", 4);
     let text = text.replace("=1@", "=4@").replace("node.id=3", "node.id=4").replace("controller-3", "other");
     let _other = Running::start(&with_file(&cluster.folder.write("other.properties", &text)));
-    cluster.controllers[1].as_ref().unwrap().logs(&["node 4 is not among the voters", "controller.quorum.voters"]);
+    cluster.controllers[1]
+        .as_ref()
+        .unwrap()
+        .logs(&["node 4 is not among the voters", "controller.quorum.voters"]);
     cluster.create("kept");
 }

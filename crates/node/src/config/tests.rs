@@ -199,10 +199,14 @@ fn a_role_that_the_rest_of_the_file_does_not_fit_is_refused() {
     let voters = "1@localhost:9093,2@localhost:9094,3@localhost:9095";
     let cases = [
         (
-            CONTROLLER.replace("listeners=CONTROLLER://:9093", "listeners=CONTROLLER://:9093,PLAINTEXT://:9092"),
+            CONTROLLER
+                .replace("listeners=CONTROLLER://:9093", "listeners=CONTROLLER://:9093,PLAINTEXT://:9092"),
             "listener PLAINTEXT is for clients, and with process.roles=controller there are none",
         ),
-        (CONTROLLER.replace("node.id=1", "node.id=4"), "names the nodes 1, 2, 3, and this is node 4; add it there"),
+        (
+            CONTROLLER.replace("node.id=1", "node.id=4"),
+            "names the nodes 1, 2, 3, and this is node 4; add it there",
+        ),
         (
             CONTROLLER.replace("controller.listener.names=CONTROLLER", ""),
             "no listener is for nodes; add one to listeners, such as CONTROLLER://:9093",

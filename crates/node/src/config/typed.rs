@@ -338,7 +338,9 @@ impl Read {
             );
         }
         if voters.is_empty() && role != Role::Both {
-            let message = format!("{key} is not set; name the controllers there as id@host:port, the same on each node");
+            let message = format!(
+                "{key} is not set; name the controllers there as id@host:port, the same on each node"
+            );
             self.problem("process.roles", message);
         }
         if role == Role::Broker && ids.contains(&node_id) {
