@@ -58,6 +58,16 @@ impl Cluster {
         for (node, started) in self.brokers.iter_mut().zip(brokers) {
             *node = started.map(|started| started.join().unwrap()).or(node.take());
         }
+        self.all_serve();
+    }
+
+    /// Waits until the controllers take every broker for one that is there.
+    fn all_serve(&self) {
+        wait_for("all brokers to serve", || {
+            let broker = self.brokers[0].as_ref().unwrap();
+            let response = Client::to(broker).call(0, &describe_cluster::Request::default());
+            (response.brokers.len() == BROKERS).then_some(())
+        });
     }
 
     fn voters(&self) -> String {

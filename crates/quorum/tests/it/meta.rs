@@ -26,7 +26,9 @@ fn a_new_directory_is_marked_and_recognised() {
     let other = claimed(&disk, 1, Some("other"));
     assert!(matches!(other, Err(Refused::Cluster { .. })), "{other:?}");
     let node = claimed(&disk, 2, None).map_err(|error| error.to_string());
-    assert_eq!(node, Err("0:meta.properties: this directory belongs to node 1, but node.id is 2".into()));
+    let said = "0:meta.properties: this directory belongs to node 1, but node.id is 2; correct node.id, or give this node the directory of \
+                node 2";
+    assert_eq!(node, Err(said.into()));
 }
 
 #[test]

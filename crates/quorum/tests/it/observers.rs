@@ -65,8 +65,9 @@ impl Voter {
         self.step(0);
     }
 
+    /// The last answer to a question of this name.
     fn answer(&self, token: u64) -> Option<&Pulled> {
-        self.events.iter().find_map(|event| match event {
+        self.events.iter().rev().find_map(|event| match event {
             Event::Pulled { token: of, pulled } if *of == token => Some(pulled),
             _ => None,
         })
@@ -96,14 +97,14 @@ impl Reader {
             let pulled = voter.answer(self.asked).expect("an answer at once").clone();
             assert_eq!(pulled.leader, Some(NODE));
             match pulled.given {
-                Given::Records { batches, committed, .. } => {
+                Given::Records { batches, committed, .. } if batches.is_empty() => {
+                    return assert_eq!(self.next_offset, committed, "there is nothing more");
+                }
+                Given::Records { batches, .. } => {
                     for batch in read_batches(batches, self.next_offset).unwrap() {
                         self.values.extend(batch.values);
                         self.next_offset = batch.next_offset;
                         self.last_epoch = Some(batch.epoch);
-                    }
-                    if self.next_offset == committed {
-                        return;
                     }
                 }
                 Given::Snapshot { end_offset, epoch } => self.load(voter, end_offset, epoch),
