@@ -60,7 +60,7 @@ fn begin(shard: &mut Shard) {
     if shard.control.as_ref().is_some_and(|control| control.lifecycle.leaving.is_some()) {
         return;
     }
-    if !has_successor(shard) {
+    if shard.settings.role.is_broker() && !has_successor(shard) {
         return done(shard);
     }
     let active = crate::control::is_active(shard);
@@ -69,8 +69,13 @@ fn begin(shard: &mut Shard) {
             shard.effect(Effect::Send(ToPeer::Quorum(ToQuorum::HandOver(voter))));
             step(shard, Leaving::Quorum(now.after_ms(QUORUM_MS)));
         }
-        None => hold(shard),
+        None => let_go(shard),
     }
+}
+
+/// This node does not lead the quorum: a broker lets partitions go next.
+fn let_go(shard: &mut Shard) {
+    if shard.settings.role.is_broker() { hold(shard) } else { done(shard) }
 }
 
 /// Whether another broker serves that could lead what is led here.
@@ -132,7 +137,7 @@ pub(crate) fn holding(shard: &mut Shard) {
 pub(crate) fn leader_changed(shard: &mut Shard) {
     let elsewhere = shard.control.as_ref().is_some_and(|control| !control.active && control.leader.is_some());
     if elsewhere && matches!(at(shard), Some(Leaving::Quorum(_))) {
-        hold(shard);
+        let_go(shard);
     }
 }
 
@@ -154,7 +159,7 @@ pub(crate) fn consented(shard: &mut Shard) {
 /// A step has taken long enough.
 pub(crate) fn tick(shard: &mut Shard) {
     match at(shard) {
-        Some(Leaving::Quorum(_)) => hold(shard),
+        Some(Leaving::Quorum(_)) => let_go(shard),
         Some(Leaving::Holding(..) | Leaving::Moving(_)) => {
             shard.trace(Trace::Warning("nobody has taken over what is led here".to_owned()));
             shard.all_shards().for_each(|to| shard.tell(to, Message::Hold(false)));
