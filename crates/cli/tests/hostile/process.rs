@@ -124,12 +124,13 @@ impl Node {
 
     /// Resident memory, in bytes.
     pub fn memory(&self) -> u64 {
-        resident(self.child.id())
+        kilobytes(self.child.id(), "status", "VmRSS:") * 1024
     }
 
-    /// Resident memory of the process that is watched and the one that watches it, in bytes.
+    /// Resident memory of the process that is watched and the one that watches it, in bytes; what they share is counted once.
     pub fn memory_of_both(&self) -> u64 {
-        resident(self.child.id()) + resident(self.child().cast_unsigned())
+        let both = [self.child.id(), self.child().cast_unsigned()];
+        both.map(|process| kilobytes(process, "smaps_rollup", "Pss:")).iter().sum::<u64>() * 1024
     }
 
     /// Asks it to stop, and expects a clean end.
@@ -172,10 +173,10 @@ impl Drop for Node {
     }
 }
 
-fn resident(process: u32) -> u64 {
-    let status = std::fs::read_to_string(format!("/proc/{process}/status")).unwrap();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
-    line.trim().trim_end_matches("kB").trim().parse::<u64>().unwrap() * 1024
+fn kilobytes(process: u32, file: &str, name: &str) -> u64 {
+    let text = std::fs::read_to_string(format!("/proc/{process}/{file}")).unwrap();
+    let line = text.lines().find_map(|line| line.strip_prefix(name)).unwrap();
+    line.trim().trim_end_matches("kB").trim().parse().unwrap()
 }
 
 /// A node that may never be ready.
