@@ -71,7 +71,7 @@ async fn ask_all(config: &NodeConfig, rng: &mut Rng) -> anyhow::Result<String> {
             (None, _) => {}
         }
         rounds += 1;
-        if rounds % ROUNDS_BEFORE_WARNING == 0 {
+        if rounds.is_multiple_of(ROUNDS_BEFORE_WARNING) {
             warn(&silent);
         }
         tokio::time::sleep(PAUSE).await;
