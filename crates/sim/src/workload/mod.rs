@@ -57,15 +57,15 @@ pub const ALL: &[Workload] = &[
     groups::GROUPS_BAD_DISK,
     churn::CHURN_BAD_DISK,
     alter::ALTER,
+    cluster::CLUSTER,
+    cluster::CLUSTER_POWER,
+    cluster::CLUSTER_BAD_DISK,
+    offsets::CLUSTER_OFFSETS,
 ];
-
-/// Workloads that run only when they are named.
-pub const NAMED: &[Workload] =
-    &[cluster::CLUSTER, cluster::CLUSTER_POWER, cluster::CLUSTER_BAD_DISK, offsets::CLUSTER_OFFSETS];
 
 /// The workload of this name.
 pub fn find(name: &str) -> Option<&'static Workload> {
-    ALL.iter().chain(NAMED).find(|workload| workload.name == name)
+    ALL.iter().find(|workload| workload.name == name)
 }
 
 /// Where a workload starts its clients, and says which topics are to be audited at the end.

@@ -38,7 +38,7 @@ fn main() -> ExitCode {
         Task::Seeds => run_seeds(&options),
         Task::Planted => planted::find_all(options.seeds, options.page.as_deref()),
         Task::List => {
-            workload::ALL.iter().chain(workload::NAMED).for_each(|w| println!("{:<14} {}", w.name, w.about));
+            workload::ALL.iter().for_each(|w| println!("{:<14} {}", w.name, w.about));
             true
         }
         Task::Help => {
