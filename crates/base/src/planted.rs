@@ -26,12 +26,12 @@ macro_rules! bugs {
         impl Bug {
             /// Those that a node by itself can have: the simulator looks for them.
             pub const ALL: &[Bug] = &[$(Bug::$bug),*];
-            /// Those that need several replicas: the tests of `partition` look for them.
+            /// Those that need several replicas: the tests of `partition` look for them, and for most of them the simulator.
             pub const OF_REPLICAS: &[Bug] = &[$(Bug::$more),*];
-            /// Those of a controller of several brokers: the tests of `controller` look for them.
+            /// Those of a controller of several brokers: the tests of `controller` look for them, and for some of them the simulator.
             pub const OF_CONTROLLER: &[Bug] = &[$(Bug::$controller),*];
 
-            /// Those that only a whole cluster shows: the simulator looks for them, too.
+            /// Those that only a whole cluster shows: the simulator looks for them.
             pub const OF_CLUSTERS: &[Bug] = &[$(Bug::$cluster),*];
 
             /// Its name.
@@ -138,8 +138,6 @@ bugs! {
     /// Another leader takes over in the leader epoch of the former.
     SameLeaderEpoch,
     of clusters:
-    /// A voter that starts again does not know whom it has promised its vote.
-    ForgetVote,
     /// A new leader tells where the log ends before it knows what its followers have.
     EndAtOnce,
     /// Consumers are given what the leader has stored, whoever else has it.
@@ -150,8 +148,6 @@ bugs! {
     KeepCutProducers,
     /// Whatever min.insync.replicas says, the leader goes on by itself.
     MinIsrIgnored,
-    /// A follower says that it has what it has yet to store.
-    FetchUnstored,
     /// A snapshot of the metadata does not say who is eligible to lead.
     SnapshotForgetsEligible,
 }

@@ -76,8 +76,7 @@ impl Partition {
     /// What this follower wants to be fetched: nothing while its log takes, stores or cuts something, or has no leader.
     pub fn to_fetch(&self) -> Option<ToFetch> {
         let Role::Follower(follower) = &self.role else { return None };
-        let is_stored = self.stored_offset == self.end_offset || planted(Bug::FetchUnstored);
-        let idle = self.cut.is_none() && follower.promoted.is_none() && is_stored;
+        let idle = self.cut.is_none() && follower.promoted.is_none() && self.stored_offset == self.end_offset;
         let leader = follower.leader.filter(|_| idle)?;
         let offset = if self.is_empty() { self.end_offset.max(follower.inside) } else { self.end_offset };
         Some(ToFetch { leader, leader_epoch: self.epoch, offset })

@@ -13,7 +13,6 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use moldau_base::disk::{DirId, Disk};
-use moldau_base::planted::{Bug, planted};
 use moldau_base::{Mono, NodeId, Now, Uuid};
 use openraft::async_runtime::watch::WatchReceiver;
 use openraft::errors::{ClientWriteError, RaftError};
@@ -27,7 +26,7 @@ use crate::peers::Peers;
 use crate::recovery::Damage;
 use crate::runtime::Runtime;
 use crate::store::{Applied, Shared, Store};
-use crate::types::{Records, Types, Vote, Voter, term};
+use crate::types::{Records, Types, Voter};
 use crate::vote;
 use crate::{room, serve, snapshot};
 
@@ -445,10 +444,7 @@ fn recover(config: &Config, disk: Arc<dyn Disk>, now: Now) -> Result<(Rc<RefCell
     let id = snapshot.as_ref().map(|meta| meta.id);
     let (log, cut_bytes) = Log::open(Arc::clone(&disk), config.dir, config.segment_bytes, id)?;
     let last = log.last().max(id.map(|id| id.id));
-    let vote = match planted(Bug::ForgetVote) {
-        true => last.map(|last| Vote::new(term(&last), config.node)),
-        false => vote::read(&*disk, config.dir)?,
-    };
+    let vote = vote::read(&*disk, config.dir)?;
     vote::check(vote.as_ref(), last)?;
     let applied = snapshot.as_ref().map(Applied::from).unwrap_or_default();
     let restored = values.map(|values| Event::Restored { next_offset: applied.next_offset, values });
