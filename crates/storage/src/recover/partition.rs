@@ -178,8 +178,12 @@ fn recover_producers(
 ) -> io::Result<Producers> {
     let found = producers::load(files, log, body.end, findings)?;
     let (snapshot, entries) = found.filter(|_| !planted(Bug::ForgetSnapshot)).unzip();
-    // Without a snapshot there were no producers at the recovery point.
-    let without = if hints.clean { body.end } else { hints.recovery_point };
+    // Without a snapshot there were no producers at the recovery point; unless the log was cut below it, which takes the snapshot away.
+    let without = match () {
+        () if hints.clean => body.end,
+        () if hints.recovery_point > body.end => body.start,
+        () => hints.recovery_point,
+    };
     let offset = snapshot.unwrap_or(without).clamp(body.start, body.end);
     let is_behind = offset < body.end && !planted(Bug::ForgetTail);
     let replay = if is_behind { producers::replay(files, &body.segments, offset)? } else { Vec::new() };
