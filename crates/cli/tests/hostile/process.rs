@@ -127,10 +127,10 @@ impl Node {
         kilobytes(self.child.id(), "status", "VmRSS:") * 1024
     }
 
-    /// Resident memory of the process that is watched and the one that watches it, in bytes; what they share is counted once.
+    /// Resident memory of the process that is watched and the one that watches it, in bytes; the program they share is counted once.
     pub fn memory_of_both(&self) -> u64 {
-        let both = [self.child.id(), self.child().cast_unsigned()];
-        both.map(|process| kilobytes(process, "smaps_rollup", "Pss:")).iter().sum::<u64>() * 1024
+        let watched = kilobytes(self.child().cast_unsigned(), "status", "VmRSS:");
+        (watched + kilobytes(self.child.id(), "status", "RssAnon:")) * 1024
     }
 
     /// Asks it to stop, and expects a clean end.
