@@ -13,7 +13,8 @@ use moldau_base::planted::{Bug, planted};
 use moldau_wire::ErrorCode;
 
 use crate::controller::Controller;
-use crate::image::Resource;
+use crate::fencing::MIN_INSYNC_REPLICAS;
+use crate::image::{Partition, Resource};
 use crate::names;
 use crate::record::Record;
 use crate::request::{AlterConfigs, ConfigOp, Decision, Mode, Refusal, Reply, ResourceName};
@@ -107,6 +108,7 @@ fn each<C>(
             false => resource(name).and_then(|resource| {
                 let (after, named) = changed(&resource, wanted)?;
                 check_exists(c, &resource)?;
+                check_replicas(c, &resource, &after)?;
                 Ok(records_between(c, &resource, &after, &named))
             }),
         };
@@ -164,6 +166,38 @@ fn records_between(
         .map(|(name, value)| record(name, Some(value)));
     let removed = before.keys().filter(|name| !after.contains_key(*name)).map(|name| record(name, None));
     set.chain(removed).collect()
+}
+
+/// Refuses a topic's `min.insync.replicas` that none of its acknowledgements could keep.
+fn check_replicas(c: &Controller, resource: &Resource, after: &Values) -> Result<(), Refusal> {
+    let Resource::Topic(name) = resource else { return Ok(()) };
+    let before = c.image.config(resource, MIN_INSYNC_REPLICAS);
+    if before == after.get(MIN_INSYNC_REPLICAS).map(String::as_str) {
+        return Ok(());
+    }
+    let Some(topic) = c.image.topic_named(name) else { return Ok(()) };
+    // Whatever becomes of a move that is under way.
+    let replicas =
+        |p: &Partition| p.replicas.len() - p.adding.len().max(p.removing.len()).min(p.replicas.len());
+    let fewest = topic.partitions.values().map(|partition| replicas(partition)).min();
+    fewest.map_or(Ok(()), |fewest| check_min_insync(after, name, fewest))
+}
+
+/// Refuses more in-sync replicas than there are replicas: a write would be acknowledged by fewer than it says.
+pub(crate) fn check_min_insync(values: &Values, topic: &str, replicas: usize) -> Result<(), Refusal> {
+    let Some(min) = min_insync(values).filter(|min| *min > replicas) else { return Ok(()) };
+    Err(Refusal::new(
+        ErrorCode::INVALID_CONFIG,
+        format!(
+            "min.insync.replicas={min} cannot be kept by topic {topic}, which has {replicas} replica(s) of a partition: set it to \
+             {replicas} at most, or give the topic {min} replicas first"
+        ),
+    ))
+}
+
+/// `min.insync.replicas`, if it is set here.
+pub(crate) fn min_insync(values: &Values) -> Option<usize> {
+    values.get(MIN_INSYNC_REPLICAS).and_then(|value| value.parse().ok())
 }
 
 fn check_exists(c: &Controller, resource: &Resource) -> Result<(), Refusal> {

@@ -13,6 +13,9 @@ use crate::record::Record;
 use crate::request::{CreatePartitions, Decision, Mode, MorePartitions, Refusal, Reply};
 use crate::topics::repeated;
 
+/// Most brokers that a refusal names.
+const BROKERS_NAMED: usize = 20;
+
 /// Who holds a new partition.
 #[derive(Clone, Debug)]
 pub(crate) struct Assigned {
@@ -79,8 +82,11 @@ pub(crate) fn check_by_hand(image: &Image, replicas: &[NodeId]) -> Result<(), Re
     sorted.sort();
     for id in sorted {
         if image.broker(id).is_none() {
+            let ids: Vec<String> =
+                image.brokers().keys().take(BROKERS_NAMED).map(NodeId::to_string).collect();
             return invalid(format!(
-                "The manual partition assignment includes broker {id}, but no such broker is registered."
+                "The manual partition assignment includes broker {id}, but no such broker is registered. Registered are {}.",
+                ids.join(", ")
             ));
         }
         if !seen.insert(id) {

@@ -10,8 +10,9 @@ use moldau_base::{NodeId, PartitionIndex, TopicPartition};
 use moldau_wire::ErrorCode;
 
 use crate::change::{Change, Election};
+use crate::configs;
 use crate::controller::Controller;
-use crate::image::{Image, Partition};
+use crate::image::{Image, Partition, Resource};
 use crate::partitions::check_by_hand;
 use crate::record::{PartitionChange, Record};
 use crate::request::{
@@ -50,9 +51,32 @@ fn alter_one(
         topic.partition(index).ok_or_else(|| unknown(format!("Unable to find partition {name}:{index}.")))?;
     let at = TopicPartition { topic: topic.id, partition: index };
     match &wish.target {
-        Some(target) => begin(image, at, partition, target, factor),
+        Some(target) => {
+            check_factor(image, name, partition, target)?;
+            begin(image, at, partition, target, factor)
+        }
         None => cancel(c, image, at, partition, name),
     }
+}
+
+/// Refuses a move that would leave a topic fewer replicas than it says acknowledgements come from.
+fn check_factor(
+    image: &Image,
+    name: &Arc<str>,
+    partition: &Partition,
+    target: &[NodeId],
+) -> Result<(), Refusal> {
+    let set = image.configs(&Resource::Topic(name.clone()));
+    let min = set.and_then(|set| configs::min_insync(set)).unwrap_or(0);
+    let replicas = target.len();
+    if target.is_empty() || replicas >= min || replicas >= partition.replicas.len() {
+        return Ok(());
+    }
+    let message = format!(
+        "{replicas} replica(s) cannot keep min.insync.replicas={min} of topic {name}: name {min} brokers, or set it to {replicas} \
+         at most first"
+    );
+    Err(Refusal::new(ErrorCode::INVALID_REPLICA_ASSIGNMENT, message))
 }
 
 fn begin(
@@ -92,7 +116,7 @@ fn cancel(
     partition: &Partition,
     name: &str,
 ) -> Result<Option<PartitionChange>, Refusal> {
-    if !is_moving(partition) {
+    if !partition.is_moving() {
         return Err(Refusal::plain(ErrorCode::NO_REASSIGNMENT_IN_PROGRESS));
     }
     let keep = |ids: &[NodeId]| -> Vec<NodeId> {
@@ -124,16 +148,18 @@ fn cancel(
     }))
 }
 
-/// Whether a move is under way.
-fn is_moving(partition: &Partition) -> bool {
-    !partition.adding.is_empty() || !partition.removing.is_empty()
+impl Partition {
+    /// Whether a move is under way.
+    pub fn is_moving(&self) -> bool {
+        !self.adding.is_empty() || !self.removing.is_empty()
+    }
 }
 
 impl Image {
     /// The partitions that are being moved, in the order of topic names.
     pub fn reassignments(&self) -> impl Iterator<Item = (&Arc<str>, PartitionIndex, &Arc<Partition>)> {
         self.topics_by_name().flat_map(|topic| {
-            let moving = topic.partitions.iter().filter(|(_, partition)| is_moving(partition));
+            let moving = topic.partitions.iter().filter(|(_, partition)| partition.is_moving());
             moving.map(|(index, partition)| (&topic.name, *index, partition))
         })
     }

@@ -86,6 +86,7 @@ fn create_one(
     check_name(scratch, &topic.name)?;
     let configs = creation_configs(topic)?;
     let assigned = assign(c, rng, topic)?;
+    configs::check_min_insync(&configs, &topic.name, assigned.first().map_or(0, |a| a.replicas.len()))?;
 
     let id = fresh_id(scratch, rng);
     let created = CreatedTopic {
