@@ -27,6 +27,7 @@ mod settings;
 mod shard;
 mod stop;
 mod suspects;
+mod throttle;
 mod timers;
 mod waist;
 
@@ -35,6 +36,7 @@ pub use message::{Message, Update};
 pub use metrics::Metrics;
 pub use settings::{LogDir, Role, Settings, Space, SpaceGauge};
 pub use shard::{Shard, owner};
+pub use throttle::Throttles;
 pub use waist::{
     Address, ConnId, Effect, FromPeer, FromQuorum, Input, Lane, NoAnswer, Purpose, ShardId, ToPeer, ToQuorum,
     Trace,

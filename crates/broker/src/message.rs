@@ -319,6 +319,8 @@ pub struct Fetched {
     pub diverging: Option<(i32, i64)>,
     /// The replica to read from instead of this one (KIP-392).
     pub preferred: Option<NodeId>,
+    /// The records are for a follower that is throttled.
+    pub throttled: bool,
 }
 
 impl Fetched {
@@ -332,6 +334,7 @@ impl Fetched {
             records: None,
             diverging: None,
             preferred: None,
+            throttled: false,
         }
     }
 

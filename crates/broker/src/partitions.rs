@@ -54,6 +54,13 @@ pub(crate) struct Slot {
     core_deadline: Option<Mono>,
 }
 
+impl Slot {
+    /// The topic's configuration.
+    pub(crate) fn config(&self) -> &TopicConfig {
+        &self.config
+    }
+}
+
 /// What a read that needed the disk is for.
 #[derive(Debug)]
 pub(crate) enum Waiting {
@@ -75,6 +82,8 @@ pub(crate) struct Bounds {
     log_start: i64,
     view: View,
     upto: i64,
+    /// It is for a follower that is throttled.
+    throttled: bool,
 }
 
 /// Who is told about an append or a wait.
@@ -99,6 +108,8 @@ pub(crate) struct Partitions {
     /// In boxes: half of a map's places are empty, and a slot is large.
     slots: BTreeMap<u32, Box<Slot>>,
     by_id: BTreeMap<TopicPartition, u32>,
+    /// Logs that are being deleted while their topics may live on, and may come back here.
+    leaving: BTreeSet<(TopicPartition, u32)>,
     next_slot: u32,
     /// The configuration that a partition was given last: the next one mostly has the same.
     last_config: Arc<TopicConfig>,
@@ -122,6 +133,7 @@ impl Partitions {
             dirs: u16::try_from(settings.log_dirs.len()).unwrap_or(1),
             slots: BTreeMap::new(),
             by_id: BTreeMap::new(),
+            leaving: BTreeSet::new(),
             next_slot: 0,
             last_config: Arc::default(),
             files: FileIds::new(shard.0),
@@ -428,7 +440,9 @@ fn happened(shard: &mut Shard, number: u32, events: moldau_storage::Events) {
     if events.deleted {
         shard.timers.set(Timer::Log(number), None);
         shard.timers.set(Timer::Replica(number), None);
-        shard.partitions.slots.remove(&number);
+        if let Some(slot) = shard.partitions.slots.remove(&number) {
+            shard.partitions.leaving.remove(&(slot.id, number));
+        }
         crate::stop::flushed(shard, number);
     } else {
         drain(shard, number);

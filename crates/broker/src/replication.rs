@@ -50,12 +50,21 @@ struct Fetcher {
     storing: BTreeSet<TopicPartition>,
     /// Refused; to be asked again then.
     resting: BTreeMap<TopicPartition, Mono>,
+    /// Throttled; to be looked at again then.
+    throttled: BTreeMap<TopicPartition, Mono>,
     under_way: usize,
     next_request: u64,
     /// Nothing is sent before, unless what is stored is stored.
     store_until: Option<Mono>,
     /// Nothing is sent before.
     rest_until: Option<Mono>,
+}
+
+impl Fetcher {
+    /// When something that rests is to be asked for again.
+    fn rested(&self) -> Option<Mono> {
+        self.resting.values().chain(self.throttled.values()).min().copied()
+    }
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -95,6 +104,7 @@ pub(crate) fn look(shard: &mut Shard, number: u32) {
     if let Some(from) = from {
         let fetcher = shard.replication.fetchers.entry(from).or_default();
         fetcher.storing.remove(&id);
+        fetcher.throttled.remove(&id);
         fetcher.dirty.insert(id);
         shard.timers.set(Timer::Fetcher(from), Some(shard.now.mono));
     }
@@ -106,6 +116,7 @@ pub(crate) fn forget(shard: &mut Shard, id: TopicPartition, from: Option<NodeId>
     if let Some(fetcher) = shard.replication.fetchers.get_mut(&node) {
         fetcher.storing.remove(&id);
         fetcher.resting.remove(&id);
+        fetcher.throttled.remove(&id);
         fetcher.dirty.insert(id);
         shard.timers.set(Timer::Fetcher(node), Some(shard.now.mono));
     }
@@ -125,9 +136,10 @@ pub(crate) fn tick(shard: &mut Shard, node: NodeId) {
         }
         fetcher.rest_until = None;
     }
-    let Fetcher { resting, dirty, .. } = fetcher;
+    let Fetcher { resting, throttled, dirty, .. } = fetcher;
     dirty.extend(resting.extract_if(.., |_, until| *until <= now).map(|(id, _)| id));
-    let rested = resting.values().min().copied();
+    dirty.extend(throttled.extract_if(.., |_, until| *until <= now).map(|(id, _)| id));
+    let rested = fetcher.rested();
     shard.timers.set(Timer::Fetcher(node), rested);
     if fetcher.storing.is_empty() {
         fetcher.store_until = None;
@@ -183,6 +195,7 @@ fn send(shard: &mut Shard, node: NodeId) {
 /// The next fetch from this leader; `None` when there is nothing to ask of it.
 fn next_request(shard: &mut Shard, node: NodeId, epoch: BrokerEpoch) -> Option<(u64, Request)> {
     let me = shard.settings.node_id;
+    let (image, throttles, now) = (&shard.cluster.image, &shard.settings.throttles, shard.now.mono);
     let fetcher = shard.replication.fetchers.get_mut(&node)?;
     let number = fetcher.next_request;
     let mut topics: Vec<request::Topic> = Vec::new();
@@ -191,7 +204,10 @@ fn next_request(shard: &mut Shard, node: NodeId, epoch: BrokerEpoch) -> Option<(
         let slot = shard.partitions.by_id(id).filter(|_| !fetcher.resting.contains_key(&id));
         let wanted =
             slot.and_then(|slot| Some((slot, slot.replica.to_fetch().filter(|w| w.leader == node)?)));
-        let Some((slot, wanted)) = wanted else {
+        let meter = slot.and_then(|slot| crate::throttle::of_leader(throttles, image, slot, me));
+        let closed_until = meter.and_then(|meter| meter.closed_until(now)).filter(|_| wanted.is_some());
+        fetcher.throttled.extend(closed_until.map(|until| (id, until)));
+        let Some((slot, wanted)) = wanted.filter(|_| closed_until.is_none()) else {
             if fetcher.named.remove(&id).is_some() {
                 match forgotten.last_mut().filter(|last| last.topic_id == id.topic) {
                     Some(topic) => topic.partitions.push(id.partition.0),
@@ -212,7 +228,7 @@ fn next_request(shard: &mut Shard, node: NodeId, epoch: BrokerEpoch) -> Option<(
             fetch_offset: wanted.offset,
             last_fetched_epoch: slot.log.epochs().latest().unwrap_or(-1),
             log_start_offset: slot.log.start_offset(),
-            partition_max_bytes: PARTITION_BYTES,
+            partition_max_bytes: meter.map_or(PARTITION_BYTES, |meter| portion(meter.portion())),
             high_watermark: slot.replica.high_watermark(),
             ..Default::default()
         };
@@ -225,6 +241,7 @@ fn next_request(shard: &mut Shard, node: NodeId, epoch: BrokerEpoch) -> Option<(
             }),
         }
     }
+    shard.timers.set(Timer::Fetcher(node), fetcher.rested());
     if fetcher.named.is_empty() && (forgotten.is_empty() || fetcher.session.id == 0) {
         return None;
     }
@@ -244,6 +261,11 @@ fn next_request(shard: &mut Shard, node: NodeId, epoch: BrokerEpoch) -> Option<(
         ..Request::default()
     };
     Some((number, request))
+}
+
+/// What a throttle leaves of the bytes of a partition.
+fn portion(bytes: u32) -> i32 {
+    i32::try_from(bytes).unwrap_or(i32::MAX).min(PARTITION_BYTES)
 }
 
 /// The session is lost, or the connection: everything is to be told again.
@@ -336,6 +358,10 @@ fn take(shard: &mut Shard, node: NodeId, id: TopicPartition, asked: Named, answe
         news,
     };
     let now = shard.now;
+    let (me, image, throttles) = (shard.settings.node_id, &shard.cluster.image, &shard.settings.throttles);
+    if let Some(meter) = crate::throttle::of_leader(throttles, image, slot, me) {
+        meter.take(batches.iter().map(|batch| batch.bytes().len() as u64).sum(), now.mono);
+    }
     let mut effects = Vec::new();
     slot.replica.step(now, Input::Fetched(fetched), &mut effects);
     append(slot, now, &batches, &mut effects);

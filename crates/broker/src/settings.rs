@@ -9,6 +9,7 @@ use moldau_base::config::BrokerLayers;
 use moldau_base::{BrokerEpoch, NodeId, Uuid};
 use moldau_controller::{FeatureRange, Listener};
 
+use crate::throttle::Throttles;
 use crate::waist::Address;
 
 /// A log directory as clients are told about it.
@@ -125,6 +126,8 @@ pub struct Settings {
     pub groups: moldau_group::Config,
     /// Broker configuration values, for DescribeConfigs and as defaults of topics.
     pub layers: BrokerLayers,
+    /// What replication may take of the network.
+    pub throttles: Throttles,
 }
 
 impl Settings {

@@ -114,6 +114,9 @@ impl Shard {
         };
         crate::checkpoints::write_soon(&mut shard);
         crate::observer::start(&mut shard);
+        if id.0 == 0 {
+            crate::throttle::set_rates(&shard);
+        }
         shard
             .timers
             .set(Timer::Retention, Some(now.mono.after_ms(shard.settings.retention_check_ms.min(30_000))));
@@ -305,6 +308,7 @@ impl Shard {
     /// This shard's view of the cluster becomes `update`.
     pub(crate) fn install(&mut self, update: Arc<Update>) {
         self.cluster = update;
+        crate::throttle::follow_image(self);
         crate::partitions::follow_image(self);
         crate::groups::follow_image(self);
         crate::suspects::look(self);

@@ -54,6 +54,7 @@ pub fn settings(
         producer_expiration_ms: config.logs.producer_expiration_ms,
         groups: groups(&config.groups),
         layers: config.layers.clone(),
+        throttles: Default::default(),
     }
 }
 

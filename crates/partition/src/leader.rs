@@ -127,7 +127,8 @@ impl Leader {
         if planted(Bug::ExpandEarly) { 0 } else { own.high_watermark.max(self.epoch_start) }
     }
 
-    fn counts(&self, node: NodeId) -> bool {
+    /// Whether this replica counts for the high watermark.
+    pub(crate) fn counts(&self, node: NodeId) -> bool {
         let member = self.in_isr(node);
         let Some(proposed) = &self.proposed else { return member };
         let proposed = proposed.what.isr.iter().any(|&(member, _)| member == node);

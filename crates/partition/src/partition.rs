@@ -81,6 +81,13 @@ impl Partition {
         }
     }
 
+    /// A replica without records whose place on disk another log had just before: it takes none until [`Input::Truncated`] says that
+    /// the marks of that log are gone.
+    pub fn renewed(me: NodeId) -> Partition {
+        let fresh = Partition::new(me, LogState::default(), Producers::default());
+        Partition { cut: Some(Cut::Restarting), ..fresh }
+    }
+
     /// Takes one input and appends what follows from it to `out`.
     pub fn step(&mut self, now: Now, input: Input<'_>, out: &mut Vec<Effect>) {
         match input {
@@ -529,6 +536,11 @@ impl Partition {
     /// The leader's state, while this node leads.
     pub fn leadership(&self) -> Option<&Leadership> {
         self.leader().map(|leader| &leader.state)
+    }
+
+    /// Whether the high watermark waits for this replica: it is in sync, or about to be.
+    pub fn waits_for(&self, node: NodeId) -> bool {
+        self.leader().is_some_and(|leader| leader.counts(node))
     }
 
     /// The producers that are remembered.

@@ -167,5 +167,6 @@ fn settings(setup: &Setup, place: usize, replaced: u8) -> Settings {
         producer_expiration_ms: 86_400_000,
         groups,
         layers: BrokerLayers { fixed, ..BrokerLayers::default() },
+        throttles: Default::default(),
     }
 }

@@ -27,7 +27,7 @@ pub use layers::{
 pub use nearest::nearest;
 pub use reference::reference;
 pub use topic::{TOPIC, topic_key};
-pub use typed::{Cleanup, TimestampType, TopicConfig};
+pub use typed::{Cleanup, ThrottledReplicas, TimestampType, TopicConfig};
 pub use value::{Accepted, Invalid, Value, split_list};
 
 /// All the public keys of a topic, as DescribeConfigs shows them.

@@ -85,9 +85,13 @@ fn refusals_are_worded_as_kafka_words_them() {
         ("cleanup.policy", "", "accepted"),
         (
             "follower.replication.throttled.replicas",
-            "0:1,1:2",
-            "follower.replication.throttled.replicas=0:1,1:2 is refused: replication is not throttled yet; leave it empty",
+            "0:1,1",
+            "Invalid value [0:1, 1] for configuration follower.replication.throttled.replicas: \
+             follower.replication.throttled.replicas must be the literal '*' or a list of replicas in the following \
+             format: [partitionId]:[brokerId],[partitionId]:[brokerId],...",
         ),
+        ("follower.replication.throttled.replicas", "0:1,1:2", "accepted"),
+        ("follower.replication.throttled.replicas", "*", "accepted"),
     ];
     for (name, value, expected) in cases {
         assert_eq!(refusal(name, value), expected, "{name}={value}");
@@ -243,4 +247,20 @@ proptest::proptest! {
             }
         }
     }
+}
+
+#[test]
+fn throttled_replicas_are_named_by_partition_and_broker() {
+    let resolved = |value: &str| {
+        let topic = values(&[("leader.replication.throttled.replicas", value)]);
+        TopicConfig::resolve(&topic, &BrokerLayers::default()).throttled_leaders
+    };
+    let has = |value: &str, partition, broker| {
+        resolved(value).has(crate::PartitionIndex(partition), crate::NodeId(broker))
+    };
+    assert!(has("2:7,0:1", 0, 1) && has("2:7,0:1", 2, 7));
+    assert!(!has("2:7,0:1", 0, 7) && !has("2:7,0:1", 2, 1));
+    assert!(has("*", 5, 5));
+    assert!(!has("", 0, 1));
+    assert_eq!(resolved(""), ThrottledReplicas::None);
 }

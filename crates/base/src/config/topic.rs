@@ -8,7 +8,6 @@ const MINUTE_MS: i64 = 60_000;
 const NO_COMPACTION: &str = "logs are not compacted yet, and cleanup.policy=compact is refused";
 const NO_RECOMPRESSION: &str = "batches are stored as the producer compressed them";
 const NO_TIERING: &str = "there is no tiered storage yet, and remote.storage.enable=true is refused";
-const NO_THROTTLE: &str = "replication is not throttled yet; leave it empty";
 
 /// The keys of a topic, sorted by name.
 pub static TOPIC: &[Def] = &[
@@ -45,9 +44,8 @@ pub static TOPIC: &[Def] = &[
     long("flush.ms", "9223372036854775807", "Longest time that a record stays unflushed in the page cache; moldau.log.flush.max.ms bounds it for every topic.")
         .unit(Unit::Milliseconds).min(0)
         .from_broker(&[("log.flush.interval.ms", 1), ("log.flush.scheduler.interval.ms", 1)]),
-    list("follower.replication.throttled.replicas", "", "Replicas whose fetching is throttled while partitions move.")
+    list("follower.replication.throttled.replicas", "", "Replicas that fetch no faster than follower.replication.throttled.rate while they are not in sync.")
         .bounds(Bounds::ThrottledReplicas)
-        .only(&[""], NO_THROTTLE)
         .from_broker(&[]),
     int("index.interval.bytes", "4096", "Bytes of log between two entries of the offset index.")
         .unit(Unit::Bytes).min(0)
@@ -55,9 +53,8 @@ pub static TOPIC: &[Def] = &[
     int("internal.segment.bytes", "", "Segment size without the lower bound of segment.bytes, for tests.")
         .unset().unit(Unit::Bytes).min(1).hidden()
         .from_broker(&[]),
-    list("leader.replication.throttled.replicas", "", "Replicas whose reads by followers are throttled while partitions move.")
+    list("leader.replication.throttled.replicas", "", "Replicas from which followers that are not in sync are sent no more than leader.replication.throttled.rate.")
         .bounds(Bounds::ThrottledReplicas)
-        .only(&[""], NO_THROTTLE)
         .from_broker(&[]),
     long("local.retention.bytes", "-2", "Local size limit of a tiered partition; -2 means retention.bytes.")
         .unit(Unit::Bytes).min(-2)

@@ -1,10 +1,13 @@
 //! The configuration of a topic as the cores use it: read once from the layers, then plain fields.
 
+use std::sync::Arc;
+
 use super::broker::broker_key;
 use super::def::Def;
 use super::layers::{BrokerLayers, Values, topic_value};
 use super::topic::topic_key;
 use super::value::Value;
+use crate::{NodeId, PartitionIndex};
 
 /// Whose timestamp a record carries.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -23,6 +26,42 @@ pub struct Cleanup {
     pub delete: bool,
     /// The newest record of each key is kept, older ones may go (internal topics only, and not yet run).
     pub compact: bool,
+}
+
+/// Replicas whose replication is throttled while they catch up (KIP-73).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum ThrottledReplicas {
+    /// None.
+    #[default]
+    None,
+    /// All of the topic.
+    All,
+    /// These, as partition and broker, in order.
+    Listed(Arc<[(i32, i32)]>),
+}
+
+impl ThrottledReplicas {
+    /// Whether the replica of `partition` on `broker` is one of them.
+    pub fn has(&self, partition: PartitionIndex, broker: NodeId) -> bool {
+        match self {
+            ThrottledReplicas::None => false,
+            ThrottledReplicas::All => true,
+            ThrottledReplicas::Listed(listed) => listed.binary_search(&(partition.0, broker.0)).is_ok(),
+        }
+    }
+
+    fn read(items: &[String]) -> ThrottledReplicas {
+        if items.iter().any(|item| item.trim() == "*") {
+            return ThrottledReplicas::All;
+        }
+        let pair = |item: &String| {
+            let (partition, broker) = item.split_once(':')?;
+            Some((partition.trim().parse().ok()?, broker.trim().parse().ok()?))
+        };
+        let mut listed: Vec<(i32, i32)> = items.iter().filter_map(pair).collect();
+        listed.sort_unstable();
+        if listed.is_empty() { ThrottledReplicas::None } else { ThrottledReplicas::Listed(listed.into()) }
+    }
 }
 
 /// The configuration of one topic.
@@ -62,6 +101,10 @@ pub struct TopicConfig {
     pub min_insync_replicas: u32,
     /// `unclean.leader.election.enable`.
     pub unclean_leader_election: bool,
+    /// `leader.replication.throttled.replicas`.
+    pub throttled_leaders: ThrottledReplicas,
+    /// `follower.replication.throttled.replicas`.
+    pub throttled_followers: ThrottledReplicas,
 }
 
 impl Default for TopicConfig {
@@ -107,6 +150,10 @@ impl TopicConfig {
             unclean_leader_election: read
                 .value("unclean.leader.election.enable")
                 .is_some_and(|v| v.is_true()),
+            throttled_leaders: ThrottledReplicas::read(&read.list("leader.replication.throttled.replicas")),
+            throttled_followers: ThrottledReplicas::read(
+                &read.list("follower.replication.throttled.replicas"),
+            ),
         }
     }
 }

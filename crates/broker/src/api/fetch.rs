@@ -295,6 +295,9 @@ fn complete(shard: &mut Shard, id: u64) {
         .map(|found| u64::from(found.bytes()))
         .sum();
     shard.metrics.bytes_out += bytes;
+    let throttled = fetch.items.iter().filter_map(|item| item.fetched.as_ref()).filter(|it| it.throttled);
+    let throttled = throttled.map(|found| u64::from(found.bytes())).sum();
+    shard.settings.throttles.sent.take(throttled, shard.now.mono);
     let InWork { context, session, items, read_committed, follower, .. } = fetch;
     let results: Vec<(Entry, Fetched)> = items
         .into_iter()

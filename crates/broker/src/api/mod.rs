@@ -4,6 +4,7 @@
 mod allocate_producer_ids;
 mod alter_configs;
 pub(crate) mod alter_partition;
+mod alter_partition_reassignments;
 mod api_versions;
 mod broker_heartbeat;
 mod broker_registration;
@@ -19,6 +20,7 @@ mod describe_log_dirs;
 mod describe_producers;
 mod describe_topic_partitions;
 mod elsewhere;
+mod elect_leaders;
 pub(crate) mod fetch;
 mod fetch_metadata;
 mod fetch_snapshot;
@@ -31,6 +33,7 @@ mod join_group;
 mod leave_group;
 mod list_groups;
 mod list_offsets;
+mod list_partition_reassignments;
 pub(crate) mod metadata;
 mod offset_commit;
 mod offset_delete;
@@ -80,7 +83,10 @@ pub const SERVED: &[ApiKey] = &[
     ApiKey::DescribeLogDirs,
     ApiKey::CreatePartitions,
     ApiKey::DeleteGroups,
+    ApiKey::ElectLeaders,
     ApiKey::IncrementalAlterConfigs,
+    ApiKey::AlterPartitionReassignments,
+    ApiKey::ListPartitionReassignments,
     ApiKey::OffsetDelete,
     ApiKey::DescribeCluster,
     ApiKey::DescribeProducers,
@@ -115,6 +121,9 @@ const FORWARDED: &[ApiKey] = &[
     ApiKey::CreatePartitions,
     ApiKey::AlterConfigs,
     ApiKey::IncrementalAlterConfigs,
+    ApiKey::ElectLeaders,
+    ApiKey::AlterPartitionReassignments,
+    ApiKey::ListPartitionReassignments,
 ];
 
 /// The versions of an API that are decoded and answered; `None` when the API is not served there.
@@ -227,6 +236,13 @@ fn handle(shard: &mut Shard, context: Context, request: Request) {
         Request::DeleteGroups(request) => delete_groups::handle(shard, context, request),
         Request::IncrementalAlterConfigs(request) => {
             incremental_alter_configs::handle(shard, context, request);
+        }
+        Request::ElectLeaders(request) => elect_leaders::handle(shard, context, request),
+        Request::AlterPartitionReassignments(request) => {
+            alter_partition_reassignments::handle(shard, context, request);
+        }
+        Request::ListPartitionReassignments(request) => {
+            list_partition_reassignments::handle(shard, context, request);
         }
         Request::OffsetDelete(request) => offset_delete::handle(shard, context, request),
         Request::DescribeCluster(request) => describe_cluster::handle(shard, context, request),

@@ -25,7 +25,8 @@ pub(crate) fn follow_image(shard: &mut Shard) {
                 let slot = known.unwrap_or_else(|| open(shard, id, &change.topic.name));
                 lead(shard, slot, after);
             }
-            Some(_) | None => delete(shard, id),
+            Some(_) => delete(shard, id, moldau_partition::Refusal::NotLeader),
+            None => delete(shard, id, moldau_partition::Refusal::Deleted),
         }
     }
     follow_configs(shard);
@@ -121,6 +122,8 @@ fn open(shard: &mut Shard, id: TopicPartition, topic: &str) -> u32 {
     let number = partitions.next_slot;
     partitions.next_slot += 1;
     let mut is_named_now = false;
+    // The marks on disk may still be those of the log that was here before.
+    let is_renewed = partitions.leaving.range((id, 0)..=(id, u32::MAX)).next().is_some();
     let (log, high_watermark, producers) = match claim(&partitions.found, id, topic) {
         Some(at) => {
             let mut found = partitions.found.swap_remove(at);
@@ -145,7 +148,7 @@ fn open(shard: &mut Shard, id: TopicPartition, topic: &str) -> u32 {
         }
     };
     let state = LogState { start_offset: log.start_offset(), end_offset: log.end_offset(), high_watermark };
-    let replica = Partition::new(me, state, producers);
+    let replica = if is_renewed { Partition::renewed(me) } else { Partition::new(me, state, producers) };
     let config = partitions.shared(&config);
     let slot = Slot {
         slot: number,
@@ -160,6 +163,9 @@ fn open(shard: &mut Shard, id: TopicPartition, topic: &str) -> u32 {
     };
     partitions.slots.insert(number, Box::new(slot));
     partitions.by_id.insert(id, number);
+    if is_renewed {
+        crate::checkpoints::before_append(shard, number, 0);
+    }
     if is_named_now {
         // The checkpoints do not know whose its marks are.
         crate::checkpoints::changed(shard, number);
@@ -196,13 +202,15 @@ fn lead(shard: &mut Shard, number: u32, partition: &moldau_controller::Partition
     }
 }
 
-fn delete(shard: &mut Shard, id: TopicPartition) {
+/// The log of this partition is deleted here; whoever waits for it is told why.
+fn delete(shard: &mut Shard, id: TopicPartition, why: moldau_partition::Refusal) {
     let Some(number) = shard.partitions.by_id.remove(&id) else { return };
-    stop(shard, number, moldau_partition::Refusal::Deleted);
+    stop(shard, number, why);
     let mut fetched_from = None;
     if let Some(slot) = shard.partitions.slots.get_mut(&number) {
         slot.log.delete();
         fetched_from = slot.fetched_from.take();
+        shard.partitions.leaving.insert((id, number));
     }
     crate::replication::forget(shard, id, fetched_from);
     crate::handover::look(shard, id);
@@ -250,7 +258,7 @@ pub(crate) fn registered(shard: &mut Shard) {
             core_deadline: None,
         };
         partitions.slots.insert(number, Box::new(slot));
-        shard.trace(Trace::Info(format!("removing {name}: its topic was deleted")));
+        shard.trace(Trace::Info(format!("removing {name}: metadata gives this node no such partition")));
         crate::checkpoints::changed(shard, number);
         drain(shard, number);
     }

@@ -43,6 +43,7 @@ pub(crate) fn fetch(shard: &mut Shard, to: Return, fetch: Fetch) {
         log_start: slot.log.start_offset(),
         view,
         upto: slot.replica.end_of(view),
+        throttled: false,
     };
     // How far the leader's log goes is not a follower's to say: what is not here yet is waited for.
     if let Some(diverging) = diverging(slot, &fetch).filter(|_| leads) {
@@ -112,13 +113,17 @@ fn fetch_below(shard: &mut Shard, to: Return, number: u32, fetch: Fetch, mut bou
     let Some(slot) = partitions.slots.get_mut(&number) else { return };
     let cache = &mut partitions.cache;
     bounds.high_watermark = slot.replica.high_watermark();
-    let read = match fetch.offset >= bounds.upto {
+    let (me, throttles) = (shard.settings.node_id, &shard.settings.throttles);
+    let meter = fetch.follower.and_then(|f| crate::throttle::of_follower(throttles, slot, me, f.node));
+    bounds.throttled = meter.is_some();
+    let is_held = meter.is_some_and(|meter| meter.closed_until(shard.now.mono).is_some());
+    let read = match is_held || fetch.offset >= bounds.upto {
         true => Read::Empty,
         false => slot.log.read(
             cache,
             ReadRequest {
                 offset: fetch.offset,
-                max_bytes: fetch.max_bytes,
+                max_bytes: meter.map_or(fetch.max_bytes, |meter| fetch.max_bytes.min(meter.portion())),
                 min_one_batch: true,
                 upto: bounds.upto,
             },
@@ -151,6 +156,7 @@ fn found(bounds: Bounds, records: Option<FileRange>) -> Fetched {
         records,
         diverging: None,
         preferred: None,
+        throttled: bounds.throttled,
     }
 }
 

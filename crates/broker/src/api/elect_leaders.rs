@@ -1,0 +1,78 @@
+//! ElectLeaders: preferred leaders back, or a leader at the price of records (KIP-183, KIP-460); decided by the controller.
+
+use std::sync::Arc;
+
+use moldau_base::PartitionIndex;
+use moldau_controller::{
+    ElectLeaders, ElectionKind, PartitionOutcome, Refusal, Reply, Request as ToController,
+};
+use moldau_wire::elect_leaders::{Request, Response, response};
+use moldau_wire::{ErrorCode, Response as AnyResponse};
+
+use super::text;
+use crate::Shard;
+use crate::connections::Context;
+
+/// Passes the wish to the controller.
+pub(crate) fn handle(shard: &mut Shard, context: Context, request: Request) {
+    let kind = match request.election_type {
+        0 => ElectionKind::Preferred,
+        1 => ElectionKind::Unclean,
+        other => {
+            let what = format!("unknown election type {other}: 0 elects preferred leaders, 1 any leader");
+            let refusal = Refusal::new(ErrorCode::INVALID_REQUEST, what);
+            return shard.reply(context, refused(&refusal, &[]));
+        }
+    };
+    let partitions = request.topic_partitions.map(|topics| {
+        let of_topic = |topic: &moldau_wire::elect_leaders::request::Topic| {
+            let name: Arc<str> = Arc::from(&*topic.topic);
+            topic.partitions.iter().map(|index| (name.clone(), PartitionIndex(*index))).collect::<Vec<_>>()
+        };
+        topics.iter().flat_map(of_topic).collect::<Vec<_>>()
+    });
+    let named = partitions.clone().unwrap_or_default();
+    let elect = ToController::ElectLeaders(ElectLeaders { kind, partitions });
+    let patience = super::patience(request.timeout_ms);
+    shard.gather(super::to_controller(elect), patience, move |shard, answers| {
+        let response = match super::from_controller(answers) {
+            Ok(Reply::LeadersElected(outcomes)) => AnyResponse::ElectLeaders(Response {
+                replica_election_results: by_topic(&outcomes),
+                ..Response::default()
+            }),
+            Ok(_) => refused(&Refusal::plain(ErrorCode::UNKNOWN_SERVER_ERROR), &named),
+            Err(refusal) => refused(&refusal, &named),
+        };
+        shard.reply(context, response);
+    });
+}
+
+/// Nothing was elected: said for the request as a whole, and for each partition, since the first version has no other place.
+fn refused(refusal: &Refusal, named: &[(Arc<str>, PartitionIndex)]) -> AnyResponse {
+    let outcome = |(topic, index): &(Arc<str>, PartitionIndex)| PartitionOutcome {
+        topic: topic.clone(),
+        index: *index,
+        result: Err(refusal.clone()),
+    };
+    let outcomes: Vec<PartitionOutcome> = named.iter().map(outcome).collect();
+    AnyResponse::ElectLeaders(Response {
+        error_code: refusal.error,
+        replica_election_results: by_topic(&outcomes),
+        ..Response::default()
+    })
+}
+
+fn by_topic(outcomes: &[PartitionOutcome]) -> Vec<response::Topic> {
+    let entry = |outcome: &PartitionOutcome| response::Partition {
+        partition_id: outcome.index.0,
+        error_code: outcome.result.as_ref().err().map_or(ErrorCode::NONE, |refusal| refusal.error),
+        error_message: outcome.result.as_ref().err().and_then(super::message),
+    };
+    let topics = outcomes.chunk_by(|a, b| a.topic == b.topic);
+    topics
+        .filter_map(|outcomes| {
+            let topic = text(&outcomes.first()?.topic);
+            Some(response::Topic { topic, partition_result: outcomes.iter().map(entry).collect() })
+        })
+        .collect()
+}
