@@ -51,6 +51,8 @@ pub enum Command {
     Local(Local),
     /// See for yourself what the brokers do
     Demo(Demo),
+    /// List nodes, and drain those that are to go
+    Nodes(Nodes),
     /// List, create, describe, change and delete topics
     Topics(Topics),
     /// Send the lines of standard input, or of a file, as records
@@ -133,6 +135,35 @@ pub struct Failover {
     /// Port of the first node, as of `moldau local`; free ones where not given
     #[arg(long)]
     pub port: Option<u16>,
+}
+
+/// Arguments of `nodes`.
+#[derive(Debug, Args)]
+pub struct Nodes {
+    #[command(subcommand)]
+    pub action: NodesAction,
+}
+
+/// What to do with nodes.
+#[derive(Debug, Subcommand)]
+pub enum NodesAction {
+    /// List nodes, what they lead and what they hold
+    List,
+    /// Move everything away from a node, so that it can be stopped for good
+    Drain {
+        /// Its id
+        #[arg(value_name = "NODE", value_parser = clap::value_parser!(i32).range(0..))]
+        id: i32,
+        /// Only give leadership away; the node keeps its replicas
+        #[arg(long)]
+        leaders_only: bool,
+        /// Most partitions that move at one time
+        #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u16).range(1..))]
+        at_once: u16,
+        /// Print what would be moved, and move nothing
+        #[arg(long)]
+        dry_run: bool,
+    },
 }
 
 /// Arguments of `topics`.

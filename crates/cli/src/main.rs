@@ -5,6 +5,7 @@
 
 mod args;
 mod commands;
+mod drain;
 mod output;
 mod progress;
 
@@ -39,6 +40,7 @@ fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         Command::Start(start) => return commands::start::run(&start),
         Command::Local(local) => commands::block_on(commands::local::run(&local)),
         Command::Demo(demo) => commands::block_on(commands::demo::run(&global, &demo)),
+        Command::Nodes(nodes) => commands::block_on(commands::nodes::run(&global, nodes)),
         Command::Topics(topics) => commands::block_on(commands::topics::run(&global, topics)),
         Command::Produce(produce) => commands::block_on(commands::produce::run(&global, &produce)),
         Command::Consume(consume) => commands::block_on(commands::consume::run(&global, &consume)),

@@ -35,6 +35,11 @@ impl Progress {
         Progress::new(total, template)
     }
 
+    /// Work on `total` partitions.
+    pub fn of_partitions(total: u64) -> Progress {
+        Progress::new(Some(total), "{bar:40} {human_pos}/{human_len} partitions {elapsed} {msg}")
+    }
+
     fn new(total: Option<u64>, template: &str) -> Progress {
         let bar = ProgressBar::with_draw_target(total, ProgressDrawTarget::hidden());
         if let Ok(style) = ProgressStyle::with_template(template) {

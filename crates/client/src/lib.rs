@@ -13,6 +13,7 @@ mod error;
 mod fetcher;
 mod groups;
 mod member;
+mod moves;
 mod partitioner;
 mod producer;
 
@@ -25,6 +26,7 @@ pub use groups::{CommittedOffset, GroupDescription, GroupListing, GroupMember};
 pub use member::{Member, MemberOptions};
 pub use moldau_batch::{Codec, Record};
 pub use moldau_wire as wire;
+pub use moves::{Move, Moving, Node};
 pub use partitioner::partition_of;
 pub use producer::{Delivery, Message, Producer, ProducerOptions};
 

@@ -6,6 +6,7 @@ pub mod demo;
 pub mod groups;
 pub mod local;
 pub mod log;
+pub mod nodes;
 pub mod produce;
 pub mod start;
 pub mod supervise;

@@ -12,18 +12,18 @@ use crate::client::{Client, batch, fetch_request};
 use crate::process::{Folder, Node, Running, command, wait_for};
 use crate::starts::free_port;
 
-const NODES: usize = 3;
+pub const NODES: usize = 3;
 
 /// A cluster whose nodes know each other's ports.
-struct Cluster {
+pub struct Cluster {
     folder: Folder,
     ports: [[u16; 2]; NODES],
-    nodes: [Option<Node>; NODES],
+    pub nodes: [Option<Node>; NODES],
 }
 
 impl Cluster {
     /// Starts it and waits until every node serves clients.
-    fn start() -> Cluster {
+    pub fn start() -> Cluster {
         let ports = [(); NODES].map(|()| [free_port(), free_port()]);
         let mut cluster = Cluster { folder: Folder::new(), ports, nodes: [const { None }; NODES] };
         // None of them is ready before there is a majority.
@@ -59,14 +59,24 @@ impl Cluster {
         ["start".to_owned()].into_iter().chain(set).collect()
     }
 
+    /// A folder for what belongs to the cluster.
+    pub fn folder(&self) -> &Folder {
+        &self.folder
+    }
+
     fn restart(&mut self, at: usize) {
         self.nodes[at] = Some(Node::run(&self.arguments(at, "MkU3OEVBNTcwNTJENDM2Qg")));
     }
 
     /// Standard output of a command that succeeds, with these lines as its input.
-    fn said(&self, arguments: &[&str], input: &str) -> String {
+    pub fn said(&self, arguments: &[&str], input: &str) -> String {
+        command(&[&["-b", &self.servers()], arguments].concat(), input)
+    }
+
+    /// The arguments that name its nodes.
+    pub fn servers(&self) -> String {
         let servers: Vec<String> = self.ports.iter().map(|[port, _]| format!("127.0.0.1:{port}")).collect();
-        command(&[&["-b", &servers.join(",")], arguments].concat(), input)
+        servers.join(",")
     }
 
     /// The leader of the topic's only partition, by its place, and how many are in sync.
@@ -78,13 +88,13 @@ impl Cluster {
         (usize::try_from(leader - 1).unwrap_or(usize::MAX), partition["in_sync"].as_array().unwrap().len())
     }
 
-    fn produce(&self, topic: &str, numbers: std::ops::Range<u32>) {
+    pub fn produce(&self, topic: &str, numbers: std::ops::Range<u32>) {
         let lines: String = numbers.map(|number| format!("{number}\n")).collect();
         self.said(&["produce", topic], &lines);
     }
 
     /// Everything in the topic, each line once and none missing.
-    fn holds(&self, topic: &str, end: u32) {
+    pub fn holds(&self, topic: &str, end: u32) {
         let said = self.said(&["consume", topic, "--from", "beginning", "--until-end"], "");
         let lines: Vec<u32> = said.lines().map(|line| line.parse().unwrap()).collect();
         assert_eq!(lines.len(), lines.iter().collect::<BTreeSet<_>>().len(), "a record is there twice");

@@ -5,6 +5,7 @@ mod bytes;
 mod client;
 mod cluster;
 mod connections;
+mod moves;
 mod process;
 mod records;
 mod roles;
