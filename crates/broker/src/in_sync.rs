@@ -12,6 +12,7 @@ use moldau_wire::ErrorCode;
 use crate::Shard;
 use crate::message::Answer;
 use crate::partitions;
+use crate::waist::Trace;
 
 /// How long the controller may take, in milliseconds; the leader asks again after that.
 const PATIENCE_MS: i64 = 2_000;
@@ -62,11 +63,29 @@ pub(crate) fn propose(shard: &mut Shard) {
             }
             _ => BTreeMap::new(),
         };
+        note(shard, &outcomes);
         for (id, Proposal { leader_epoch, partition_epoch, .. }) in wanted {
             let answer = outcomes.remove(&id).unwrap_or(IsrAnswer::Unknown);
             tell(shard, id, leader_epoch, partition_epoch, answer);
         }
     });
+}
+
+/// A line for whoever reads the log: one for all that changed.
+fn note(shard: &mut Shard, outcomes: &BTreeMap<TopicPartition, IsrAnswer>) {
+    let mut changed = outcomes.iter().filter_map(|(id, answer)| match answer {
+        IsrAnswer::Accepted { isr, .. } => Some((id, isr)),
+        IsrAnswer::Refused | IsrAnswer::Stale | IsrAnswer::Unknown => None,
+    });
+    let Some((id, isr)) = changed.next() else { return };
+    let topic = shard.cluster.image.topic(id.topic).map_or("?", |topic| &topic.name);
+    let isr: Vec<String> = isr.iter().map(ToString::to_string).collect();
+    let others = match changed.count() {
+        0 => String::new(),
+        others => format!(", and those of {others} other partitions changed"),
+    };
+    let line = format!("the in-sync set of {topic}-{} is now {}{others}", id.partition, isr.join(", "));
+    shard.trace(Trace::Info(line));
 }
 
 fn answer_of(outcome: Result<Arc<Partition>, ErrorCode>) -> IsrAnswer {

@@ -248,6 +248,17 @@ impl Leader {
         self.peers.iter().filter_map(next).min().map(|at| at.max(earliest))
     }
 
+    /// Members of the in-sync set that are too late to stay, those that are behind for longest first. As many stay as the topic asks for: without
+    /// them nothing would be acknowledged at all, so to wait for one that lives is never worse than to refuse.
+    fn late(&self, now: Mono, own: Own) -> Vec<NodeId> {
+        let members = || self.peers.iter().filter(|peer| self.in_isr(peer.node) && !peer.gone);
+        let spare = (members().count() + 1).saturating_sub(self.state.min_isr.min(self.state.replicas.len()));
+        let mut late: Vec<&Peer> =
+            members().filter(|peer| peer.is_late(now, own, self.state.patience)).collect();
+        late.sort_by_key(|peer| peer.caught_up_at);
+        late.into_iter().take(spare).map(|peer| peer.node).collect()
+    }
+
     /// The in-sync set as it should be, if it is another one and no change is on its way. Those who leave it for being slow are noted.
     pub(crate) fn propose(&mut self, now: Mono, own: Own) -> Option<Proposal> {
         if now < self.quiet_until {
@@ -256,16 +267,16 @@ impl Leader {
         if self.proposed.is_some() || now < self.quiet_until {
             return None;
         }
-        let patience = self.state.patience;
         let enough = self.enough(own);
+        let late = self.late(now, own);
         let mut isr = vec![(own.node, None)];
         let mut changed = false;
         for peer in &mut self.peers {
             let member = self.state.isr.contains(&peer.node);
             let stays = match member {
                 true if peer.gone => false,
-                true if peer.is_late(now, own, patience) => {
-                    peer.evicted(now, patience);
+                true if late.contains(&peer.node) => {
+                    peer.evicted(now, self.state.patience);
                     false
                 }
                 true => true,

@@ -1,7 +1,7 @@
 //! What a leader knows of each follower: how far it is, since when it is behind, and whether it may be in the in-sync set.
 //!
-//! A follower leaves the set on evidence: its process is gone, it stands still while somebody waits for it, or it has not had
-//! everything for too long (as Kafka's `replica.lag.time.max.ms` counts it, but in a second and not in thirty). One that was too
+//! A follower leaves the set on evidence: its process is gone; or, while enough others stay, it stands still while somebody waits for it, or has not
+//! had everything for too long (as Kafka's `replica.lag.time.max.ms` counts it, but in a second and not in thirty). One that was too
 //! slow has to keep up for a growing while before it comes back. Only the registered incarnation of an unfenced broker may join
 //! (KIP-841, KIP-903).
 
@@ -56,7 +56,7 @@ pub(crate) struct Peer {
     pub(crate) node: NodeId,
     heard: Option<Heard>,
     /// It had everything then, as Kafka counts: what the leader had at the fetch before was there by the next one.
-    caught_up_at: Mono,
+    pub(crate) caught_up_at: Mono,
     /// It is behind, and has not moved since.
     still_since: Option<Mono>,
     /// It keeps up since then.
