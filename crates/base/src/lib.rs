@@ -10,6 +10,7 @@ pub mod producer;
 pub mod rng;
 pub mod time;
 pub mod uuid;
+pub mod voter;
 
 pub use ids::{BrokerEpoch, LeaderEpoch, NodeId, PartitionEpoch, PartitionIndex, ProducerId, TopicPartition};
 pub use producer::ProducerEntry;

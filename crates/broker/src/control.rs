@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use bytes::Bytes;
+use moldau_base::voter::{VoterChange, Voters};
 use moldau_base::{NodeId, Rng};
 use moldau_controller::{
     Controller, Decision, Delta, Image, ProducerIdBlock, Record, Refusal, Reply, Request,
@@ -22,7 +23,7 @@ use crate::lifecycle::Lifecycle;
 use crate::message::{Answer, Message, Return, Update};
 use crate::settings::Settings;
 use crate::timers::Timer;
-use crate::waist::{Effect, FromQuorum, Lane, Purpose, ShardId, ToPeer, ToQuorum, Trace};
+use crate::waist::{Address, Effect, FromQuorum, Lane, Purpose, ShardId, ToPeer, ToQuorum, Trace};
 
 /// Most administrative requests that may wait for their turn; more are refused.
 const WAITING_REQUESTS: usize = 4_096;
@@ -55,7 +56,11 @@ pub(crate) struct Control {
     pub(crate) stalled: Stalled,
     ids: Option<ProducerIdBlock>,
     ids_wanted: VecDeque<Return>,
-    /// Calls of other voters and of observers that the quorum has not answered.
+    /// Who votes, as far as the metadata log has told.
+    pub(crate) voters: Voters,
+    /// Voters that do not answer.
+    silent: Vec<NodeId>,
+    /// Calls of other voters and of observers, and questions of operators, that the quorum has not answered.
     called: BTreeMap<u64, Return>,
     next_called: u64,
 }
@@ -111,6 +116,8 @@ impl Control {
             stalled: Stalled::default(),
             ids: None,
             ids_wanted: VecDeque::new(),
+            voters: Voters::default(),
+            silent: Vec::new(),
             called: BTreeMap::new(),
             next_called: 0,
         }
@@ -131,6 +138,10 @@ pub(crate) fn request(shard: &mut Shard, to: Return, request: Request) {
         return shard.answer(to, Answer::Controller(Err(refusal)));
     }
     if is_active(shard) || shard.settings.is_alone() {
+        if missing_voters(shard).is_some() && !matches!(request, Request::Heartbeat(_)) {
+            let refusal = no_controller(shard);
+            return shard.answer(to, Answer::Controller(Err(refusal)));
+        }
         let now = shard.now;
         if let (Some(control), Request::Heartbeat(beat)) = (shard.control.as_mut(), &request) {
             control.controller.heard(now, beat);
@@ -339,18 +350,22 @@ pub(crate) fn quorum(shard: &mut Shard, news: FromQuorum) {
         }
         FromQuorum::Leader { node, epoch: _ } => leader(shard, node),
         FromQuorum::Call { call, to, message } => call_voter(shard, call, to, message),
-        FromQuorum::Answer { token, message } => {
-            let waiting = shard.control.as_mut().and_then(|control| control.called.remove(&token));
-            if let Some(to) = waiting {
-                shard.answer(to, Answer::Voter(message));
+        FromQuorum::Answer { token, message } => quorum_answers(shard, token, Answer::Voter(message)),
+        FromQuorum::State { token, state } => quorum_answers(shard, token, Answer::Quorum(state)),
+        FromQuorum::Changed { token, result } => {
+            quorum_answers(shard, token, Answer::VotersChanged(result));
+        }
+        FromQuorum::Voters(voters) => {
+            if let Some(control) = shard.control.as_mut() {
+                control.voters = voters;
             }
         }
-        FromQuorum::Pulled { token, pulled } => {
-            let waiting = shard.control.as_mut().and_then(|control| control.called.remove(&token));
-            if let Some(to) = waiting {
-                shard.answer(to, Answer::Pulled(pulled));
+        FromQuorum::Silent(silent) => {
+            if let Some(control) = shard.control.as_mut() {
+                control.silent = silent;
             }
         }
+        FromQuorum::Pulled { token, pulled } => quorum_answers(shard, token, Answer::Pulled(pulled)),
     }
 }
 
@@ -416,7 +431,7 @@ fn call_voter(shard: &mut Shard, call: u64, to: NodeId, message: Bytes) {
     let answered = move |shard: &mut Shard, message| {
         shard.effect(Effect::Send(ToPeer::Quorum(ToQuorum::Answered { call, message })));
     };
-    let Some(address) = shard.settings.voters.get(&to).cloned() else { return answered(shard, None) };
+    let Some(address) = voter_address(shard, to) else { return answered(shard, None) };
     let request = voters::Request {
         cluster_id: crate::api::text(&shard.settings.cluster_id),
         from: shard.settings.node_id.0,
@@ -447,23 +462,64 @@ fn call_voter(shard: &mut Shard, call: u64, to: NodeId, message: Bytes) {
 
 /// Another voter asks; the answer goes to `to`.
 pub(crate) fn called_by_voter(shard: &mut Shard, to: Return, from: NodeId, message: Bytes) {
-    let Some(token) = called(shard, to) else { return };
-    shard.effect(Effect::Send(ToPeer::Quorum(ToQuorum::Called { token, from, message })));
+    ask_quorum(shard, to, |token| ToQuorum::Called { token, from, message });
+}
+
+/// Somebody wants to know how far the voters are; the answer goes to `to`.
+pub(crate) fn describe_quorum(shard: &mut Shard, to: Return) {
+    ask_quorum(shard, to, |token| ToQuorum::Describe { token });
+}
+
+/// Somebody wants other voters; the answer goes to `to`.
+pub(crate) fn change_voters(shard: &mut Shard, to: Return, change: VoterChange) {
+    ask_quorum(shard, to, |token| ToQuorum::Change { token, change });
+}
+
+/// Where a node listens for others, if it is a voter or was one: by the configuration, or by the metadata log.
+pub(crate) fn voter_address(shard: &Shard, node: NodeId) -> Option<Address> {
+    if let Some(address) = shard.settings.voters.get(&node) {
+        return Some(address.clone());
+    }
+    let Voters { voters, observers } = &shard.control.as_ref()?.voters;
+    let endpoints = &voters.get(&node).or_else(|| observers.get(&node))?.endpoints;
+    let named = endpoints.iter().find(|endpoint| endpoint.listener == shard.settings.controller_listener);
+    let endpoint = named.or(endpoints.first())?;
+    Some(Address { host: endpoint.host.clone(), port: endpoint.port })
+}
+
+/// Who is missing, if there cannot be an active controller for that.
+pub(crate) fn missing_voters(shard: &Shard) -> Option<String> {
+    // A leader stays one when nobody hears it any more, and decides nothing.
+    let control = shard.control.as_ref().filter(|control| control.leader.is_none() || control.active)?;
+    control.voters.without(&control.silent)
+}
+
+/// There is no active controller, and why if it is known.
+pub(crate) fn no_controller(shard: &Shard) -> Refusal {
+    match missing_voters(shard) {
+        Some(why) => Refusal::new(ErrorCode::NOT_CONTROLLER, why),
+        None => Refusal::plain(ErrorCode::NOT_CONTROLLER),
+    }
+}
+
+fn ask_quorum(shard: &mut Shard, to: Return, question: impl FnOnce(u64) -> ToQuorum) {
+    let Some(control) = shard.control.as_mut() else { return };
+    let token = control.next_called;
+    control.next_called += 1;
+    control.called.insert(token, to);
+    shard.effect(Effect::Send(ToPeer::Quorum(question(token))));
+}
+
+fn quorum_answers(shard: &mut Shard, token: u64, answer: Answer) {
+    let waiting = shard.control.as_mut().and_then(|control| control.called.remove(&token));
+    if let Some(to) = waiting {
+        shard.answer(to, answer);
+    }
 }
 
 /// An observer asks; the answer goes to `to`.
 pub(crate) fn called_by_observer(shard: &mut Shard, to: Return, pull: Pull) {
-    let Some(token) = called(shard, to) else { return };
-    shard.effect(Effect::Send(ToPeer::Quorum(ToQuorum::Pull { token, pull })));
-}
-
-/// A name for a call whose answer goes to `to`.
-fn called(shard: &mut Shard, to: Return) -> Option<u64> {
-    let control = shard.control.as_mut()?;
-    let token = control.next_called;
-    control.next_called += 1;
-    control.called.insert(token, to);
-    Some(token)
+    ask_quorum(shard, to, |token| ToQuorum::Pull { token, pull });
 }
 
 /// The image begins anew with what a snapshot holds. Its records have no offsets of their own any more and all count as its last one.

@@ -27,6 +27,8 @@ use crate::waist::{Address, Lane, Purpose, Trace};
 const PATIENCE_MS: i64 = 30_000;
 /// How long a request of this broker may take that it asks again, in milliseconds.
 const SHORT_PATIENCE_MS: i64 = 2_000;
+/// How long a request waits when too many voters do not answer for an election, in milliseconds: longer than a restart of one.
+const HOPELESS_MS: i64 = 5_000;
 /// Between two attempts, in milliseconds.
 const RETRY_MS: i64 = 20;
 /// Most requests that wait for a controller; more are told that there is none.
@@ -45,6 +47,7 @@ pub(crate) struct Stalled {
 /// A request on its way.
 pub(crate) struct Job {
     to: Return,
+    since: Mono,
     until: Mono,
     /// Request header and body.
     frame: Bytes,
@@ -54,8 +57,8 @@ pub(crate) struct Job {
 
 /// A client's request; the answer is [`Answer::Forwarded`].
 pub(crate) fn client(shard: &mut Shard, to: Return, frame: Bytes) {
-    let until = shard.now.mono.after_ms(PATIENCE_MS);
-    send(shard, Job { to, until, frame, own: None });
+    let since = shard.now.mono;
+    send(shard, Job { to, since, until: since.after_ms(PATIENCE_MS), frame, own: None });
 }
 
 /// A request of this broker to the controller, which is elsewhere; the answer is [`Answer::Controller`].
@@ -65,7 +68,7 @@ pub(crate) fn own(shard: &mut Shard, to: Return, request: Request) {
         Request::AlterPartitions(alter) => return alter_partitions(shard, to, alter),
         Request::CreateInternalTopic(topic) => vec![shard.settings.controller.internal_topic(*topic)],
         _ => {
-            let refusal = Refusal::plain(ErrorCode::NOT_CONTROLLER);
+            let refusal = control::no_controller(shard);
             return shard.answer(to, Answer::Controller(Err(refusal)));
         }
     };
@@ -77,9 +80,10 @@ pub(crate) fn own(shard: &mut Shard, to: Return, request: Request) {
         moldau_wire::encode_request(0, client, CREATE_TOPICS, &moldau_wire::Request::CreateTopics(wire));
     match frame.and_then(Frame::into_bytes) {
         Ok(frame) => {
-            let until = shard.now.mono.after_ms(PATIENCE_MS);
+            let since = shard.now.mono;
+            let (until, own) = (since.after_ms(PATIENCE_MS), Some(Box::new(request)));
             let frame = frame.slice(LENGTH_PREFIX..);
-            send(shard, Job { to, until, frame, own: Some(Box::new(request)) });
+            send(shard, Job { to, since, until, frame, own });
         }
         Err(error) => {
             let refusal = Refusal::new(ErrorCode::INVALID_REQUEST, error.to_string());
@@ -139,9 +143,10 @@ fn send(shard: &mut Shard, job: Job) {
 
 fn stall(shard: &mut Shard, job: Job) {
     let now = shard.now.mono;
+    let hopeless = job.since.after_ms(HOPELESS_MS) <= now && control::missing_voters(shard).is_some();
+    let refusal = control::no_controller(shard);
     let Some(control) = shard.control.as_mut() else { return };
-    if job.until <= now || control.stalled.waiting.len() >= WAITING_REQUESTS {
-        let refusal = Refusal::plain(ErrorCode::NOT_CONTROLLER);
+    if hopeless || job.until <= now || control.stalled.waiting.len() >= WAITING_REQUESTS {
         let answer = job.own.map_or(Answer::Forwarded(None), |_| Answer::Controller(Err(refusal)));
         return shard.answer(job.to, answer);
     }
@@ -204,7 +209,7 @@ fn topics_created(frame: Bytes) -> Result<Reply, Refusal> {
 /// The active controller, if it is another node, and how to reach it.
 fn controller(shard: &Shard) -> Option<(Lane, Address)> {
     let node = shard.control.as_ref()?.leader.filter(|leader| *leader != shard.settings.node_id)?;
-    let address = shard.settings.voters.get(&node)?.clone();
+    let address = control::voter_address(shard, node)?;
     Some((Lane { node, purpose: Purpose::Controller }, address))
 }
 

@@ -90,7 +90,7 @@ fn has_successor(shard: &Shard) -> bool {
 fn next_voter(shard: &Shard) -> Option<NodeId> {
     let (me, image) = (shard.settings.node_id, &shard.cluster.image);
     let is_up = |id: &NodeId| image.broker(*id).is_none_or(|broker| broker.is_active());
-    let voters: Vec<NodeId> = shard.settings.voters.keys().copied().collect();
+    let voters: Vec<NodeId> = shard.control.as_ref()?.voters.voters.keys().copied().collect();
     let (after, before): (Vec<NodeId>, Vec<NodeId>) =
         voters.into_iter().filter(|id| *id != me).partition(|id| *id > me);
     after.into_iter().chain(before).find(is_up)

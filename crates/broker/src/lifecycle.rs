@@ -136,7 +136,7 @@ fn registration(shard: &Shard) -> RegisterBroker {
 
 /// Registers with the active controller, which is another node.
 fn ask(shard: &mut Shard, leader: NodeId) {
-    let Some(address) = shard.settings.voters.get(&leader).cloned() else { return register_again(shard) };
+    let Some(address) = control::voter_address(shard, leader) else { return register_again(shard) };
     let request = moldau_wire::Request::BrokerRegistration(as_request(registration(shard)));
     let lane = Lane { node: leader, purpose: Purpose::Liveness };
     crate::peers::call(shard, lane, address, &request, PATIENCE_MS, |shard, result| match result {
@@ -254,7 +254,7 @@ pub(crate) fn beat_now(shard: &mut Shard) {
 }
 
 fn send_beat(shard: &mut Shard, leader: NodeId, beat: &Heartbeat) {
-    let Some(address) = shard.settings.voters.get(&leader).cloned() else { return beaten(shard, None) };
+    let Some(address) = control::voter_address(shard, leader) else { return beaten(shard, None) };
     let request = moldau_wire::Request::BrokerHeartbeat(broker_heartbeat::Request {
         broker_id: beat.broker.0,
         broker_epoch: beat.epoch.0,
@@ -356,8 +356,8 @@ pub(crate) fn suspect(shard: &mut Shard, node: NodeId) {
 
 /// Where this node listens for others.
 fn address(shard: &Shard, node: NodeId) -> Option<Address> {
-    let voter = shard.settings.voters.get(&node).cloned();
-    voter.or_else(|| broker_address(shard, shard.control.as_ref().map(Control::image)?, node))
+    control::voter_address(shard, node)
+        .or_else(|| broker_address(shard, shard.control.as_ref().map(Control::image)?, node))
 }
 
 /// Where this broker listens for other brokers.

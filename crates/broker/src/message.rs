@@ -7,6 +7,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use bytestring::ByteString;
 use moldau_base::disk::{DirId, Fault, FileId};
+use moldau_base::voter::{QuorumState, VoterChange, VoterRefusal};
 use moldau_base::{BrokerEpoch, LeaderEpoch, NodeId, TopicPartition};
 use moldau_controller::{Delta, Image};
 use moldau_wire::{ErrorCode, FileRange};
@@ -161,6 +162,10 @@ pub enum Ask {
     },
     /// What an observer of the metadata quorum asks.
     Pull(moldau_quorum::Pull),
+    /// The metadata quorum, if this node leads it.
+    Quorum,
+    /// Change who votes in it.
+    ChangeVoters(VoterChange),
 }
 
 /// An append.
@@ -256,6 +261,10 @@ pub enum Answer {
     Voter(Bytes),
     /// To [`Ask::Pull`].
     Pulled(moldau_quorum::Pulled),
+    /// To [`Ask::Quorum`].
+    Quorum(Option<QuorumState>),
+    /// To [`Ask::ChangeVoters`].
+    VotersChanged(Result<(), VoterRefusal>),
     /// The owner cannot answer: it does not lead that partition, or is still loading it.
     Unavailable(ErrorCode),
 }

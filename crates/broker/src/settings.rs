@@ -96,6 +96,8 @@ pub struct Settings {
     /// `controller.quorum.voters`: where each voter of the metadata quorum listens for other nodes. Empty for a node that is alone.
     /// Its own listeners for other nodes come after `listeners` in [`crate::Input::Accepted`].
     pub voters: BTreeMap<NodeId, Address>,
+    /// The first of `controller.listener.names`: the name of the listener that `voters` tells.
+    pub controller_listener: Arc<str>,
     /// `log.dirs`.
     pub log_dirs: Vec<LogDir>,
     /// The broker's epoch at the clean stop before this start, if there was one (KIP-966).

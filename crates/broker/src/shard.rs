@@ -414,6 +414,8 @@ impl Shard {
             Ask::Forward(frame) => crate::forward::client(self, to, frame),
             Ask::Voter { from, message } => crate::control::called_by_voter(self, to, from, message),
             Ask::Pull(pull) => crate::control::called_by_observer(self, to, pull),
+            Ask::Quorum => crate::control::describe_quorum(self, to),
+            Ask::ChangeVoters(change) => crate::control::change_voters(self, to, change),
         }
     }
 

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use moldau_base::NodeId;
 use moldau_base::disk::{Done, Op, OpId, Path};
+use moldau_base::voter::{QuorumState, VoterChange, VoterRefusal, Voters};
 use moldau_quorum::{Pull, Pulled};
 use moldau_wire::Frame;
 
@@ -275,6 +276,24 @@ pub enum FromQuorum {
         /// What the observer is told.
         pulled: Pulled,
     },
+    /// The answer to a [`ToQuorum::Describe`].
+    State {
+        /// Which.
+        token: u64,
+        /// The quorum, if this node leads it.
+        state: Option<QuorumState>,
+    },
+    /// The outcome of a [`ToQuorum::Change`].
+    Changed {
+        /// Which.
+        token: u64,
+        /// The change is committed, or why not.
+        result: Result<(), VoterRefusal>,
+    },
+    /// Who votes from here on.
+    Voters(Voters),
+    /// The voters that do not answer.
+    Silent(Vec<NodeId>),
 }
 
 /// What shard 0 tells the metadata quorum.
@@ -309,6 +328,18 @@ pub enum ToQuorum {
         token: u64,
         /// What it asks.
         pull: Pull,
+    },
+    /// How far is each voter?
+    Describe {
+        /// Names the question, among the tokens of [`ToQuorum::Called`].
+        token: u64,
+    },
+    /// Change who votes.
+    Change {
+        /// Names the change, among the tokens of [`ToQuorum::Called`].
+        token: u64,
+        /// What to change.
+        change: VoterChange,
     },
     /// The process of this node is gone beyond doubt.
     Lost(NodeId),

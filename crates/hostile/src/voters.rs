@@ -142,7 +142,9 @@ fn without_lengths(request: &[u8]) -> (u8, Vec<u8>) {
         return (0, request.to_vec());
     };
     let varint = rest.iter().take_while(|byte| **byte >= 0x80).count() + 1;
-    let content = rest.get(varint..rest.len().saturating_sub(1)).unwrap_or_default();
+    // Behind them the directory of the receiver, or nothing.
+    let tags = if rest.len() > 19 && rest[rest.len() - 19..].starts_with(&[1, 0, 16]) { 19 } else { 1 };
+    let content = rest.get(varint..rest.len().saturating_sub(tags)).unwrap_or_default();
     (REPAIRED, [head, content].concat())
 }
 
@@ -165,6 +167,8 @@ struct Voter {
     leader: Option<NodeId>,
     /// It has no epoch left.
     exhausted: bool,
+    /// Its log names other voters, or these on other disks: the honest ones are none of them.
+    strangers: bool,
 }
 
 impl Voter {
@@ -183,6 +187,7 @@ impl Voter {
             answered: 0,
             leader: None,
             exhausted: false,
+            strangers: false,
         };
         voter.start();
         voter
@@ -259,7 +264,18 @@ impl Voter {
                     let quorum = self.quorum.as_mut().expect("it runs");
                     quorum.snapshot(image.into_iter()).expect("a disk in memory has room");
                 }
-                Event::Proposed { .. } | Event::Pulled { .. } => {}
+                Event::Voters(voters) => {
+                    let mut nodes = voters.voters.iter().chain(&voters.observers);
+                    self.strangers = nodes.any(|(id, voter)| {
+                        let has = voter.directory;
+                        id.0 > VOTERS_IN_ALL || !(has.is_zero() || has == Uuid([id.0 as u8; 16]))
+                    }) || voters.voters.len() < VOTERS_IN_ALL as usize;
+                }
+                Event::Proposed { .. }
+                | Event::Pulled { .. }
+                | Event::Changed { .. }
+                | Event::Silent(_)
+                | Event::Warning(_) => {}
                 Event::Failed(why) if why.contains(EXHAUSTED) => self.exhausted = true,
                 Event::Failed(why) => panic!("a voter failed: {why}"),
             }
@@ -323,9 +339,13 @@ fn voters(input: &[u8]) {
     if voter.exhausted {
         return;
     }
+    let others = voter.strangers;
     assert_eq!(voter.answered, voter.tokens, "every call is answered");
     let (image, next_offset) = (voter.image.clone(), voter.next_offset);
     voter.start();
+    if others || voter.strangers {
+        return;
+    }
     let mut honest = Honest::new([voter, Voter::new(NodeId(2), 2), Voter::new(NodeId(3), 3)]);
     // These two begin with nothing, so that together they would agree on nothing.
     honest.cut = true;

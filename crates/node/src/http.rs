@@ -33,6 +33,7 @@ const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset
 #[derive(Clone, Debug, Default)]
 pub struct Health {
     state: Arc<Mutex<HealthState>>,
+    missing: Arc<Mutex<Option<String>>>,
 }
 
 /// What a probe is told.
@@ -56,6 +57,16 @@ impl Health {
         if !matches!(*current, HealthState::Failed(_)) {
             *current = state;
         }
+    }
+
+    /// Who is missing in the metadata quorum, if nobody can lead it for that.
+    pub fn set_missing(&self, missing: Option<String>) {
+        *self.missing.lock().unwrap_or_else(PoisonError::into_inner) = missing;
+    }
+
+    /// Who is missing in the metadata quorum.
+    pub fn missing(&self) -> Option<String> {
+        self.missing.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// What probes are told.
@@ -120,11 +131,15 @@ async fn healthz(State(shared): State<Shared>) -> Response {
 }
 
 async fn readyz(State(shared): State<Shared>) -> Response {
-    let (status, text) = match shared.health.get() {
-        HealthState::Ready => (StatusCode::OK, "ready\n".to_owned()),
-        HealthState::Starting => (StatusCode::SERVICE_UNAVAILABLE, "starting\n".to_owned()),
-        HealthState::Stopping => (StatusCode::SERVICE_UNAVAILABLE, "stopping\n".to_owned()),
-        HealthState::Failed(why) => (StatusCode::SERVICE_UNAVAILABLE, format!("failed: {why}\n")),
+    let missing = shared.health.missing();
+    let (status, text) = match (shared.health.get(), missing) {
+        (HealthState::Ready, None) => (StatusCode::OK, "ready\n".to_owned()),
+        // What is committed is still read from here, but nothing is decided.
+        (HealthState::Ready, Some(why)) => (StatusCode::SERVICE_UNAVAILABLE, format!("{why}\n")),
+        (HealthState::Starting, None) => (StatusCode::SERVICE_UNAVAILABLE, "starting\n".to_owned()),
+        (HealthState::Starting, Some(why)) => (StatusCode::SERVICE_UNAVAILABLE, format!("starting: {why}\n")),
+        (HealthState::Stopping, _) => (StatusCode::SERVICE_UNAVAILABLE, "stopping\n".to_owned()),
+        (HealthState::Failed(why), _) => (StatusCode::SERVICE_UNAVAILABLE, format!("failed: {why}\n")),
     };
     (status, text).into_response()
 }
@@ -237,6 +252,12 @@ mod tests {
         assert!(ask(address, "/readyz").await.starts_with("HTTP/1.1 503"));
         health.set(HealthState::Ready);
         assert!(ask(address, "/readyz").await.ends_with("ready\n"));
+        assert!(ask(address, "/readyz").await.ends_with("ready\n"));
+        health.set_missing(Some("voter 2 is missing".to_owned()));
+        let told = ask(address, "/readyz").await;
+        assert!(told.starts_with("HTTP/1.1 503") && told.ends_with("voter 2 is missing\n"), "{told}");
+        health.set_missing(None);
+        assert!(ask(address, "/readyz").await.starts_with("HTTP/1.1 200"));
         health.set(HealthState::Failed("disk".to_owned()));
         health.set(HealthState::Ready);
         assert!(ask(address, "/healthz").await.ends_with("failed: disk\n"));

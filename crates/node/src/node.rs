@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 use moldau_base::disk::{DirId, Disk as _, Path};
+use moldau_base::voter::VoterEndpoint;
 use moldau_base::{BrokerEpoch, PartitionIndex, Rng, TopicPartition, Uuid};
 use moldau_broker::{Settings, Shard, ShardId, ToQuorum, owner};
 use moldau_quorum::{Voter, meta};
@@ -100,7 +101,12 @@ fn quorum_config(config: &NodeConfig, dir: DirId, directory: Uuid, rng: &mut Rng
         return alone;
     }
     // Voters that are named in a file begin without knowing each other's directories, as in KRaft.
-    let voters = config.voters.iter().map(|voter| (voter.id, Voter { directory: Uuid::ZERO }));
+    let listener: Arc<str> = config.controller_listeners.first().map_or("", |first| &*first.name).into();
+    let voters = config.voters.iter().map(|voter| {
+        let host = voter.endpoint.host.as_str().into();
+        let endpoint = VoterEndpoint { listener: listener.clone(), host, port: voter.endpoint.port };
+        (voter.id, Voter { directory: Uuid::ZERO, endpoints: vec![endpoint] })
+    });
     moldau_quorum::Config { voters: voters.collect(), ..alone }
 }
 

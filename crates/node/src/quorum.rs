@@ -9,7 +9,9 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use bytes::Bytes;
+use moldau_base::NodeId;
 use moldau_base::disk::Disk;
+use moldau_base::voter::Voters;
 use moldau_broker::{FromPeer, FromQuorum, Input, ShardId, ToQuorum};
 use moldau_controller::{Image, Record, snapshot};
 use moldau_quorum::{CallId, Config, Event, ProposalId, ProposeError, Quorum};
@@ -28,6 +30,11 @@ struct Host {
     under_way: BTreeMap<ProposalId, u64>,
     /// Offset of the last committed record.
     last_offset: i64,
+    voters: Voters,
+    /// Voters that do not answer.
+    silent: Vec<NodeId>,
+    leader: Option<NodeId>,
+    node: NodeId,
 }
 
 /// Starts the quorum and its thread, which ends when the sender for proposals that comes back is gone. Everything that was committed before has been
@@ -42,13 +49,24 @@ pub fn start(
     let (send, inbox) = channel();
     let (started, outcome) = channel();
     let image = Image::new(cluster_id);
+    let node = config.node;
     // The quorum is bound to the thread that starts it.
     let run = move || {
         let mut events = Vec::new();
         match Quorum::start(config, disk, clock.now(), &mut events) {
             Ok(quorum) => {
-                let mut host =
-                    Host { quorum, clock, shared, image, under_way: BTreeMap::new(), last_offset: -1 };
+                let mut host = Host {
+                    quorum,
+                    clock,
+                    shared,
+                    image,
+                    under_way: BTreeMap::new(),
+                    last_offset: -1,
+                    voters: Voters::default(),
+                    silent: Vec::new(),
+                    leader: None,
+                    node,
+                };
                 host.happened(events);
                 // What is committed has been replayed to its end: a record that does not fit is known before anybody is served.
                 let failure = host.shared.failure().borrow().clone();
@@ -99,6 +117,10 @@ impl Host {
             ToQuorum::Called { token, from, message } => self.quorum.called(token, from, message),
             ToQuorum::Pull { token, pull } => self.quorum.pull(token, pull, self.clock.now()),
             ToQuorum::Answered { call, message } => self.quorum.answered(CallId(call), message),
+            ToQuorum::Describe { token } => {
+                self.tell(FromQuorum::State { token, state: self.quorum.state() });
+            }
+            ToQuorum::Change { token, change } => self.quorum.change(token, change),
             ToQuorum::Lost(node) => self.quorum.lost(node),
             ToQuorum::HandOver(node) => self.quorum.hand_over(node),
         }
@@ -128,7 +150,11 @@ impl Host {
                         records: committed.values,
                     });
                 }
-                Event::Leader { epoch, leader } => self.tell(FromQuorum::Leader { node: leader, epoch }),
+                Event::Leader { epoch, leader } => {
+                    self.leader = leader;
+                    self.tell_health();
+                    self.tell(FromQuorum::Leader { node: leader, epoch });
+                }
                 Event::Proposed { id, result } => {
                     if let Some(proposal) = self.under_way.remove(&id) {
                         self.tell(match result {
@@ -150,12 +176,34 @@ impl Host {
                 }
                 Event::Pulled { token, pulled } => self.tell(FromQuorum::Pulled { token, pulled }),
                 Event::Answer { token, answer } => self.tell(FromQuorum::Answer { token, message: answer }),
+                Event::Voters(voters) => {
+                    self.voters = voters.clone();
+                    self.tell(FromQuorum::Voters(voters));
+                }
+                Event::Changed { token, result } => self.tell(FromQuorum::Changed { token, result }),
+                Event::Silent(silent) => {
+                    self.silent.clone_from(&silent);
+                    self.tell_health();
+                    self.tell(FromQuorum::Silent(silent));
+                }
+                Event::Warning(what) => tracing::warn!("{what}"),
                 Event::Failed(why) => {
                     tracing::error!(why, "the metadata log is offline: the node stops");
                     self.shared.fail(format!("the metadata log is offline: {why}"));
                 }
             }
         }
+    }
+
+    /// Says to probes and in the log who is missing when nobody can lead.
+    fn tell_health(&self) {
+        // A leader stays one when nobody hears it any more, and decides nothing.
+        let follows = self.leader.is_some_and(|leader| leader != self.node);
+        let missing = self.voters.without(&self.silent).filter(|_| !follows);
+        if let Some(why) = &missing {
+            tracing::warn!("{why}");
+        }
+        self.shared.health.set_missing(missing);
     }
 
     fn apply(&mut self, offset: i64, values: &[Bytes], in_log: bool) {

@@ -6,13 +6,21 @@ use std::time::Duration;
 
 use moldau_base::{BrokerEpoch, NodeId};
 use moldau_broker::{Address, LogDir, Settings, SpaceGauge};
-use moldau_controller::{InternalTopicSettings, Listener, UncleanElections};
+use moldau_controller::{FeatureRange, InternalTopicSettings, Listener, UncleanElections};
 use moldau_quorum::meta::Meta;
 
 use crate::config::{GroupDefaults, NodeConfig, Voter};
 
 /// A broker that was silent for so long is fenced. A process that is gone is noticed by its connections long before.
 const SESSION: Duration = Duration::from_secs(1);
+
+/// Kafka's features that are here, each with the level that holds. Those that stand for what is not here yet are not claimed.
+const FEATURES: &[(&str, i16)] = &[
+    // That of Kafka 4.3: the formats of records in the metadata log.
+    ("metadata.version", 30),
+    // KIP-966.
+    ("eligible.leader.replicas.version", 1),
+];
 
 /// The broker's settings. `bound` are the addresses that the listeners have got, `metas` what the log directories say of
 /// themselves, `stopped_at` the epoch of the last clean stop.
@@ -38,15 +46,18 @@ pub fn settings(
         listeners: listeners(config, bound),
         inter_broker_listener: config.inter_broker_listener.as_str().into(),
         voters: config.voters.iter().map(voter).collect(),
+        controller_listener: config.controller_listeners.first().map_or("", |first| &*first.name).into(),
         log_dirs: log_dirs.collect(),
         stopped_at,
         shards: u16::try_from(config.shards).unwrap_or(u16::MAX),
         auto_create_topics: config.topics.auto_create,
         delete_topics: config.topics.delete,
         controller: controller(config),
-        // No feature is finalized: each one of Kafka's stands for something that is not here yet.
-        features: Vec::new(),
-        finalized_features: Vec::new(),
+        features: FEATURES
+            .iter()
+            .map(|(name, level)| FeatureRange { name: (*name).into(), min: *level, max: *level })
+            .collect(),
+        finalized_features: FEATURES.iter().map(|(name, level)| ((*name).into(), *level)).collect(),
         fetch_max_bytes: i32::try_from(config.limits.fetch_bytes).unwrap_or(i32::MAX),
         rack_aware_reads: config.topics.rack_aware_reads,
         fetch_sessions: config.limits.fetch_sessions,

@@ -78,10 +78,6 @@ pub(crate) fn encode(entry: &Entry, place: Place, voters: &Membership) -> io::Re
             control(Kind::LeaderChange, vec![value])
         }
         EntryPayload::Membership(membership) => {
-            let learners = membership.learner_ids().next().is_some();
-            if learners {
-                return Err(invalid("a metadata log cannot name learners".into()));
-            }
             control(Kind::Voters, control::voters(membership).map_err(|e| invalid(e.to_string()))?)
         }
     };

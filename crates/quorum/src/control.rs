@@ -2,8 +2,10 @@
 //! who leads, who votes, where a snapshot begins and ends.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use bytes::Bytes;
+use moldau_base::voter::{VoterEndpoint, Voters};
 use moldau_base::{NodeId, Uuid};
 use moldau_wire::{DecodeError, EncodeError, Form, Reader, Writer};
 
@@ -92,30 +94,50 @@ pub(crate) fn kraft_version() -> Result<Bytes, EncodeError> {
     w.into_bytes()
 }
 
+/// The tag behind the voters of the last configuration under which those stand who get the log and do not vote. Kafka's tools pass over
+/// it: its log names voters only.
+const OBSERVERS: u32 = 10_000;
+
 /// The voters, one record per configuration: two while they change from one to another.
 pub(crate) fn voters(membership: &Membership) -> Result<Vec<Bytes>, EncodeError> {
     let nodes: BTreeMap<NodeId, &Voter> = membership.nodes().map(|(id, node)| (*id, node)).collect();
-    membership
-        .get_joint_config()
-        .iter()
-        .map(|config| {
-            let mut w = Writer::bare();
-            w.i16(0);
-            w.length(FORM, config.len());
-            for id in config {
-                w.i32(id.0);
-                w.uuid(nodes.get(id).map_or(Uuid::ZERO, |voter| voter.directory));
-                w.length(FORM, 0);
-                // KRaftVersionFeature: versions 0 to 1, and its tags.
-                w.i16(0);
-                w.i16(1);
-                w.uvarint(NO_TAGS);
-                w.uvarint(NO_TAGS);
-            }
+    let observers: BTreeSet<NodeId> = membership.learner_ids().collect();
+    let configs = membership.get_joint_config();
+    let record = |at: usize, config: &BTreeSet<NodeId>| {
+        let mut w = Writer::bare();
+        w.i16(0);
+        write_config(&mut w, config, &nodes);
+        if at + 1 == configs.len() && !observers.is_empty() {
+            w.uvarint(1);
+            w.tagged(OBSERVERS, |w| write_config(w, &observers, &nodes));
+        } else {
             w.uvarint(NO_TAGS);
-            w.into_bytes()
-        })
-        .collect()
+        }
+        w.into_bytes()
+    };
+    configs.iter().enumerate().map(|(at, config)| record(at, config)).collect()
+}
+
+fn write_config(w: &mut Writer, config: &BTreeSet<NodeId>, nodes: &BTreeMap<NodeId, &Voter>) {
+    w.length(FORM, config.len());
+    for id in config {
+        let voter = nodes.get(id).copied();
+        w.i32(id.0);
+        w.uuid(voter.map_or(Uuid::ZERO, |voter| voter.directory));
+        let endpoints = voter.map_or(&[][..], |voter| &voter.endpoints);
+        w.length(FORM, endpoints.len());
+        for endpoint in endpoints {
+            w.string(FORM, &endpoint.listener);
+            w.string(FORM, &endpoint.host);
+            w.i16(endpoint.port.cast_signed());
+            w.uvarint(NO_TAGS);
+        }
+        // KRaftVersionFeature: versions 0 to 1, and its tags.
+        w.i16(0);
+        w.i16(1);
+        w.uvarint(NO_TAGS);
+        w.uvarint(NO_TAGS);
+    }
 }
 
 /// The voters that these records name, or why they name none.
@@ -123,33 +145,51 @@ pub(crate) fn read_voters(values: &[Bytes]) -> Result<Membership, String> {
     let mut configs = Vec::new();
     let mut nodes = BTreeMap::new();
     for value in values {
-        let voters = read_config(value.clone()).map_err(|error| error.to_string())?;
+        let Voters { voters, observers } = read_record(value.clone()).map_err(|error| error.to_string())?;
+        if voters.is_empty() {
+            return Err("it names no voter".to_owned());
+        }
         configs.push(voters.keys().copied().collect::<BTreeSet<_>>());
+        nodes.extend(observers);
         nodes.extend(voters);
     }
     Membership::new(configs, nodes).map_err(|error| error.to_string())
 }
 
-fn read_config(value: Bytes) -> Result<BTreeMap<NodeId, Voter>, DecodeError> {
+/// Voters and observers of one record.
+fn read_record(value: Bytes) -> Result<Voters, DecodeError> {
     let mut r = Reader::new(value);
     let _version = r.i16()?;
+    let voters = read_config(&mut r)?;
+    let mut observers = BTreeMap::new();
+    for _ in 0..r.tag_count()? {
+        match r.tag()? {
+            (OBSERVERS, size) => observers = r.tagged(size, read_config)?,
+            (_, size) => r.skip(size)?,
+        }
+    }
+    Ok(Voters { voters, observers })
+}
+
+fn read_config(r: &mut Reader) -> Result<BTreeMap<NodeId, Voter>, DecodeError> {
     // id, directory, no endpoints, the versions, two sets of tags.
     let smallest = 4 + 16 + 1 + 4 + 1 + 1;
     let voters = r.array(FORM, smallest, |r| {
         let id = NodeId(r.i32()?);
         let directory = r.uuid()?;
         // Name, host, port, tags.
-        r.array(FORM, 1 + 1 + 2 + 1, |r| {
-            r.string(FORM)?;
-            r.string(FORM)?;
-            r.i16()?;
-            r.skip_tags()
+        let endpoints = r.array(FORM, 1 + 1 + 2 + 1, |r| {
+            let listener = Arc::from(&*r.string(FORM)?);
+            let host = Arc::from(&*r.string(FORM)?);
+            let port = r.i16()?.cast_unsigned();
+            r.skip_tags()?;
+            Ok(VoterEndpoint { listener, host, port })
         })?;
         r.i16()?;
         r.i16()?;
         r.skip_tags()?;
         r.skip_tags()?;
-        Ok((id, Voter { directory }))
+        Ok((id, Voter { directory, endpoints }))
     })?;
     Ok(voters.into_iter().collect())
 }

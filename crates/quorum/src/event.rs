@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 use moldau_base::NodeId;
+use moldau_base::voter::{VoterRefusal, Voters};
 
 use crate::observe::Pulled;
 
@@ -63,6 +64,19 @@ pub enum Event {
         /// What the observer is told.
         pulled: Pulled,
     },
+    /// These are the voters from here on.
+    Voters(Voters),
+    /// These voters did not answer what they were asked last.
+    Silent(Vec<NodeId>),
+    /// A change of the voters has its outcome.
+    Changed {
+        /// The host's name for it.
+        token: u64,
+        /// It is committed, or why not.
+        result: Result<(), VoterRefusal>,
+    },
+    /// Something that an operator has to mend.
+    Warning(String),
     /// Enough has been appended since the last snapshot to write one.
     SnapshotDue,
     /// The metadata log is offline and nothing will be committed any more. The node must stop.

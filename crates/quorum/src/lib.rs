@@ -15,15 +15,18 @@ mod message;
 pub mod meta;
 mod observe;
 mod peers;
+mod progress;
 mod quorum;
 mod recovery;
 mod room;
 pub mod runtime;
 mod serve;
 mod snapshot;
+mod start;
 mod store;
 mod types;
 mod vote;
+mod voters;
 
 pub use event::{CallId, Committed, Event, ProposalId, ProposeError};
 pub use observe::{Given, Observer, Pull, Pulled, Wanted, read_batches, read_snapshot};

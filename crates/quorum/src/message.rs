@@ -1,12 +1,13 @@
 //! What voters say to each other, as bytes: calls and their answers (Raft's AppendEntries, RequestVote and
-//! InstallSnapshot, with pre-vote and leader transfer).
+//! InstallSnapshot, with pre-vote and leader transfer). A call says which directory its receiver should have, an answer which one it has: a
+//! disk that was replaced does not pass for the one before it.
 //!
 //! Entries travel as the batches that lie in the log of the leader, verbatim; a snapshot travels as pieces of
 //! its file. Whatever the bytes are, reading them costs no more than their length, and what openraft takes for
 //! granted of a peer is checked here or in [`crate::serve`] before it is told.
 
 use bytes::Bytes;
-use moldau_base::NodeId;
+use moldau_base::{NodeId, Uuid};
 use moldau_wire::{DecodeError, EncodeError, Form, Reader, Writer};
 use openraft::vote::RaftLeaderId;
 
@@ -15,6 +16,8 @@ use crate::types::{LogId, Vote, log_id, term};
 /// The version of these messages; a later one is refused by name.
 const VERSION: i8 = 0;
 const FORM: Form = Form::Compact;
+/// The tag of the receiver's directory in a call, of the sender's in an answer; without it, it is not known.
+const DIRECTORY: u32 = 0;
 
 /// What a voter asks of another.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -110,7 +113,8 @@ pub(crate) enum Malformed {
 }
 
 impl Call {
-    pub(crate) fn encode(&self) -> Result<Bytes, EncodeError> {
+    /// For the node whose metadata log should lie in this directory.
+    pub(crate) fn encode(&self, directory: Uuid) -> Result<Bytes, EncodeError> {
         let mut w = Writer::bare();
         w.i8(VERSION);
         match self {
@@ -139,11 +143,12 @@ impl Call {
                 write_id(&mut w, *last);
             }
         }
-        w.no_tags();
+        write_directory(&mut w, directory);
         w.into_bytes()
     }
 
-    pub(crate) fn decode(bytes: Bytes) -> Result<Call, Malformed> {
+    /// The call, and the directory that it is for.
+    pub(crate) fn decode(bytes: Bytes) -> Result<(Call, Uuid), Malformed> {
         let mut r = begin(bytes)?;
         let call = match r.i8()? {
             0 => Call::PreVote(read_ballot(&mut r)?),
@@ -165,9 +170,9 @@ impl Call {
             4 => Call::Transfer { vote: read_vote(&mut r)?, to: NodeId(r.i32()?), last: read_id(&mut r)? },
             other => return Err(Malformed::Kind(other)),
         };
-        r.skip_tags()?;
+        let directory = read_directory(&mut r)?;
         r.finish()?;
-        Ok(call)
+        Ok((call, directory))
     }
 
     /// The vote that the caller stands for.
@@ -182,7 +187,8 @@ impl Call {
 }
 
 impl Answer {
-    pub(crate) fn encode(&self) -> Result<Bytes, EncodeError> {
+    /// Of the node whose metadata log lies in this directory.
+    pub(crate) fn encode(&self, directory: Uuid) -> Result<Bytes, EncodeError> {
         let mut w = Writer::bare();
         w.i8(VERSION);
         match self {
@@ -206,11 +212,12 @@ impl Answer {
                 w.string(FORM, why);
             }
         }
-        w.no_tags();
+        write_directory(&mut w, directory);
         w.into_bytes()
     }
 
-    pub(crate) fn decode(bytes: Bytes) -> Result<Answer, Malformed> {
+    /// The answer, and the directory of the one that answers.
+    pub(crate) fn decode(bytes: Bytes) -> Result<(Answer, Uuid), Malformed> {
         let mut r = begin(bytes)?;
         let answer = match r.i8()? {
             0 => Answer::Voted { vote: read_vote(&mut r)?, granted: r.bool()?, last: read_id(&mut r)? },
@@ -220,9 +227,9 @@ impl Answer {
             4 => Answer::Failed { why: r.string(FORM)?.to_string() },
             other => return Err(Malformed::Kind(other)),
         };
-        r.skip_tags()?;
+        let directory = read_directory(&mut r)?;
         r.finish()?;
-        Ok(answer)
+        Ok((answer, directory))
     }
 }
 
@@ -232,6 +239,25 @@ fn begin(bytes: Bytes) -> Result<Reader, Malformed> {
         VERSION => Ok(r),
         other => Err(Malformed::Version(other)),
     }
+}
+
+fn write_directory(w: &mut Writer, directory: Uuid) {
+    if directory.is_zero() {
+        return w.no_tags();
+    }
+    w.uvarint(1);
+    w.tagged(DIRECTORY, |w| w.uuid(directory));
+}
+
+fn read_directory(r: &mut Reader) -> Result<Uuid, Malformed> {
+    let mut directory = Uuid::ZERO;
+    for _ in 0..r.tag_count()? {
+        match r.tag()? {
+            (DIRECTORY, size) => directory = r.tagged(size, Reader::uuid)?,
+            (_, size) => r.skip(size)?,
+        }
+    }
+    Ok(directory)
 }
 
 fn write_ballot(w: &mut Writer, kind: i8, ballot: &Ballot) {

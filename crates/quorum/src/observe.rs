@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use std::io;
 
 use bytes::Bytes;
+use moldau_base::voter::ReplicaState;
 use moldau_base::{Mono, NodeId, Now, Uuid};
 use moldau_batch::Batch;
 use openraft::EntryPayload;
@@ -126,6 +127,20 @@ pub struct Observer {
     pub caught_up_ms: i64,
     /// What was committed when it asked last.
     committed: i64,
+}
+
+impl From<Observer> for ReplicaState {
+    fn from(observer: Observer) -> ReplicaState {
+        ReplicaState {
+            node: observer.id,
+            directory: observer.directory,
+            end_offset: observer.end_offset,
+            heard_ms: observer.fetched_ms,
+            caught_up_ms: observer.caught_up_ms,
+            // It asks, and is not asked.
+            endpoints: Vec::new(),
+        }
+    }
 }
 
 /// An observer that is not answered.

@@ -62,13 +62,22 @@ fn unreachable(why: impl Display) -> Unreachable<Types> {
 
 impl Peer {
     async fn call(&self, call: Call, time: Duration) -> Result<Answer, RPCError<Types>> {
-        let request = call.encode().map_err(unreachable)?;
+        let directory = self.shared.borrow().directory_of(self.target);
+        let request = call.encode(directory).map_err(unreachable)?;
         let answer = self.shared.borrow_mut().calls.call(self.target, request);
-        let answer = Runtime::timeout(time, answer).await.map_err(|elapsed| NetworkError::new(&elapsed))?;
-        let answer = answer.ok().flatten().ok_or_else(|| unreachable("the call was not answered"))?;
+        let answer = Runtime::timeout(time, answer).await;
+        let answer = answer.map(|answer| answer.ok().flatten());
+        let is_there = matches!(answer, Ok(Some(_)));
+        self.shared.borrow_mut().progress.reached(self.target, is_there);
+        let answer = answer.map_err(|elapsed| NetworkError::new(&elapsed))?;
+        let answer = answer.ok_or_else(|| unreachable("the call was not answered"))?;
         match Answer::decode(answer) {
-            Ok(Answer::Failed { why }) => Err(RPCError::Unreachable(unreachable(why))),
-            Ok(answer) => Ok(answer),
+            Ok((Answer::Failed { why }, _)) => Err(RPCError::Unreachable(unreachable(why))),
+            Ok((Answer::Appended(outcome), has)) => {
+                self.shared.borrow_mut().progress.has_directory(self.target, has);
+                Ok(Answer::Appended(outcome))
+            }
+            Ok((answer, _)) => Ok(answer),
             Err(error) => Err(RPCError::Unreachable(unreachable(error))),
         }
     }
@@ -84,6 +93,19 @@ impl Peer {
             Answer::Voted { vote, granted, last } => Ok(VoteResponse::new(vote, last, granted)),
             other => Err(misfit(&other)),
         }
+    }
+
+    /// Remembers how far the voter is, for operators.
+    fn note(&self, outcome: &Outcome, last: Option<LogId>, leader_end: i64, sent_ms: i64) {
+        let shared = &mut *self.shared.borrow_mut();
+        let upto = match outcome {
+            Outcome::All => last,
+            Outcome::UpTo(id) => *id,
+            Outcome::Conflict => return shared.progress.lacks(self.target, sent_ms),
+            Outcome::HigherVote(_) => return,
+        };
+        let end_offset = shared.log.offset_after(upto);
+        shared.progress.appended(self.target, end_offset, leader_end, sent_ms);
     }
 
     /// Sends a piece and answers with the vote of the receiver.
@@ -112,6 +134,10 @@ impl RaftNetworkV2<Types> for Peer {
         let AppendEntriesRequest { vote, prev_log_id, entries, leader_commit } = request;
         let (batches, sent) =
             self.shared.borrow().log.batches(&entries, APPEND_BYTES).map_err(unreachable)?;
+        let (sent_ms, leader_end) = {
+            let shared = self.shared.borrow();
+            (shared.wall_ms, shared.log.next_offset())
+        };
         let append = Append { vote, previous: prev_log_id, committed: leader_commit, batches };
         let outcome = match self.call(Call::Append(append), CALL_TIME).await? {
             Answer::Appended(outcome) => outcome,
@@ -127,6 +153,7 @@ impl RaftNetworkV2<Types> for Peer {
         if !fits {
             return Err(misfit(&Answer::Appended(outcome)));
         }
+        self.note(&outcome, last, leader_end, sent_ms);
         Ok(match outcome {
             Outcome::All if sent == entries.len() => AppendEntriesResponse::Success,
             Outcome::All => AppendEntriesResponse::PartialSuccess(last),

@@ -4,7 +4,7 @@
 //! openraft is a guest that runs only inside the calls of this file, on a runtime that is given the time and
 //! a seed: the host owns the thread and the clock, so the node and the simulator run the same code.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::rc::Rc;
@@ -13,22 +13,20 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use moldau_base::disk::{DirId, Disk};
+use moldau_base::voter::{QuorumState, ReplicaState, VoterChange, VoterRefusal};
 use moldau_base::{Mono, NodeId, Now, Uuid};
 use openraft::async_runtime::watch::WatchReceiver;
 use openraft::errors::{ClientWriteError, RaftError};
-use openraft::{AsyncRuntime, Raft, SnapshotPolicy};
+use openraft::{AsyncRuntime, Raft};
 
-use crate::calls::Calls;
 use crate::event::{CallId, Event, ProposalId, ProposeError};
-use crate::log::Log;
 use crate::observe::{Observer, Observers, Pull};
-use crate::peers::Peers;
+use crate::progress;
 use crate::recovery::Damage;
 use crate::runtime::Runtime;
-use crate::store::{Applied, Shared, Store};
-use crate::types::{Records, Types, Voter};
-use crate::vote;
-use crate::{room, serve, snapshot};
+use crate::store::{Shared, Store};
+use crate::types::{LogId, Records, Types, Voter};
+use crate::{room, serve, start, voters};
 
 /// Proposals whose outcome is not known yet; more are refused.
 pub const MAX_PROPOSALS: usize = 10_000;
@@ -47,7 +45,7 @@ const LOST_SPREAD_US: u64 = 20_000;
 pub struct Config {
     /// `node.id`.
     pub node: NodeId,
-    /// The voters of a new quorum, the same on each of them; the log knows them afterwards.
+    /// The voters of a new quorum, the same on each of them; the log knows them afterwards. Empty on a node that is to join a quorum.
     pub voters: BTreeMap<NodeId, Voter>,
     /// How the voters watch each other; a voter that is alone does not.
     pub pace: Pace,
@@ -80,11 +78,16 @@ impl Default for Pace {
 }
 
 impl Config {
+    /// Whether this node is all there is.
+    pub(crate) fn is_alone(&self) -> bool {
+        self.voters.len() == 1 && self.voters.contains_key(&self.node)
+    }
+
     /// A quorum of this one node, with sizes that keep recovery short.
     pub fn alone(node: NodeId, directory: Uuid, seed: u64) -> Config {
         Config {
             node,
-            voters: BTreeMap::from([(node, Voter { directory })]),
+            voters: BTreeMap::from([(node, Voter::from(directory))]),
             pace: Pace::default(),
             dir: DirId::default(),
             directory,
@@ -108,15 +111,10 @@ pub enum StartError {
     },
     /// The log belongs to other voters.
     #[error(
-        "the metadata log on this disk names the voters {log:?}, the configuration {configured:?}; correct controller.quorum.voters, \
-         or give this node its own disk"
+        "the metadata log on this disk is of other voters: {0}; correct controller.quorum.voters, or give this node its own disk. Voters are added with \
+         kafka-metadata-quorum add-controller"
     )]
-    OtherVoters {
-        /// The voters in the log.
-        log: Vec<NodeId>,
-        /// The voters in the configuration.
-        configured: Vec<NodeId>,
-    },
+    OtherVoters(String),
     /// What is on disk cannot be used.
     #[error(transparent)]
     Damage(#[from] Damage),
@@ -143,6 +141,14 @@ pub struct Quorum {
     tell_of_commits: bool,
     /// A leader of which no majority has been heard for so long tells observers nothing.
     followed_for: Duration,
+    /// The entry of the voters that the host was told of last.
+    told_voters: Option<LogId>,
+    /// The voters that the host was told to be silent.
+    told_silent: Vec<NodeId>,
+    /// A change of the voters is under way that somebody asked for.
+    changing: Rc<Cell<bool>>,
+    /// It is being written down what the log does not say of the voters.
+    naming: Rc<Cell<bool>>,
 }
 
 impl fmt::Debug for Quorum {
@@ -163,16 +169,16 @@ impl Quorum {
         now: Now,
         events: &mut Vec<Event>,
     ) -> Result<Quorum, StartError> {
-        if !config.voters.contains_key(&config.node) {
+        if !config.voters.is_empty() && !config.voters.contains_key(&config.node) {
             let voters = config.voters.keys().copied().collect();
             return Err(StartError::NotVoter { node: config.node, voters });
         }
-        let (shared, cut_bytes) = recover(&config, Arc::clone(&disk), now)?;
+        let (shared, cut_bytes) = start::recover(&config, Arc::clone(&disk), now)?;
         room::give_up(&*disk, config.dir);
         // Without room, what is written first says so.
         let _ = shared.borrow_mut().log.find_room(room::START_BYTES);
         let runtime = Runtime::seeded(config.seed);
-        let raft = build(&config, &runtime, &shared, now)?;
+        let raft = start::build(&config, &runtime, &shared, now)?;
         let mut quorum = Quorum {
             node: config.node,
             snapshot_bytes: config.snapshot_bytes,
@@ -186,41 +192,60 @@ impl Quorum {
             failed: false,
             cut_bytes,
             observers: Observers::default(),
-            tell_of_commits: config.voters.len() > 1,
             followed_for: Duration::from_millis(config.pace.election_ms.1.saturating_mul(2)),
+            tell_of_commits: !config.is_alone(),
+            told_voters: None,
+            told_silent: Vec::new(),
+            changing: Rc::default(),
+            naming: Rc::default(),
         };
         quorum.check_voters(&config)?;
+        quorum.know_nodes();
         quorum.begin(&config);
         quorum.step(now, events);
         room::keep(&*disk, config.dir);
         let leads = quorum.leader.is_some_and(|(_, leader)| leader == Some(config.node));
-        match leads || quorum.failed || config.voters.len() > 1 {
+        match leads || quorum.failed || !config.is_alone() {
             true => Ok(quorum),
             false => Err(StartError::Guest("this node is not elected".to_owned())),
         }
     }
 
+    fn know_nodes(&self) {
+        let named = Arc::clone(&self.raft.metrics().borrow_watched().membership_config);
+        self.shared.borrow_mut().named = named;
+    }
+
     fn check_voters(&self, config: &Config) -> Result<(), StartError> {
         let _entered = self.runtime.enter();
-        let log: Vec<NodeId> = self.raft.metrics().borrow_watched().membership_config.voter_ids().collect();
-        let configured: Vec<NodeId> = config.voters.keys().copied().collect();
-        let is_new = log.is_empty() && self.shared.borrow().log.last().is_none();
-        if !is_new && log != configured {
-            return Err(StartError::OtherVoters { log, configured });
+        let metrics = self.raft.metrics();
+        let metrics = metrics.borrow_watched();
+        let membership = metrics.membership_config.membership();
+        let is_new = membership.voter_ids().next().is_none() && self.shared.borrow().log.last().is_none();
+        if config.is_alone() && membership.voter_ids().any(|voter| voter != config.node) {
+            let voters: Vec<NodeId> = membership.voter_ids().collect();
+            let why = format!("it names the voters {voters:?}, the configuration only node {}", config.node);
+            return Err(StartError::OtherVoters(why));
         }
-        Ok(())
+        match is_new {
+            true => Ok(()),
+            false => self.shared.borrow().check_voters(membership).map_err(StartError::OtherVoters),
+        }
     }
 
     /// A log without entries begins with its voters, which is the same entry on each of them; otherwise a voter that
     /// is alone stands at once, as nobody else could lead.
     fn begin(&self, config: &Config) {
-        let (raft, voters) = (self.raft.clone(), config.voters.clone());
+        // In which directory each of them has its log, and where it listens, is written down later.
+        let bare = |(node, voter): (&NodeId, &Voter)| (*node, Voter::from(voter.directory));
+        let voters: BTreeMap<NodeId, Voter> = config.voters.iter().map(bare).collect();
+        let (raft, alone) = (self.raft.clone(), config.is_alone());
         let empty = self.shared.borrow().log.last().is_none();
         self.runtime.start(async move {
             // A failure shows in the metrics, which `step` reads.
-            if empty {
+            if empty && !voters.is_empty() {
                 let _ = raft.initialize(voters).await;
-            } else if voters.len() == 1 {
+            } else if alone {
                 let _ = raft.trigger().elect(false).await;
             }
         });
@@ -231,8 +256,9 @@ impl Quorum {
         let (raft, shared) = (self.raft.clone(), Rc::clone(&self.shared));
         self.runtime.start(async move {
             let answer = serve::answer(raft, Rc::clone(&shared), from, request).await;
+            let directory = shared.borrow().directory;
             // What cannot be written down is too long, and nothing that is answered is.
-            let answer = answer.encode().unwrap_or_default();
+            let answer = answer.encode(directory).unwrap_or_default();
             shared.borrow_mut().events.push_back(Event::Answer { token, answer });
         });
     }
@@ -279,6 +305,30 @@ impl Quorum {
         });
     }
 
+    /// Changes who votes, on the leader; [`Event::Changed`] with this token is the outcome.
+    pub fn change(&mut self, token: u64, change: VoterChange) {
+        let leads = self.leader.is_some_and(|(_, leader)| leader == Some(self.node));
+        let refusal = match () {
+            () if !leads => Some(VoterRefusal::NotLeader),
+            () if self.changing.get() => Some(VoterRefusal::UnderWay),
+            () => None,
+        };
+        if let Some(refusal) = refusal {
+            let refused = Event::Changed { token, result: Err(refusal) };
+            return self.shared.borrow_mut().events.push_back(refused);
+        }
+        self.changing.set(true);
+        let (raft, shared, changing) =
+            (self.raft.clone(), Rc::clone(&self.shared), Rc::clone(&self.changing));
+        let node = self.node;
+        self.runtime.start(async move {
+            let result = voters::change(raft.clone(), Rc::clone(&shared), change).await;
+            changing.set(false);
+            shared.borrow_mut().events.push_back(Event::Changed { token, result });
+            voters::step_down(raft, node).await;
+        });
+    }
+
     /// Bytes of a write that a crash interrupted, which were cut at start. They were never acknowledged.
     pub fn cut_bytes(&self) -> u64 {
         self.cut_bytes
@@ -287,6 +337,20 @@ impl Quorum {
     /// The offset that the next record gets, if no leader changes before.
     pub fn next_offset(&self) -> i64 {
         self.shared.borrow().log.next_offset()
+    }
+
+    /// The quorum, if this node leads it.
+    pub fn state(&self) -> Option<QuorumState> {
+        let (epoch, _) = self.leader.filter(|(_, leader)| *leader == Some(self.node))?;
+        let metrics = self.raft.metrics();
+        let metrics = metrics.borrow_watched();
+        let shared = self.shared.borrow();
+        let mut state = progress::state(&shared, epoch, metrics.membership_config.membership());
+        let mut seen: Vec<ReplicaState> =
+            self.observers.known(shared.wall_ms).map(ReplicaState::from).collect();
+        seen.retain(|seen| !state.voters.iter().chain(&state.observers).any(|known| known.node == seen.node));
+        state.observers.extend(seen);
+        Some(state)
     }
 
     /// Takes records to append, all or none; [`Quorum::step`] does it. Proposals are appended in the order of
@@ -350,13 +414,16 @@ impl Quorum {
     pub fn step(&mut self, now: Now, events: &mut Vec<Event>) {
         self.shared.borrow_mut().wall_ms = now.wall_ms;
         self.runtime.run_until_idle(now.mono);
+        self.know_nodes();
         self.shared.borrow_mut().log.settle_room();
         let before = events.len();
         events.extend(self.shared.borrow_mut().events.drain(..));
         if self.tell_of_commits && events[before..].iter().any(|event| matches!(event, Event::Committed(_))) {
             self.tell_voters(now);
         }
+        self.name_voters(now);
         events.extend(self.shared.borrow_mut().calls.take());
+        self.report_voters(events);
         self.report_leader(events);
         let (epoch, leader) = self.leader.unwrap_or((0, None));
         // A leader that nobody follows any more may have a successor: observers shall look for it.
@@ -403,8 +470,56 @@ impl Quorum {
         let known = Some((epoch, leader));
         if known != self.leader && (leader.is_some() || self.leader.is_some()) {
             self.leader = known;
-            self.shared.borrow_mut().leader_lost = false;
+            let mut shared = self.shared.borrow_mut();
+            shared.leader_lost = false;
+            if leader.is_some() {
+                shared.progress.clear();
+            }
             events.push(Event::Leader { epoch, leader });
+        }
+    }
+
+    /// A leader writes down what the log does not say of its nodes.
+    fn name_voters(&mut self, now: Now) {
+        let leads = self.leader.is_some_and(|(_, leader)| leader == Some(self.node));
+        let busy = self.changing.get() || self.naming.get();
+        if !leads || !self.tell_of_commits || busy || self.failed {
+            return;
+        }
+        let named = {
+            let metrics = self.raft.metrics();
+            let metrics = metrics.borrow_watched();
+            let membership = &metrics.membership_config;
+            let shared = self.shared.borrow();
+            if *membership.log_id() > shared.applied.id {
+                return;
+            }
+            voters::unnamed(&shared, membership.membership())
+        };
+        if named.is_empty() {
+            return;
+        }
+        self.naming.set(true);
+        let (raft, naming) = (self.raft.clone(), Rc::clone(&self.naming));
+        self.runtime.start(async move {
+            voters::name(raft, named).await;
+            naming.set(false);
+        });
+        self.runtime.run_until_idle(now.mono);
+    }
+
+    fn report_voters(&mut self, events: &mut Vec<Event>) {
+        let shared = self.shared.borrow();
+        let membership = &shared.applied.membership;
+        if *membership.log_id() != self.told_voters {
+            self.told_voters = *membership.log_id();
+            events.push(Event::Voters(voters::of(membership.membership())));
+        }
+        let votes: BTreeSet<NodeId> = membership.voter_ids().collect();
+        let silent: Vec<NodeId> = shared.progress.silent().filter(|node| votes.contains(node)).collect();
+        if silent != self.told_silent {
+            self.told_silent.clone_from(&silent);
+            events.push(Event::Silent(silent));
         }
     }
 
@@ -435,76 +550,4 @@ impl Drop for Quorum {
     fn drop(&mut self) {
         self.runtime.clear();
     }
-}
-
-/// What is on disk, and how many bytes of it were cut.
-fn recover(config: &Config, disk: Arc<dyn Disk>, now: Now) -> Result<(Rc<RefCell<Shared>>, u64), StartError> {
-    let latest = snapshot::read_latest(&*disk, config.dir)?;
-    let (snapshot, values) = latest.map_or((None, None), |(meta, values)| (Some(meta), Some(values)));
-    let id = snapshot.as_ref().map(|meta| meta.id);
-    let (log, cut_bytes) = Log::open(Arc::clone(&disk), config.dir, config.segment_bytes, id)?;
-    let last = log.last().max(id.map(|id| id.id));
-    let vote = vote::read(&*disk, config.dir)?;
-    vote::check(vote.as_ref(), last)?;
-    let applied = snapshot.as_ref().map(Applied::from).unwrap_or_default();
-    let restored = values.map(|values| Event::Restored { next_offset: applied.next_offset, values });
-    let shared = Shared {
-        disk,
-        dir: config.dir,
-        node: config.node,
-        voters: config.voters.keys().copied().collect(),
-        directory: config.directory,
-        log,
-        vote,
-        wall_ms: now.wall_ms,
-        applied,
-        snapshot,
-        events: restored.into_iter().collect(),
-        calls: Calls::default(),
-        received: BTreeMap::new(),
-        incoming: None,
-        leader_lost: false,
-    };
-    Ok((Rc::new(RefCell::new(shared)), cut_bytes))
-}
-
-/// A voter that is alone has nobody to hear from and nobody to beat: its timers are off.
-fn guest_config(config: &Config) -> openraft::Config {
-    let watch = config.voters.len() > 1;
-    openraft::Config {
-        cluster_name: "moldau".to_owned(),
-        heartbeat_interval: config.pace.heartbeat_ms,
-        election_timeout_min: config.pace.election_ms.0,
-        election_timeout_max: config.pace.election_ms.1,
-        enable_tick: watch,
-        enable_heartbeat: watch,
-        enable_elect: watch,
-        enable_pre_vote: Some(true),
-        enable_leader_restore: Some(false),
-        snapshot_policy: SnapshotPolicy::Never,
-        max_in_snapshot_log_to_keep: 0,
-        // A voter that lost its disk is fed from the beginning, as a new one is.
-        allow_log_reversion: Some(true),
-        ..openraft::Config::default()
-    }
-}
-
-fn build(
-    config: &Config,
-    runtime: &Runtime,
-    shared: &Rc<RefCell<Shared>>,
-    now: Now,
-) -> Result<Raft<Types, Store>, StartError> {
-    let guest = guest_config(config).validate().map_err(|error| StartError::Guest(error.to_string()))?;
-    type Built = Option<Result<Raft<Types, Store>, String>>;
-    let built: Rc<RefCell<Built>> = Rc::default();
-    let (slot, store, node) = (Rc::clone(&built), Store(Rc::clone(shared)), config.node);
-    let peers = Peers(Rc::clone(shared));
-    runtime.start(async move {
-        let raft = Raft::new(node, Arc::new(guest), peers, store.clone(), store).await;
-        *slot.borrow_mut() = Some(raft.map_err(|error| error.to_string()));
-    });
-    runtime.run_until_idle(now.mono);
-    let raft = built.borrow_mut().take();
-    raft.unwrap_or_else(|| Err("it waits for something at start".to_owned())).map_err(StartError::Guest)
 }

@@ -9,7 +9,7 @@ use std::fmt::Display;
 use std::rc::Rc;
 
 use bytes::{Bytes, BytesMut};
-use moldau_base::NodeId;
+use moldau_base::{NodeId, Uuid};
 use moldau_batch::Batch;
 use openraft::alias::{SnapshotMetaOf, SnapshotOf};
 use openraft::raft::{
@@ -42,10 +42,16 @@ pub(crate) async fn answer(
     from: NodeId,
     request: Bytes,
 ) -> Answer {
-    let call = match Call::decode(request) {
+    let (call, directory) = match Call::decode(request) {
         Ok(call) => call,
         Err(error) => return failed(error),
     };
+    if let Err(refused) = shared.borrow().check_caller(from) {
+        return failed(refused);
+    }
+    if let Err(refused) = check_directory(&mut shared.borrow_mut(), &call, directory) {
+        return failed(refused);
+    }
     if *call.vote().leader_id().node_id() != from {
         return failed(format_args!("node {from} speaks for node {}", call.vote().leader_id().node_id()));
     }
@@ -67,6 +73,27 @@ pub(crate) async fn answer(
         }
     };
     served.unwrap_or_else(|answer| answer)
+}
+
+/// Refuses what is meant for another disk than this one, and a vote for somebody who knows that there was a log here: what was promised
+/// and acknowledged on it is not known any more, and must not count twice.
+fn check_directory(shared: &mut Shared, call: &Call, meant: Uuid) -> Result<(), String> {
+    let has = shared.directory;
+    if !meant.is_zero() && meant != has {
+        let node = shared.node;
+        let why = format!(
+            "the metadata log says that voter {node} has the directory {meant}, and this one is {has}: its disk was replaced. \
+             kafka-metadata-quorum remove-controller --controller-id {node} --controller-directory-id {meant}, then \
+             add-controller with this node's configuration, makes it a voter again"
+        );
+        shared.warn(&why);
+        return Err(why);
+    }
+    let is_ballot = matches!(call, Call::PreVote(_) | Call::Vote(_));
+    if is_ballot && !meant.is_zero() && shared.is_fresh() {
+        return Err("the metadata log of this voter is gone, and with it what it promised: it votes when a leader has given it one".to_owned());
+    }
+    Ok(())
 }
 
 fn failed(why: impl Display) -> Answer {

@@ -25,9 +25,10 @@ use crate::calls::Calls;
 use crate::codec;
 use crate::event::{Committed, Event};
 use crate::log::Log;
+use crate::progress::Progress;
 use crate::serve::Incoming;
 use crate::snapshot::{self, Meta, SnapshotFile, SnapshotId};
-use crate::types::{Entry, LogId, Membership, StoredMembership, Types, Vote, term};
+use crate::types::{Entry, LogId, Membership, StoredMembership, Types, Vote, Voter, term};
 use crate::vote;
 
 /// What the log, the state machine and the host share.
@@ -35,9 +36,13 @@ pub(crate) struct Shared {
     pub(crate) disk: Arc<dyn Disk>,
     pub(crate) dir: DirId,
     pub(crate) node: NodeId,
-    /// The voters, which do not change.
-    pub(crate) voters: BTreeSet<NodeId>,
+    /// The voters in the configuration, with which a log begins; empty on a node that is to join a quorum.
+    pub(crate) configured: BTreeMap<NodeId, Voter>,
     pub(crate) directory: Uuid,
+    /// The nodes that the log names last, whether that is committed or not.
+    pub(crate) named: Arc<StoredMembership>,
+    /// Something that was said of this node and cannot be right; said once.
+    pub(crate) warned: Option<String>,
     pub(crate) log: Log,
     pub(crate) vote: Option<Vote>,
     /// The host's wall clock at its last input.
@@ -46,6 +51,8 @@ pub(crate) struct Shared {
     pub(crate) snapshot: Option<Meta>,
     pub(crate) events: VecDeque<Event>,
     pub(crate) calls: Calls,
+    /// How far the others are, while this node leads.
+    pub(crate) progress: Progress,
     /// The batches of entries that came from the leader, by their index, until they are appended.
     pub(crate) received: BTreeMap<u64, Batch>,
     /// A snapshot that comes from the leader in pieces.
@@ -135,12 +142,46 @@ impl Shared {
         term_here.map_or(term(id) <= term(&applied), |here| here == term(id))
     }
 
-    /// Refuses voters other than those that are configured.
+    /// Refuses a log that does not know the voters that are configured: it is that of other voters. Whom it knows besides, and who
+    /// of them still votes, has changed since it began.
     pub(crate) fn check_voters(&self, membership: &Membership) -> Result<(), String> {
-        let named: BTreeSet<NodeId> = membership.voter_ids().collect();
-        match named == self.voters {
+        let known: BTreeSet<NodeId> = membership.nodes().map(|(node, _)| *node).collect();
+        match self.configured.keys().all(|node| known.contains(node)) {
             true => Ok(()),
-            false => Err(format!("it names the voters {named:?}, the configuration {:?}", self.voters)),
+            false => {
+                let configured: Vec<&NodeId> = self.configured.keys().collect();
+                Err(format!("it names the voters {known:?}, the configuration {configured:?}"))
+            }
+        }
+    }
+
+    /// Refuses nodes that are not configured while the log says nothing of others: these begin another quorum.
+    pub(crate) fn check_caller(&self, from: NodeId) -> Result<(), String> {
+        let begins = self.is_fresh() && !self.configured.is_empty();
+        match begins && !self.configured.contains_key(&from) {
+            true => Err(format!(
+                "node {from} is not among the voters that this node knows (controller.quorum.voters)"
+            )),
+            false => Ok(()),
+        }
+    }
+
+    /// The directory that a node should have by this log; zero while that is not known. A voter that has just started has applied nothing
+    /// and knows it all the same, or a disk that was replaced could elect it.
+    pub(crate) fn directory_of(&self, node: NodeId) -> Uuid {
+        self.named.membership().get_node(&node).map_or(Uuid::ZERO, |voter| voter.directory)
+    }
+
+    /// This node's log holds nothing but the voters with which every log begins.
+    pub(crate) fn is_fresh(&self) -> bool {
+        self.log.last().is_none_or(|last| last.index == 0)
+    }
+
+    /// Says something that an operator has to mend, once.
+    pub(crate) fn warn(&mut self, what: &str) {
+        if self.warned.as_deref() != Some(what) {
+            self.warned = Some(what.to_owned());
+            self.events.push_back(Event::Warning(what.to_owned()));
         }
     }
 

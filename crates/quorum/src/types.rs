@@ -3,7 +3,8 @@
 use std::fmt;
 
 use bytes::Bytes;
-use moldau_base::{NodeId, Uuid};
+use moldau_base::NodeId;
+pub use moldau_base::voter::Voter;
 use openraft::impls::leader_id_std;
 
 use crate::event::ProposalId;
@@ -25,13 +26,6 @@ impl fmt::Display for Records {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} records", self.values.len())
     }
-}
-
-/// What the quorum knows of a voter beside its id.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Voter {
-    /// The id of the log directory that holds its metadata log.
-    pub directory: Uuid,
 }
 
 openraft::declare_raft_types!(

@@ -152,6 +152,7 @@ fn settings(setup: &Setup, place: usize, replaced: u8) -> Settings {
         listeners: vec![listener],
         inter_broker_listener: "PLAINTEXT".into(),
         voters: if nodes > 1 { (0..nodes).map(voter).collect() } else { BTreeMap::new() },
+        controller_listener: "CONTROLLER".into(),
         log_dirs: (0..setup.weather.log_dirs).map(log_dir).collect(),
         stopped_at: None,
         rack_aware_reads: false,

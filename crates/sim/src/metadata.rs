@@ -37,8 +37,7 @@ impl Quorum {
         now: Now,
     ) -> Result<Quorum, String> {
         // Voters that are named in a file begin without knowing each other's directories.
-        let voters: BTreeMap<NodeId, Voter> =
-            voters.into_iter().map(|id| (id, Voter { directory: Uuid::ZERO })).collect();
+        let voters: BTreeMap<NodeId, Voter> = voters.into_iter().map(|id| (id, Voter::default())).collect();
         let alone = Config::alone(node, Uuid([1; 16]), 0);
         let voters = if voters.len() > 1 { voters } else { alone.voters.clone() };
         let config = Config {
@@ -76,6 +75,10 @@ impl Quorum {
             ToQuorum::Called { token, from, message } => self.quorum.called(token, from, message),
             ToQuorum::Pull { token, pull } => self.quorum.pull(token, pull, now),
             ToQuorum::Answered { call, message } => self.quorum.answered(CallId(call), message),
+            ToQuorum::Describe { token } => {
+                self.news.push_back(FromQuorum::State { token, state: self.quorum.state() });
+            }
+            ToQuorum::Change { token, change } => self.quorum.change(token, change),
             ToQuorum::Lost(node) => self.quorum.lost(node),
             ToQuorum::HandOver(node) => self.quorum.hand_over(node),
         }
@@ -140,6 +143,12 @@ impl Quorum {
                 Event::Answer { token, answer } => {
                     self.news.push_back(FromQuorum::Answer { token, message: answer });
                 }
+                Event::Voters(voters) => self.news.push_back(FromQuorum::Voters(voters)),
+                Event::Changed { token, result } => {
+                    self.news.push_back(FromQuorum::Changed { token, result });
+                }
+                Event::Silent(silent) => self.news.push_back(FromQuorum::Silent(silent)),
+                Event::Warning(_) => {}
                 Event::Failed(why) => self.failed = Some(why),
             }
         }

@@ -1,5 +1,6 @@
 //! ApiVersions: what this broker speaks (KIP-35, KIP-511, KIP-584).
 
+use moldau_controller::FeatureRange;
 use moldau_wire::api_versions::{Request, Response, response};
 use moldau_wire::{ErrorCode, Response as AnyResponse};
 
@@ -9,6 +10,16 @@ use crate::connections::Context;
 
 /// Keys from here on are not Kafka's.
 const OWN_KEYS: i16 = 10_000;
+
+/// The voters have directory ids and can change (KIP-853). It is no record like other features: the quorum has always been so.
+const KRAFT_VERSION: &str = "kraft.version";
+const KRAFT_LEVEL: i16 = 1;
+
+/// The features that this release knows.
+pub(crate) fn features(shard: &Shard) -> impl Iterator<Item = FeatureRange> {
+    let kraft = FeatureRange { name: KRAFT_VERSION.into(), min: KRAFT_LEVEL, max: KRAFT_LEVEL };
+    shard.settings.features.iter().cloned().chain([kraft])
+}
 
 /// Answers with every API that works. A client that does not say what it is, where the version asks for it, is refused.
 pub(crate) fn handle(shard: &mut Shard, context: Context, request: Request) {
@@ -21,14 +32,15 @@ pub(crate) fn handle(shard: &mut Shard, context: Context, request: Request) {
     let image = &shard.cluster.image;
     let mut response = Response { api_keys: api_keys(shard, &context), ..Response::default() };
     response.finalized_features_epoch = shard.cluster.offset;
-    for (name, level) in image.features() {
+    let finalized = image.features().iter().map(|(name, level)| (&**name, *level));
+    for (name, level) in finalized.chain([(KRAFT_VERSION, KRAFT_LEVEL)]) {
         response.finalized_features.push(response::FinalizedFeature {
             name: super::text(name),
-            max_version_level: *level,
-            min_version_level: *level,
+            max_version_level: level,
+            min_version_level: level,
         });
     }
-    for feature in &shard.settings.features {
+    for feature in features(shard) {
         // A feature that may be absent (minimum 0) is hidden from versions that cannot express it (KAFKA-17011).
         if feature.min > 0 || context.version >= 4 {
             response.supported_features.push(response::SupportedFeature {

@@ -8,6 +8,7 @@ mod alter_partition_reassignments;
 mod api_versions;
 mod broker_heartbeat;
 mod broker_registration;
+mod change_voters;
 mod create_partitions;
 mod create_topics;
 mod delete_groups;
@@ -18,9 +19,10 @@ mod describe_configs;
 mod describe_groups;
 mod describe_log_dirs;
 mod describe_producers;
+mod describe_quorum;
 mod describe_topic_partitions;
-mod elsewhere;
 mod elect_leaders;
+mod elsewhere;
 pub(crate) mod fetch;
 mod fetch_metadata;
 mod fetch_snapshot;
@@ -41,6 +43,8 @@ mod offset_fetch;
 mod offset_for_leader_epoch;
 mod produce;
 mod sync_group;
+mod unregister_broker;
+mod update_features;
 mod voters;
 
 use std::sync::Arc;
@@ -88,9 +92,14 @@ pub const SERVED: &[ApiKey] = &[
     ApiKey::AlterPartitionReassignments,
     ApiKey::ListPartitionReassignments,
     ApiKey::OffsetDelete,
+    ApiKey::DescribeQuorum,
+    ApiKey::UpdateFeatures,
     ApiKey::DescribeCluster,
     ApiKey::DescribeProducers,
+    ApiKey::UnregisterBroker,
     ApiKey::DescribeTopicPartitions,
+    ApiKey::AddRaftVoter,
+    ApiKey::RemoveRaftVoter,
 ];
 
 /// What nodes of a cluster ask each other on the listeners that are for nodes, and what an operator may ask there, as of controllers of
@@ -105,7 +114,12 @@ const SERVED_TO_NODES: &[ApiKey] = &[
     ApiKey::CreatePartitions,
     ApiKey::IncrementalAlterConfigs,
     ApiKey::FetchSnapshot,
+    ApiKey::DescribeQuorum,
+    ApiKey::UpdateFeatures,
     ApiKey::DescribeCluster,
+    ApiKey::UnregisterBroker,
+    ApiKey::AddRaftVoter,
+    ApiKey::RemoveRaftVoter,
     ApiKey::BrokerRegistration,
     ApiKey::AllocateProducerIds,
     ApiKey::AlterPartition,
@@ -124,6 +138,10 @@ const FORWARDED: &[ApiKey] = &[
     ApiKey::ElectLeaders,
     ApiKey::AlterPartitionReassignments,
     ApiKey::ListPartitionReassignments,
+    ApiKey::DescribeQuorum,
+    ApiKey::UnregisterBroker,
+    ApiKey::AddRaftVoter,
+    ApiKey::RemoveRaftVoter,
 ];
 
 /// The versions of an API that are decoded and answered; `None` when the API is not served there.
@@ -160,6 +178,8 @@ pub(crate) fn dispatch(shard: &mut Shard, conn: ConnId, sequence: u64, frame: By
         };
     }
     match Request::decode(api, context.version, body) {
+        // Who asks a controller how the quorum is wants its own answer.
+        Ok(request) if to_nodes && api == ApiKey::DescribeQuorum => handle(shard, context, request),
         Ok(request) if FORWARDED.contains(&api) && !shard.settings.is_alone() => {
             carry(shard, context, frame, request);
         }
@@ -246,6 +266,11 @@ fn handle(shard: &mut Shard, context: Context, request: Request) {
         }
         Request::OffsetDelete(request) => offset_delete::handle(shard, context, request),
         Request::DescribeCluster(request) => describe_cluster::handle(shard, context, request),
+        Request::DescribeQuorum(request) => describe_quorum::handle(shard, context, request),
+        Request::UpdateFeatures(request) => update_features::handle(shard, context, request),
+        Request::AddRaftVoter(request) => change_voters::add(shard, context, request),
+        Request::RemoveRaftVoter(request) => change_voters::remove(shard, context, request),
+        Request::UnregisterBroker(request) => unregister_broker::handle(shard, context, request),
         Request::DescribeProducers(request) => describe_producers::handle(shard, context, request),
         Request::DescribeTopicPartitions(request) => {
             describe_topic_partitions::handle(shard, context, request);

@@ -19,6 +19,11 @@ pub(crate) fn handle(shard: &mut Shard, context: Context, request: Request) {
         return reply(shard, context, Response { error_code: error, ..Response::default() });
     }
     let from = NodeId(request.from);
+    if !is_known(shard, from) {
+        // It may have become a voter while this one was away: whether it is heard is for the quorum to say.
+        let what = "is not among the voters that this node knows (controller.quorum.voters)";
+        shard.warn_once(format!("a voter at {}: node {from} {what}", context.address));
+    }
     shard.connections.is_of(context.conn, from);
     let question = vec![(ShardId(0), Ask::Voter { from, message: request.message })];
     shard.gather(question, Some(PATIENCE_MS), move |shard, answers| {
@@ -32,6 +37,12 @@ pub(crate) fn handle(shard: &mut Shard, context: Context, request: Request) {
 
 fn reply(shard: &mut Shard, context: Context, response: Response) {
     shard.reply(context, AnyResponse::Voters(response));
+}
+
+fn is_known(shard: &Shard, node: NodeId) -> bool {
+    let told = shard.control.as_ref().map(|control| &control.voters);
+    let told = told.is_some_and(|told| told.voters.contains_key(&node) || told.observers.contains_key(&node));
+    told || shard.settings.voters.contains_key(&node)
 }
 
 /// Whether the message comes from a voter of this cluster and is for this node.
@@ -51,11 +62,6 @@ fn check(shard: &Shard, request: &Request) -> Result<(), (ErrorCode, String)> {
     let from = NodeId(request.from);
     if from == settings.node_id {
         return Err((ErrorCode::INVALID_VOTER_KEY, format!("it has the id of this node, {from}")));
-    }
-    if !settings.voters.contains_key(&from) {
-        let why =
-            format!("node {from} is not among the voters that this node knows (controller.quorum.voters)");
-        return Err((ErrorCode::INVALID_VOTER_KEY, why));
     }
     Ok(())
 }

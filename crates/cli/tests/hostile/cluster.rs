@@ -13,11 +13,13 @@ use crate::process::{Folder, Node, Running, command, wait_for};
 use crate::starts::free_port;
 
 pub const NODES: usize = 3;
+pub const CLUSTER_ID: &str = "MkU3OEVBNTcwNTJENDM2Qg";
 
 /// A cluster whose nodes know each other's ports.
 pub struct Cluster {
-    folder: Folder,
-    ports: [[u16; 2]; NODES],
+    pub folder: Folder,
+    pub ports: [[u16; 2]; NODES],
+    http: [u16; NODES],
     pub nodes: [Option<Node>; NODES],
 }
 
@@ -25,10 +27,11 @@ impl Cluster {
     /// Starts it and waits until every node serves clients.
     pub fn start() -> Cluster {
         let ports = [(); NODES].map(|()| [free_port(), free_port()]);
-        let mut cluster = Cluster { folder: Folder::new(), ports, nodes: [const { None }; NODES] };
+        let http = [(); NODES].map(|()| free_port());
+        let mut cluster = Cluster { folder: Folder::new(), ports, http, nodes: [const { None }; NODES] };
         // None of them is ready before there is a majority.
         let starting = [0, 1, 2].map(|at| {
-            let arguments = cluster.arguments(at, "MkU3OEVBNTcwNTJENDM2Qg");
+            let arguments = cluster.arguments(at, CLUSTER_ID);
             thread::spawn(move || Node::run(&arguments))
         });
         for (node, started) in cluster.nodes.iter_mut().zip(starting) {
@@ -37,7 +40,7 @@ impl Cluster {
         cluster
     }
 
-    fn arguments(&self, at: usize, cluster_id: &str) -> Vec<String> {
+    pub fn arguments(&self, at: usize, cluster_id: &str) -> Vec<String> {
         let data: PathBuf = self.folder.path().join(format!("node-{}", at + 1));
         let [port, controller] = self.ports[at];
         let voters: Vec<String> =
@@ -48,7 +51,7 @@ impl Cluster {
             format!("controller.quorum.voters={}", voters.join(",")),
             format!("listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}"),
             "controller.listener.names=CONTROLLER".to_owned(),
-            "moldau.http.listener=".to_owned(),
+            format!("moldau.http.listener=127.0.0.1:{}", self.http[at]),
             "moldau.shards=2".to_owned(),
             "min.insync.replicas=2".to_owned(),
             "replica.selector.class=org.apache.kafka.common.replica.RackAwareReplicaSelector".to_owned(),
@@ -64,8 +67,13 @@ impl Cluster {
         &self.folder
     }
 
-    fn restart(&mut self, at: usize) {
-        self.nodes[at] = Some(Node::run(&self.arguments(at, "MkU3OEVBNTcwNTJENDM2Qg")));
+    /// The port of /readyz.
+    pub fn http(&self, at: usize) -> u16 {
+        self.http[at]
+    }
+
+    pub fn restart(&mut self, at: usize) {
+        self.nodes[at] = Some(Node::run(&self.arguments(at, CLUSTER_ID)));
     }
 
     /// Standard output of a command that succeeds, with these lines as its input.
@@ -80,7 +88,7 @@ impl Cluster {
     }
 
     /// The leader of the topic's only partition, by its place, and how many are in sync.
-    fn leader(&self, topic: &str) -> (usize, usize) {
+    pub fn leader(&self, topic: &str) -> (usize, usize) {
         let said = self.said(&["--output", "json", "topics", "describe", topic], "");
         let said: serde_json::Value = serde_json::from_str(&said).unwrap();
         let partition = &said["partitions"][0];
@@ -251,7 +259,8 @@ fn a_node_of_another_cluster_is_not_heard() {
 #[test]
 fn new_nodes_without_a_cluster_id_agree_on_one() {
     let ports = [(); NODES].map(|()| [free_port(), free_port()]);
-    let mut cluster = Cluster { folder: Folder::new(), ports, nodes: [const { None }; NODES] };
+    let http = [(); NODES].map(|()| free_port());
+    let mut cluster = Cluster { folder: Folder::new(), ports, http, nodes: [const { None }; NODES] };
     let without = |at: usize| {
         let all = cluster.arguments(at, "MkU3OEVBNTcwNTJENDM2Qg");
         all.into_iter().filter(|argument| !argument.starts_with("cluster.id")).collect::<Vec<_>>()
@@ -279,11 +288,14 @@ fn new_nodes_without_a_cluster_id_agree_on_one() {
     cluster.said(&["topics", "create", "kept", "-p", "1", "-r", "3"], "");
     cluster.produce("kept", 0..100);
 
-    // One that lost its disk belongs to the same cluster again.
+    // One that lost its disk belongs to the same cluster again; that it may vote is for its operator to say.
     cluster.nodes[0].take().unwrap().kill();
-    std::fs::remove_dir_all(cluster.folder.path().join("node-1")).unwrap();
-    cluster.nodes[0] = Some(Node::run(&without[0]));
-    let again = std::fs::read_to_string(cluster.folder.path().join("node-1/meta.properties")).unwrap();
+    let folder = cluster.folder.path().join("node-1");
+    std::fs::remove_dir_all(&folder).unwrap();
+    let _again = Running::start(&without[0]);
+    let again = wait_for("the new disk to be claimed", || {
+        std::fs::read_to_string(folder.join("meta.properties")).ok().filter(|text| !text.is_empty())
+    });
     assert!(again.contains(&ids[0]), "{again}");
     cluster.holds("kept", 100);
 }

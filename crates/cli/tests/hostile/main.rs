@@ -11,3 +11,4 @@ mod records;
 mod roles;
 mod starts;
 mod stop;
+mod voters;

@@ -1,5 +1,6 @@
 //! The quorum from outside: a host, and a disk that forgets.
 
+mod changes;
 mod full;
 mod hostile;
 mod kafka;

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use crate::model::ModelDisk;
 use bytes::Bytes;
 use moldau_base::disk::DirId;
+use moldau_base::voter::{VoterChange, VoterRefusal, Voters};
 use moldau_base::{Mono, NodeId, Now, Rng, Uuid};
 use moldau_quorum::{CallId, Config, Event, Pace, ProposalId, Quorum, Voter};
 
@@ -17,43 +18,61 @@ enum Letter {
     Answer { to: usize, life: u64, id: CallId, answer: Option<Bytes> },
 }
 
-struct Node {
-    disk: Arc<ModelDisk>,
-    quorum: Option<Quorum>,
+pub struct Node {
+    pub disk: Arc<ModelDisk>,
+    pub directory: Uuid,
+    /// It does not name the voters that the quorum begins with: it is to join.
+    joins: bool,
+    pub quorum: Option<Quorum>,
     /// Counts its starts.
     life: u64,
     image: Vec<String>,
-    next_offset: i64,
+    pub next_offset: i64,
     leads: bool,
     proposed: BTreeMap<ProposalId, String>,
     /// Whom to answer: node, its life, its call.
     tokens: BTreeMap<u64, (usize, u64, CallId)>,
+    /// Who votes, as it was told last.
+    pub voters: Voters,
+    pub warnings: Vec<String>,
+    pub silent: Vec<NodeId>,
 }
 
 /// Everything, in microseconds.
-struct World {
+pub struct World {
     rng: Rng,
-    now: u64,
-    nodes: Vec<Node>,
+    pub now: u64,
+    pub nodes: Vec<Node>,
+    /// How many of them the quorum begins with.
+    first: usize,
     post: BTreeMap<(u64, u64), Letter>,
     posted: u64,
-    cut: BTreeSet<(usize, usize)>,
+    pub cut: BTreeSet<(usize, usize)>,
+    /// Outcomes of changes of the voters.
+    pub changed: BTreeMap<u64, Result<(), VoterRefusal>>,
     /// The one history: what anybody saw committed, by its offset.
     history: BTreeMap<i64, (i32, Vec<String>, i64)>,
     leaders: BTreeMap<i32, usize>,
-    acknowledged: BTreeSet<String>,
+    pub acknowledged: BTreeSet<String>,
     proposals: u64,
     installed: u64,
 }
 
-fn id(node: usize) -> NodeId {
+pub fn id(node: usize) -> NodeId {
     NodeId(node as i32 + 1)
 }
 
 impl World {
     fn new(seed: u64, voters: usize) -> World {
-        let nodes = (0..voters).map(|_| Node {
+        World::with_joiners(seed, voters, 0)
+    }
+
+    /// So many voters, and so many nodes that are to join them.
+    pub fn with_joiners(seed: u64, voters: usize, joiners: usize) -> World {
+        let nodes = (0..voters + joiners).map(|at| Node {
             disk: Arc::default(),
+            directory: Uuid([at as u8 + 1; 16]),
+            joins: at >= voters,
             quorum: None,
             life: 0,
             image: vec![],
@@ -61,11 +80,16 @@ impl World {
             leads: false,
             proposed: BTreeMap::new(),
             tokens: BTreeMap::new(),
+            voters: Voters::default(),
+            warnings: vec![],
+            silent: vec![],
         });
         let mut world = World {
             rng: Rng::seeded(seed),
             now: 0,
             nodes: nodes.collect(),
+            first: voters,
+            changed: BTreeMap::new(),
             post: BTreeMap::new(),
             posted: 0,
             cut: BTreeSet::new(),
@@ -75,7 +99,7 @@ impl World {
             proposals: 0,
             installed: 0,
         };
-        (0..voters).for_each(|node| world.start(node));
+        (0..voters + joiners).for_each(|node| world.start(node));
         world
     }
 
@@ -84,14 +108,15 @@ impl World {
         Now { wall_ms: 1_700_000_000_000 + ms, mono: Mono(self.now * 1000) }
     }
 
-    fn start(&mut self, at: usize) {
-        let voters = (0..self.nodes.len()).map(|node| (id(node), Voter::default())).collect();
+    pub fn start(&mut self, at: usize) {
+        let first = if self.nodes[at].joins { 0 } else { self.first };
+        let voters = (0..first).map(|node| (id(node), Voter::default())).collect();
         let config = Config {
             node: id(at),
             voters,
             pace: Pace::default(),
             dir: DirId::default(),
-            directory: Uuid([at as u8; 16]),
+            directory: self.nodes[at].directory,
             seed: self.rng.next_u64(),
             segment_bytes: 2_000,
             snapshot_bytes: 4_000,
@@ -108,7 +133,7 @@ impl World {
         self.happened(at, events);
     }
 
-    fn crash(&mut self, at: usize) {
+    pub fn crash(&mut self, at: usize) {
         let node = &mut self.nodes[at];
         node.quorum = None;
         node.proposed.clear();
@@ -149,7 +174,7 @@ impl World {
         }
     }
 
-    fn step(&mut self, at: usize) {
+    pub fn step(&mut self, at: usize) {
         let now = self.time();
         let mut events = vec![];
         if let Some(quorum) = &mut self.nodes[at].quorum {
@@ -216,13 +241,17 @@ impl World {
                     quorum.snapshot(image.into_iter()).expect("the disk is whole");
                 }
                 Event::Pulled { .. } => panic!("nobody observes"),
+                Event::Voters(voters) => node.voters = voters,
+                Event::Changed { token, result } => drop(self.changed.insert(token, result)),
+                Event::Warning(what) => node.warnings.push(what),
+                Event::Silent(silent) => node.silent = silent,
                 Event::Failed(why) => panic!("node {at} failed: {why}"),
             }
         }
     }
 
     /// Lets `us` microseconds pass.
-    fn run(&mut self, us: u64) {
+    pub fn run(&mut self, us: u64) {
         let end = self.now + us;
         loop {
             let letter = self.post.first_key_value().map(|((at, _), _)| *at);
@@ -245,7 +274,7 @@ impl World {
         self.now = end;
     }
 
-    fn propose(&mut self, at: usize) {
+    pub fn propose(&mut self, at: usize) {
         let text = format!("p{}", self.proposals);
         self.proposals += 1;
         let node = &mut self.nodes[at];
@@ -255,13 +284,24 @@ impl World {
         self.step(at);
     }
 
-    fn leader(&self) -> Option<usize> {
+    /// Asks a node to change the voters; its name in `changed`.
+    pub fn change(&mut self, at: usize, change: VoterChange) -> u64 {
+        self.proposals += 1;
+        let token = self.proposals;
+        if let Some(quorum) = &mut self.nodes[at].quorum {
+            quorum.change(token, change);
+        }
+        self.step(at);
+        token
+    }
+
+    pub fn leader(&self) -> Option<usize> {
         let lead = |node: &Node| node.quorum.is_some() && node.leads;
         (0..self.nodes.len()).rev().find(|at| lead(&self.nodes[*at]))
     }
 
     /// Something goes wrong, or a client wants something.
-    fn act(&mut self) {
+    pub fn act(&mut self) {
         let voters = self.nodes.len() as u64;
         let any = self.rng.below(voters) as usize;
         match self.rng.below(40) {
@@ -304,7 +344,7 @@ impl World {
         }
     }
 
-    fn heal(&mut self) {
+    pub fn heal(&mut self) {
         self.cut.clear();
         for at in 0..self.nodes.len() {
             if self.nodes[at].quorum.is_none() {
@@ -314,7 +354,7 @@ impl World {
     }
 
     /// After the faults: somebody leads and commits, and all have all of it.
-    fn finish(&mut self) {
+    pub fn finish(&mut self) {
         self.heal();
         // A lost piece of a snapshot is sent again after ten seconds.
         self.run(15_000_000);
@@ -327,7 +367,9 @@ impl World {
         for text in &self.acknowledged {
             assert_eq!(all.iter().filter(|other| **other == text).count(), 1, "{text} was acknowledged");
         }
-        for (at, node) in self.nodes.iter().enumerate() {
+        let Voters { voters, observers } = &self.nodes[leader].voters;
+        let members: BTreeSet<&NodeId> = voters.keys().chain(observers.keys()).collect();
+        for (at, node) in self.nodes.iter().enumerate().filter(|(at, _)| members.contains(&id(*at))) {
             assert_eq!(node.image.iter().collect::<Vec<_>>(), all, "node {at} lacks something");
         }
     }

@@ -4,6 +4,7 @@
 
 pub mod add_offsets_to_txn;
 pub mod add_partitions_to_txn;
+pub mod add_raft_voter;
 pub mod allocate_producer_ids;
 pub mod alter_configs;
 pub mod alter_partition;
@@ -48,9 +49,11 @@ pub mod offset_delete;
 pub mod offset_fetch;
 pub mod offset_for_leader_epoch;
 pub mod produce;
+pub mod remove_raft_voter;
 pub mod sync_group;
 pub mod txn_offset_commit;
 pub mod unregister_broker;
+pub mod update_features;
 pub mod voters;
 
 use crate::{DecodeError, Reader, VersionRange, Writer};
@@ -130,6 +133,8 @@ pub enum ApiKey {
     DescribeQuorum = 55,
     /// Key 56: what the in-sync set of partitions is to be, asked by their leader of the controller (KIP-497, KIP-704, KIP-841, KIP-903).
     AlterPartition = 56,
+    /// Key 57: finalized feature levels to change (KIP-584, KIP-1022).
+    UpdateFeatures = 57,
     /// Key 58: a client's request, carried from a broker to the active controller (KIP-590).
     Envelope = 58,
     /// Key 59: pieces of a snapshot of the metadata log, for who is too far behind for the log (KIP-630).
@@ -148,6 +153,10 @@ pub enum ApiKey {
     AllocateProducerIds = 67,
     /// Key 75: partitions of topics, page by page (KIP-966).
     DescribeTopicPartitions = 75,
+    /// Key 80: a node becomes a voter of the metadata quorum (KIP-853, KIP-1186).
+    AddRaftVoter = 80,
+    /// Key 81: a voter of the metadata quorum votes no more (KIP-853).
+    RemoveRaftVoter = 81,
     /// Key 10001: What a voter of the metadata quorum says to another; only between nodes of one cluster, on their controller listeners..
     Voters = 10001,
     /// Key 10002: A client's request that another node carries to the active controller (KIP-590 has Envelope for it); only between nodes of one cluster.
@@ -156,7 +165,7 @@ pub enum ApiKey {
 
 impl ApiKey {
     /// All of them, by key.
-    pub const ALL: [ApiKey; 46] = [
+    pub const ALL: [ApiKey; 49] = [
         ApiKey::Produce,
         ApiKey::Fetch,
         ApiKey::ListOffsets,
@@ -192,6 +201,7 @@ impl ApiKey {
         ApiKey::OffsetDelete,
         ApiKey::DescribeQuorum,
         ApiKey::AlterPartition,
+        ApiKey::UpdateFeatures,
         ApiKey::Envelope,
         ApiKey::FetchSnapshot,
         ApiKey::DescribeCluster,
@@ -201,6 +211,8 @@ impl ApiKey {
         ApiKey::UnregisterBroker,
         ApiKey::AllocateProducerIds,
         ApiKey::DescribeTopicPartitions,
+        ApiKey::AddRaftVoter,
+        ApiKey::RemoveRaftVoter,
         ApiKey::Voters,
         ApiKey::Forward,
     ];
@@ -243,6 +255,7 @@ impl ApiKey {
             47 => ApiKey::OffsetDelete,
             55 => ApiKey::DescribeQuorum,
             56 => ApiKey::AlterPartition,
+            57 => ApiKey::UpdateFeatures,
             58 => ApiKey::Envelope,
             59 => ApiKey::FetchSnapshot,
             60 => ApiKey::DescribeCluster,
@@ -252,6 +265,8 @@ impl ApiKey {
             64 => ApiKey::UnregisterBroker,
             67 => ApiKey::AllocateProducerIds,
             75 => ApiKey::DescribeTopicPartitions,
+            80 => ApiKey::AddRaftVoter,
+            81 => ApiKey::RemoveRaftVoter,
             10001 => ApiKey::Voters,
             10002 => ApiKey::Forward,
             _ => return None,
@@ -296,6 +311,7 @@ impl ApiKey {
             ApiKey::OffsetDelete => "OffsetDelete",
             ApiKey::DescribeQuorum => "DescribeQuorum",
             ApiKey::AlterPartition => "AlterPartition",
+            ApiKey::UpdateFeatures => "UpdateFeatures",
             ApiKey::Envelope => "Envelope",
             ApiKey::FetchSnapshot => "FetchSnapshot",
             ApiKey::DescribeCluster => "DescribeCluster",
@@ -305,6 +321,8 @@ impl ApiKey {
             ApiKey::UnregisterBroker => "UnregisterBroker",
             ApiKey::AllocateProducerIds => "AllocateProducerIds",
             ApiKey::DescribeTopicPartitions => "DescribeTopicPartitions",
+            ApiKey::AddRaftVoter => "AddRaftVoter",
+            ApiKey::RemoveRaftVoter => "RemoveRaftVoter",
             ApiKey::Voters => "Voters",
             ApiKey::Forward => "Forward",
         }
@@ -348,6 +366,7 @@ impl ApiKey {
             ApiKey::OffsetDelete => VersionRange { min: 0, max: 0 },
             ApiKey::DescribeQuorum => VersionRange { min: 0, max: 2 },
             ApiKey::AlterPartition => VersionRange { min: 2, max: 3 },
+            ApiKey::UpdateFeatures => VersionRange { min: 0, max: 2 },
             ApiKey::Envelope => VersionRange { min: 0, max: 0 },
             ApiKey::FetchSnapshot => VersionRange { min: 0, max: 1 },
             ApiKey::DescribeCluster => VersionRange { min: 0, max: 2 },
@@ -357,6 +376,8 @@ impl ApiKey {
             ApiKey::UnregisterBroker => VersionRange { min: 0, max: 0 },
             ApiKey::AllocateProducerIds => VersionRange { min: 0, max: 0 },
             ApiKey::DescribeTopicPartitions => VersionRange { min: 0, max: 0 },
+            ApiKey::AddRaftVoter => VersionRange { min: 0, max: 1 },
+            ApiKey::RemoveRaftVoter => VersionRange { min: 0, max: 0 },
             ApiKey::Voters => VersionRange { min: 0, max: 0 },
             ApiKey::Forward => VersionRange { min: 0, max: 0 },
         }
@@ -409,6 +430,7 @@ impl ApiKey {
             ApiKey::OffsetDelete => None,
             ApiKey::DescribeQuorum => Some(0),
             ApiKey::AlterPartition => Some(0),
+            ApiKey::UpdateFeatures => Some(0),
             ApiKey::Envelope => Some(0),
             ApiKey::FetchSnapshot => Some(0),
             ApiKey::DescribeCluster => Some(0),
@@ -418,6 +440,8 @@ impl ApiKey {
             ApiKey::UnregisterBroker => Some(0),
             ApiKey::AllocateProducerIds => Some(0),
             ApiKey::DescribeTopicPartitions => Some(0),
+            ApiKey::AddRaftVoter => Some(0),
+            ApiKey::RemoveRaftVoter => Some(0),
             ApiKey::Voters => Some(0),
             ApiKey::Forward => Some(0),
         }
@@ -497,6 +521,8 @@ pub enum Request {
     DescribeQuorum(describe_quorum::Request),
     /// AlterPartition.
     AlterPartition(alter_partition::Request),
+    /// UpdateFeatures.
+    UpdateFeatures(update_features::Request),
     /// Envelope.
     Envelope(envelope::Request),
     /// FetchSnapshot.
@@ -515,6 +541,10 @@ pub enum Request {
     AllocateProducerIds(allocate_producer_ids::Request),
     /// DescribeTopicPartitions.
     DescribeTopicPartitions(describe_topic_partitions::Request),
+    /// AddRaftVoter.
+    AddRaftVoter(add_raft_voter::Request),
+    /// RemoveRaftVoter.
+    RemoveRaftVoter(remove_raft_voter::Request),
     /// Voters.
     Voters(voters::Request),
     /// Forward.
@@ -587,6 +617,7 @@ impl Request {
             ApiKey::OffsetDelete => Request::OffsetDelete(offset_delete::Request::decode(r, version)?),
             ApiKey::DescribeQuorum => Request::DescribeQuorum(describe_quorum::Request::decode(r, version)?),
             ApiKey::AlterPartition => Request::AlterPartition(alter_partition::Request::decode(r, version)?),
+            ApiKey::UpdateFeatures => Request::UpdateFeatures(update_features::Request::decode(r, version)?),
             ApiKey::Envelope => Request::Envelope(envelope::Request::decode(r, version)?),
             ApiKey::FetchSnapshot => Request::FetchSnapshot(fetch_snapshot::Request::decode(r, version)?),
             ApiKey::DescribeCluster => {
@@ -609,6 +640,10 @@ impl Request {
             }
             ApiKey::DescribeTopicPartitions => {
                 Request::DescribeTopicPartitions(describe_topic_partitions::Request::decode(r, version)?)
+            }
+            ApiKey::AddRaftVoter => Request::AddRaftVoter(add_raft_voter::Request::decode(r, version)?),
+            ApiKey::RemoveRaftVoter => {
+                Request::RemoveRaftVoter(remove_raft_voter::Request::decode(r, version)?)
             }
             ApiKey::Voters => Request::Voters(voters::Request::decode(r, version)?),
             ApiKey::Forward => Request::Forward(forward::Request::decode(r, version)?),
@@ -654,6 +689,7 @@ impl Request {
             Request::OffsetDelete(m) => m.encode(w, version),
             Request::DescribeQuorum(m) => m.encode(w, version),
             Request::AlterPartition(m) => m.encode(w, version),
+            Request::UpdateFeatures(m) => m.encode(w, version),
             Request::Envelope(m) => m.encode(w, version),
             Request::FetchSnapshot(m) => m.encode(w, version),
             Request::DescribeCluster(m) => m.encode(w, version),
@@ -663,6 +699,8 @@ impl Request {
             Request::UnregisterBroker(m) => m.encode(w, version),
             Request::AllocateProducerIds(m) => m.encode(w, version),
             Request::DescribeTopicPartitions(m) => m.encode(w, version),
+            Request::AddRaftVoter(m) => m.encode(w, version),
+            Request::RemoveRaftVoter(m) => m.encode(w, version),
             Request::Voters(m) => m.encode(w, version),
             Request::Forward(m) => m.encode(w, version),
         }
@@ -706,6 +744,7 @@ impl Request {
             Request::OffsetDelete(_) => ApiKey::OffsetDelete,
             Request::DescribeQuorum(_) => ApiKey::DescribeQuorum,
             Request::AlterPartition(_) => ApiKey::AlterPartition,
+            Request::UpdateFeatures(_) => ApiKey::UpdateFeatures,
             Request::Envelope(_) => ApiKey::Envelope,
             Request::FetchSnapshot(_) => ApiKey::FetchSnapshot,
             Request::DescribeCluster(_) => ApiKey::DescribeCluster,
@@ -715,6 +754,8 @@ impl Request {
             Request::UnregisterBroker(_) => ApiKey::UnregisterBroker,
             Request::AllocateProducerIds(_) => ApiKey::AllocateProducerIds,
             Request::DescribeTopicPartitions(_) => ApiKey::DescribeTopicPartitions,
+            Request::AddRaftVoter(_) => ApiKey::AddRaftVoter,
+            Request::RemoveRaftVoter(_) => ApiKey::RemoveRaftVoter,
             Request::Voters(_) => ApiKey::Voters,
             Request::Forward(_) => ApiKey::Forward,
         }
@@ -931,6 +972,12 @@ impl From<alter_partition::Request> for Request {
     }
 }
 
+impl From<update_features::Request> for Request {
+    fn from(request: update_features::Request) -> Self {
+        Request::UpdateFeatures(request)
+    }
+}
+
 impl From<envelope::Request> for Request {
     fn from(request: envelope::Request) -> Self {
         Request::Envelope(request)
@@ -982,6 +1029,18 @@ impl From<allocate_producer_ids::Request> for Request {
 impl From<describe_topic_partitions::Request> for Request {
     fn from(request: describe_topic_partitions::Request) -> Self {
         Request::DescribeTopicPartitions(request)
+    }
+}
+
+impl From<add_raft_voter::Request> for Request {
+    fn from(request: add_raft_voter::Request) -> Self {
+        Request::AddRaftVoter(request)
+    }
+}
+
+impl From<remove_raft_voter::Request> for Request {
+    fn from(request: remove_raft_voter::Request) -> Self {
+        Request::RemoveRaftVoter(request)
     }
 }
 
@@ -1070,6 +1129,8 @@ pub enum Response {
     DescribeQuorum(describe_quorum::Response),
     /// AlterPartition.
     AlterPartition(alter_partition::Response),
+    /// UpdateFeatures.
+    UpdateFeatures(update_features::Response),
     /// Envelope.
     Envelope(envelope::Response),
     /// FetchSnapshot.
@@ -1088,6 +1149,10 @@ pub enum Response {
     AllocateProducerIds(allocate_producer_ids::Response),
     /// DescribeTopicPartitions.
     DescribeTopicPartitions(describe_topic_partitions::Response),
+    /// AddRaftVoter.
+    AddRaftVoter(add_raft_voter::Response),
+    /// RemoveRaftVoter.
+    RemoveRaftVoter(remove_raft_voter::Response),
     /// Voters.
     Voters(voters::Response),
     /// Forward.
@@ -1168,6 +1233,9 @@ impl Response {
             ApiKey::AlterPartition => {
                 Response::AlterPartition(alter_partition::Response::decode(r, version)?)
             }
+            ApiKey::UpdateFeatures => {
+                Response::UpdateFeatures(update_features::Response::decode(r, version)?)
+            }
             ApiKey::Envelope => Response::Envelope(envelope::Response::decode(r, version)?),
             ApiKey::FetchSnapshot => Response::FetchSnapshot(fetch_snapshot::Response::decode(r, version)?),
             ApiKey::DescribeCluster => {
@@ -1190,6 +1258,10 @@ impl Response {
             }
             ApiKey::DescribeTopicPartitions => {
                 Response::DescribeTopicPartitions(describe_topic_partitions::Response::decode(r, version)?)
+            }
+            ApiKey::AddRaftVoter => Response::AddRaftVoter(add_raft_voter::Response::decode(r, version)?),
+            ApiKey::RemoveRaftVoter => {
+                Response::RemoveRaftVoter(remove_raft_voter::Response::decode(r, version)?)
             }
             ApiKey::Voters => Response::Voters(voters::Response::decode(r, version)?),
             ApiKey::Forward => Response::Forward(forward::Response::decode(r, version)?),
@@ -1236,6 +1308,7 @@ impl Response {
             Response::OffsetDelete(m) => m.encode(w, version),
             Response::DescribeQuorum(m) => m.encode(w, version),
             Response::AlterPartition(m) => m.encode(w, version),
+            Response::UpdateFeatures(m) => m.encode(w, version),
             Response::Envelope(m) => m.encode(w, version),
             Response::FetchSnapshot(m) => m.encode(w, version),
             Response::DescribeCluster(m) => m.encode(w, version),
@@ -1245,6 +1318,8 @@ impl Response {
             Response::UnregisterBroker(m) => m.encode(w, version),
             Response::AllocateProducerIds(m) => m.encode(w, version),
             Response::DescribeTopicPartitions(m) => m.encode(w, version),
+            Response::AddRaftVoter(m) => m.encode(w, version),
+            Response::RemoveRaftVoter(m) => m.encode(w, version),
             Response::Voters(m) => m.encode(w, version),
             Response::Forward(m) => m.encode(w, version),
         }
@@ -1288,6 +1363,7 @@ impl Response {
             Response::OffsetDelete(_) => ApiKey::OffsetDelete,
             Response::DescribeQuorum(_) => ApiKey::DescribeQuorum,
             Response::AlterPartition(_) => ApiKey::AlterPartition,
+            Response::UpdateFeatures(_) => ApiKey::UpdateFeatures,
             Response::Envelope(_) => ApiKey::Envelope,
             Response::FetchSnapshot(_) => ApiKey::FetchSnapshot,
             Response::DescribeCluster(_) => ApiKey::DescribeCluster,
@@ -1297,6 +1373,8 @@ impl Response {
             Response::UnregisterBroker(_) => ApiKey::UnregisterBroker,
             Response::AllocateProducerIds(_) => ApiKey::AllocateProducerIds,
             Response::DescribeTopicPartitions(_) => ApiKey::DescribeTopicPartitions,
+            Response::AddRaftVoter(_) => ApiKey::AddRaftVoter,
+            Response::RemoveRaftVoter(_) => ApiKey::RemoveRaftVoter,
             Response::Voters(_) => ApiKey::Voters,
             Response::Forward(_) => ApiKey::Forward,
         }
@@ -1513,6 +1591,12 @@ impl From<alter_partition::Response> for Response {
     }
 }
 
+impl From<update_features::Response> for Response {
+    fn from(response: update_features::Response) -> Self {
+        Response::UpdateFeatures(response)
+    }
+}
+
 impl From<envelope::Response> for Response {
     fn from(response: envelope::Response) -> Self {
         Response::Envelope(response)
@@ -1564,6 +1648,18 @@ impl From<allocate_producer_ids::Response> for Response {
 impl From<describe_topic_partitions::Response> for Response {
     fn from(response: describe_topic_partitions::Response) -> Self {
         Response::DescribeTopicPartitions(response)
+    }
+}
+
+impl From<add_raft_voter::Response> for Response {
+    fn from(response: add_raft_voter::Response) -> Self {
+        Response::AddRaftVoter(response)
+    }
+}
+
+impl From<remove_raft_voter::Response> for Response {
+    fn from(response: remove_raft_voter::Response) -> Self {
+        Response::RemoveRaftVoter(response)
     }
 }
 

@@ -4,6 +4,7 @@
 
 mod add_offsets_to_txn;
 mod add_partitions_to_txn;
+mod add_raft_voter;
 mod allocate_producer_ids;
 mod alter_configs;
 mod alter_partition;
@@ -48,9 +49,11 @@ mod offset_delete;
 mod offset_fetch;
 mod offset_for_leader_epoch;
 mod produce;
+mod remove_raft_voter;
 mod sync_group;
 mod txn_offset_commit;
 mod unregister_broker;
+mod update_features;
 mod voters;
 
 use super::{Kind, Visitor};
@@ -61,6 +64,8 @@ pub fn visit_all(v: &mut impl Visitor) {
     v.visit::<moldau_wire::add_offsets_to_txn::Response>(Kind::Response(25));
     v.visit::<moldau_wire::add_partitions_to_txn::Request>(Kind::Request(24));
     v.visit::<moldau_wire::add_partitions_to_txn::Response>(Kind::Response(24));
+    v.visit::<moldau_wire::add_raft_voter::Request>(Kind::Request(80));
+    v.visit::<moldau_wire::add_raft_voter::Response>(Kind::Response(80));
     v.visit::<moldau_wire::allocate_producer_ids::Request>(Kind::Request(67));
     v.visit::<moldau_wire::allocate_producer_ids::Response>(Kind::Response(67));
     v.visit::<moldau_wire::alter_configs::Request>(Kind::Request(33));
@@ -164,12 +169,16 @@ pub fn visit_all(v: &mut impl Visitor) {
     v.visit::<moldau_wire::offset_for_leader_epoch::Response>(Kind::Response(23));
     v.visit::<moldau_wire::produce::Request>(Kind::Request(0));
     v.visit::<moldau_wire::produce::Response>(Kind::Response(0));
+    v.visit::<moldau_wire::remove_raft_voter::Request>(Kind::Request(81));
+    v.visit::<moldau_wire::remove_raft_voter::Response>(Kind::Response(81));
     v.visit::<moldau_wire::sync_group::Request>(Kind::Request(14));
     v.visit::<moldau_wire::sync_group::Response>(Kind::Response(14));
     v.visit::<moldau_wire::txn_offset_commit::Request>(Kind::Request(28));
     v.visit::<moldau_wire::txn_offset_commit::Response>(Kind::Response(28));
     v.visit::<moldau_wire::unregister_broker::Request>(Kind::Request(64));
     v.visit::<moldau_wire::unregister_broker::Response>(Kind::Response(64));
+    v.visit::<moldau_wire::update_features::Request>(Kind::Request(57));
+    v.visit::<moldau_wire::update_features::Response>(Kind::Response(57));
     v.visit::<moldau_wire::voters::Request>(Kind::Request(10001));
     v.visit::<moldau_wire::voters::Response>(Kind::Response(10001));
 }
