@@ -595,5 +595,54 @@ fn the_recovery_point_of_a_log_that_ends_early_comes_down() {
         String::from_utf8_lossy(text).lines().map(str::to_owned).collect()
     };
     let left = host.disk.content(RECOVERY_POINT_CHECKPOINT).expect("it is there");
-    assert_eq!(lines(&left), lines(&point(0)));
+    assert_eq!(lines(&left), lines(&point(3)), "to the end and no further");
+    host.disk.crash(Crash::Power, &mut Rng::seeded(1));
+    let again = recover(&host.disk, DIR, &RecoveryPolicy::default()).expect("it recovers");
+    assert_eq!(again.logs[0].replay.len(), 1, "also by the next recovery");
+}
+
+/// What is behind damage was flushed and stays, at every start, also in a log that ends before its recovery point; and its producers stay
+/// known, though nothing but the batches tells of them.
+#[test]
+fn damage_in_a_log_that_ends_early_takes_nothing_else_with_it() {
+    // The length of the first batch, and a byte of its record.
+    for (harmed, full) in [(11, false), (90, false), (90, true)] {
+        let (mut host, now) = (Host::new(Pace::AtOnce), Now { wall_ms: 1_000_000, mono: Mono(0) });
+        let config = LogConfig::default();
+        let mut log = Log::create(0, &mut FileIds::new(0), DIR, NAME.into(), Uuid([7; 16]), config);
+        for i in 0..5 {
+            let batch = producer_batch(Some((1, 0, 3 * i)), 3, 60, now.wall_ms);
+            log.append(now, LeaderEpoch(0), None, &[batch], &mut Vec::new).expect("an append");
+            host.run(&mut log, now);
+        }
+        log.flush(now, &mut Vec::new);
+        host.run(&mut log, now);
+        drop(log);
+        let point = |offset| encode_offsets([(NAME, offset)]);
+        let path = Path::new(DIR, RECOVERY_POINT_CHECKPOINT);
+        host.disk.replace(&path, &point(15)).expect("there is room");
+        let file = format!("{NAME}/00000000000000000000.log");
+        let len = host.disk.content(&file).expect("it is there").len() as u64;
+        host.disk.truncate(&Path::new(DIR, file.clone()), len - 1).expect("a cut");
+        host.disk.damage(&file, harmed);
+        for life in 0..3 {
+            host.restart();
+            host.disk.limit_space((full && life == 0).then_some(0));
+            let recovered = recover(&host.disk, DIR, &RecoveryPolicy::default()).expect("it recovers");
+            host.disk.limit_space(None);
+            let found = recovered.logs.into_iter().next().expect("it is there");
+            assert_eq!(found.end_offset(), 12, "life {life}: {:?}", recovered.findings);
+            let known = found.replay.iter().map(|header| header.last_offset()).next_back();
+            assert_eq!((known, found.producers_offset), (Some(11), 0), "life {life}");
+            // On a full disk nothing could be written down: the point on disk is what it was.
+            if !full || life > 0 {
+                assert_eq!(found.flushed_offset(), 12, "life {life}");
+                assert_eq!(host.disk.content(RECOVERY_POINT_CHECKPOINT), Some(point(12)), "life {life}");
+            }
+            let log = found.into_log(0, &mut FileIds::new(0), Uuid([7; 16]), config);
+            assert!(log.deadline().is_some(), "a flush will write the producers down");
+            drop(log);
+            host.disk.crash(Crash::Power, &mut Rng::seeded(life));
+        }
+    }
 }

@@ -22,6 +22,8 @@ pub(crate) struct LogParts {
     pub(crate) epochs: EpochHistory,
     pub(crate) epochs_dirty: bool,
     pub(crate) snapshot: Option<i64>,
+    /// Batches say of producers what the snapshot does not.
+    pub(crate) producers_dirty: bool,
     pub(crate) has_metadata: bool,
     pub(crate) loaded_ms: i64,
 }
@@ -59,6 +61,7 @@ impl Log {
             epochs: EpochHistory::default(),
             epochs_dirty: false,
             snapshot: None,
+            producers_dirty: false,
             has_metadata: false,
             loaded_ms: 0,
         };
@@ -101,7 +104,9 @@ impl Log {
             snapshot: parts.snapshot,
             removed_snapshot: None,
             dirty: Dirty::behind(
-                parts.flushed < parts.end || (parts.epochs_dirty && !parts.segments.is_empty()),
+                parts.flushed < parts.end
+                    || parts.producers_dirty
+                    || (parts.epochs_dirty && !parts.segments.is_empty()),
             ),
             busy: Busy::default(),
             next_flush: 0,

@@ -10,7 +10,7 @@ mod partition;
 mod producers;
 mod segments;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 
 use moldau_base::Uuid;
@@ -314,7 +314,7 @@ pub fn recover(disk: &dyn Disk, dir: DirId, policy: &RecoveryPolicy) -> Result<R
             claimed => claimed.map_err(at(TOPIC_ID_CHECKPOINT))?,
         }
     }
-    match lower_recovery_points(disk, dir, checkpoints.recovery, &work.recovered.findings) {
+    match lower_recovery_points(disk, dir, checkpoints.recovery, &work.recovered) {
         Err(error) if Fault::from(&error) == Fault::Full => {}
         lowered => lowered.map_err(at(RECOVERY_POINT_CHECKPOINT))?,
     }
@@ -332,23 +332,21 @@ fn claim_checkpoints(disk: &dyn Disk, dir: DirId, logs: &[RecoveredLog]) -> io::
 }
 
 /// A log that was cut just before a crash is appended to again at once: with a recovery point above its end the next recovery would
-/// believe what no flush has made durable.
+/// believe what no flush has made durable. It comes down no further than it must: damage below it takes nothing else with it.
 fn lower_recovery_points(
     disk: &dyn Disk,
     dir: DirId,
     mut points: BTreeMap<String, i64>,
-    findings: &[Finding],
+    recovered: &Recovered,
 ) -> io::Result<()> {
-    let mut lowered = false;
-    for finding in findings {
-        if let FindingKind::EndsEarly { .. } = finding.what {
-            // Not to the end: what is known of producers may be in the batches only.
-            points.insert(finding.log.clone(), 0);
-            lowered = true;
-        }
-    }
-    if !lowered {
+    let ends_early = |finding: &Finding| matches!(finding.what, FindingKind::EndsEarly { .. });
+    let early: BTreeSet<&str> =
+        recovered.findings.iter().filter(|f| ends_early(f)).map(|f| f.log.as_str()).collect();
+    if early.is_empty() {
         return Ok(());
+    }
+    for log in recovered.logs.iter().filter(|log| early.contains(log.name())) {
+        points.insert(log.name().to_owned(), log.flushed_offset());
     }
     let entries = points.iter().map(|(name, offset)| (name.as_str(), *offset));
     disk.replace(&Path::new(dir, RECOVERY_POINT_CHECKPOINT), &encode_offsets(entries))

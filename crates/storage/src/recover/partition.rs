@@ -2,7 +2,7 @@
 
 use std::io;
 
-use moldau_base::disk::{DirId, Disk, Path};
+use moldau_base::disk::{DirId, Disk, Fault, Path};
 use moldau_base::planted::{Bug, planted};
 use moldau_base::{ProducerEntry, Uuid};
 use moldau_batch::Header;
@@ -15,6 +15,7 @@ use crate::epochs::EpochHistory;
 use crate::log::LogParts;
 use crate::names::{EPOCH_CHECKPOINT, FileKind, PARTITION_METADATA};
 use crate::segment::SegmentMeta;
+use crate::snapshot;
 
 /// What the log directory's checkpoints say about the partition.
 #[derive(Clone, Copy)]
@@ -122,6 +123,7 @@ pub(super) fn recover(
         epochs_dirty,
         epochs,
         snapshot: producers.snapshot,
+        producers_dirty: !producers.replay.is_empty(),
         has_metadata: topic_id.is_some(),
         loaded_ms: policy.now_ms,
     };
@@ -162,10 +164,18 @@ fn store_topic_id(files: &mut Files<'_>, hints: Hints) -> io::Result<Option<Path
     Ok(Some(path))
 }
 
-/// What is known of producers or epochs from batches only must be known from them again, until a flush has written it down.
+/// What is known of producers or epochs from batches only must be known from them again, until a flush has written it down. But the recovery
+/// point comes down for it only where nothing else tells: what is behind damage was flushed, and stays as long as the point says so.
 fn flushed_until(hints: Hints, (start, end): (i64, i64), epochs_dirty: bool, producers: &Producers) -> i64 {
-    let known = if epochs_dirty && !hints.clean { hints.recovery_point.clamp(start, end) } else { end };
-    if producers.replay.is_empty() { known } else { known.min(producers.offset) }
+    let before = if hints.clean { end } else { hints.recovery_point.clamp(start, end) };
+    let of_epochs = if epochs_dirty { before } else { end };
+    let of_producers = match producers.snapshot {
+        _ if producers.replay.is_empty() => end,
+        // The next recovery begins with it as well, wherever the recovery point is.
+        Some(_) => producers.offset.max(before),
+        None => producers.offset,
+    };
+    of_epochs.min(of_producers)
 }
 
 /// The newest snapshot of the producers and the batches behind it.
@@ -177,17 +187,31 @@ fn recover_producers(
     findings: &mut Vec<Finding>,
 ) -> io::Result<Producers> {
     let found = producers::load(files, log, body.end, findings)?;
-    let (snapshot, entries) = found.filter(|_| !planted(Bug::ForgetSnapshot)).unzip();
+    let (mut snapshot, entries) = found.filter(|_| !planted(Bug::ForgetSnapshot)).unzip();
     // Without a snapshot there were no producers at the recovery point; unless the log was cut below it, which takes the snapshot away.
+    let is_cut = !hints.clean && hints.recovery_point > body.end;
     let without = match () {
         () if hints.clean => body.end,
-        () if hints.recovery_point > body.end => body.start,
+        () if is_cut => body.start,
         () => hints.recovery_point,
     };
     let offset = snapshot.unwrap_or(without).clamp(body.start, body.end);
     let is_behind = offset < body.end && !planted(Bug::ForgetTail);
     let replay = if is_behind { producers::replay(files, &body.segments, offset)? } else { Vec::new() };
+    if is_cut && snapshot.is_none() && !replay.is_empty() {
+        // The recovery point comes down to the end, where it would say that there were none.
+        snapshot = store_beginning(files, offset)?;
+    }
     Ok(Producers { snapshot, entries: entries.unwrap_or_default(), offset, replay })
+}
+
+/// Writes a snapshot that says that no producers were known at `start`: recovery asks the batches behind it. `None` if the disk is full.
+fn store_beginning(files: &Files<'_>, start: i64) -> io::Result<Option<i64>> {
+    let path = files.segment_path(start, FileKind::Snapshot);
+    match files.disk.replace(&path, &snapshot::encode(&[])) {
+        Err(error) if Fault::from(&error) == Fault::Full => Ok(None),
+        stored => stored.map(|()| Some(start)),
+    }
 }
 
 /// Reads one of the partition's text files; `None` if it is missing or damaged.
