@@ -73,6 +73,8 @@ pub(crate) enum Confirmed {
     There(Return, Answer),
     /// This broker is registered.
     Registered,
+    /// The controller has let it in.
+    Serving,
 }
 
 /// Who wants a change.
@@ -282,6 +284,7 @@ fn confirm(shard: &mut Shard) {
             Confirmed::Here(origin, reply) => done(shard, origin, reply),
             Confirmed::There(to, answer) => shard.answer(to, answer),
             Confirmed::Registered => crate::lifecycle::ready(shard),
+            Confirmed::Serving => shard.trace(Trace::Serving),
         }
     }
 }

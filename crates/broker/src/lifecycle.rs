@@ -36,6 +36,8 @@ pub(crate) struct Lifecycle {
     state: State,
     /// Clients have been let in.
     announced: bool,
+    /// Nobody has to wait for the controller to let this broker in any more.
+    serving: bool,
     /// Producer ids have been asked for.
     pub(crate) allocating: bool,
     /// When to ask again, or to give the next sign of life.
@@ -63,6 +65,7 @@ impl Lifecycle {
             incarnation: Uuid::random(rng),
             state: State::Unknown,
             announced: false,
+            serving: false,
             allocating: false,
             again: None,
             beating: false,
@@ -300,6 +303,20 @@ pub(crate) fn ready(shard: &mut Shard) {
     let cluster_id = shard.settings.cluster_id.to_string();
     shard.trace(Trace::Ready { cluster_id });
     control::hand_out_ids(shard);
+    look(shard);
+}
+
+/// The image has changed: the controller may have let this broker in.
+pub(crate) fn look(shard: &mut Shard) {
+    let (me, role) = (shard.settings.node_id, shard.settings.role);
+    let image = &shard.cluster.image;
+    let (offset, is_in) = (shard.cluster.offset, image.broker(me).is_some_and(|broker| !broker.fenced));
+    let Some(control) = shard.control.as_mut() else { return };
+    let waits = control.lifecycle.announced && !control.lifecycle.serving;
+    if waits && (is_in || !role.is_broker()) {
+        control.lifecycle.serving = true;
+        control::confirm_at(shard, offset, Confirmed::Serving);
+    }
 }
 
 /// Does what is due.

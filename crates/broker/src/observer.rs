@@ -244,7 +244,7 @@ fn piece(shard: &mut Shard, voter: NodeId, response: fetch_snapshot::Response) {
     let Some(incoming) = shard.observer.as_mut().and_then(|observer| observer.incoming.as_mut()) else {
         return elsewhere(shard);
     };
-    let Records::Bytes(bytes) = partition.unaligned_records else { return elsewhere(shard) };
+    let bytes = partition.unaligned_records;
     let size = usize::try_from(partition.size).unwrap_or(usize::MAX);
     let have = incoming.bytes.len() + bytes.len();
     let follows = partition.position == incoming.bytes.len() as i64 && !bytes.is_empty();

@@ -313,6 +313,7 @@ impl Shard {
         crate::groups::follow_image(self);
         crate::suspects::look(self);
         crate::leaving::look(self);
+        crate::lifecycle::look(self);
     }
 
     // ---- asking and answering

@@ -350,11 +350,13 @@ pub enum ToQuorum {
 /// What a host writes to its log, or shows to an operator.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Trace {
-    /// Shard 0: the broker is registered and its image is current; clients can be served.
+    /// Shard 0: the broker is registered and its image is current; connections of clients and of other brokers can be taken.
     Ready {
         /// The cluster it belongs to.
         cluster_id: String,
     },
+    /// Shard 0, after `Ready`: the controller counts on this broker, which may be given replicas and leadership from now on.
+    Serving,
     /// Shard 0: others lead what this node led, after [`crate::Shard::leave`], or nobody can; it may be stopped.
     Left,
     /// The shard has flushed everything after [`crate::Shard::stop`]; shard 0 has also written all checkpoints.

@@ -309,6 +309,7 @@ impl Host {
     fn trace(&mut self, trace: Trace) {
         match trace {
             Trace::Ready { cluster_id } => self.shared.ready(cluster_id),
+            Trace::Serving => self.shared.serve(),
             Trace::Left => self.shared.leave(),
             Trace::Stopped => {
                 if self.id == ShardId(0) {

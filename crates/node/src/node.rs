@@ -430,6 +430,7 @@ async fn serve(
         for (at, listener) in listeners.into_iter().enumerate() {
             accepting(at, listener.listen(config.limits.backlog)?, usize::from(settings.shards));
         }
+        shared.is_serving().await;
         announce(config, settings, address)?;
         all.join_all().await;
         anyhow::Ok(())

@@ -17,6 +17,7 @@ use crate::metrics::Metrics;
 pub struct Shared {
     mailboxes: Vec<Arc<Mailbox>>,
     ready: watch::Sender<Option<String>>,
+    serving: watch::Sender<bool>,
     failed: watch::Sender<Option<String>>,
     broker_epoch: Mutex<Option<BrokerEpoch>>,
     left: watch::Sender<bool>,
@@ -35,6 +36,7 @@ impl Shared {
         Shared {
             mailboxes: (0..shards).map(|_| Arc::default()).collect(),
             ready: watch::Sender::new(None),
+            serving: watch::Sender::new(false),
             failed: watch::Sender::new(None),
             broker_epoch: Mutex::default(),
             left: watch::Sender::new(false),
@@ -56,13 +58,23 @@ impl Shared {
         &self.mailboxes
     }
 
-    /// The broker can serve clients.
+    /// The broker can take connections.
     pub fn ready(&self, cluster_id: String) {
-        self.health.set(HealthState::Ready);
         self.ready.send_replace(Some(cluster_id));
     }
 
-    /// The cluster's id once the broker can serve clients.
+    /// The cluster counts on this node.
+    pub fn serve(&self) {
+        self.health.set(HealthState::Ready);
+        self.serving.send_replace(true);
+    }
+
+    /// Ends when the cluster counts on this node.
+    pub async fn is_serving(&self) {
+        let _ = self.serving.subscribe().wait_for(|serving| *serving).await;
+    }
+
+    /// The cluster's id once the broker can take connections.
     pub fn readiness(&self) -> watch::Receiver<Option<String>> {
         self.ready.subscribe()
     }

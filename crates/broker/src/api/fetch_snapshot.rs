@@ -2,7 +2,7 @@
 
 use moldau_quorum::{Given, Pull, Pulled, Wanted};
 use moldau_wire::fetch_snapshot::{Request, Response, response};
-use moldau_wire::{ErrorCode, Records, Response as AnyResponse};
+use moldau_wire::{ErrorCode, Response as AnyResponse};
 
 use super::fetch_metadata::{check_cluster, observer};
 use crate::Shard;
@@ -60,7 +60,7 @@ fn partition(pulled: Pulled, wanted: &Wanted) -> response::Partition {
         leader_epoch: pulled.epoch,
     };
     let mut partition =
-        response::Partition { current_leader, unaligned_records: Records::EMPTY, ..Default::default() };
+        response::Partition { current_leader, ..Default::default() };
     if let Wanted::Piece { end_offset, epoch, position, .. } = *wanted {
         partition.snapshot_id = response::SnapshotId { end_offset, epoch };
         partition.position = i64::try_from(position).unwrap_or(i64::MAX);
@@ -68,7 +68,7 @@ fn partition(pulled: Pulled, wanted: &Wanted) -> response::Partition {
     match pulled.given {
         Given::Piece { bytes, size } => {
             partition.size = i64::try_from(size).unwrap_or(i64::MAX);
-            partition.unaligned_records = Records::Bytes(bytes);
+            partition.unaligned_records = bytes;
         }
         given => partition.error_code = refusal(&given),
     }
