@@ -59,8 +59,7 @@ fn partition(pulled: Pulled, wanted: &Wanted) -> response::Partition {
         leader_id: pulled.leader.map_or(-1, |leader| leader.0),
         leader_epoch: pulled.epoch,
     };
-    let mut partition =
-        response::Partition { current_leader, ..Default::default() };
+    let mut partition = response::Partition { current_leader, ..Default::default() };
     if let Wanted::Piece { end_offset, epoch, position, .. } = *wanted {
         partition.snapshot_id = response::SnapshotId { end_offset, epoch };
         partition.position = i64::try_from(position).unwrap_or(i64::MAX);

@@ -284,7 +284,8 @@ pub mod request {
 
 /// What is inside a response.
 pub mod response {
-    use crate::{DecodeError, ErrorCode, Form, Reader, Records, Writer};
+    use crate::{DecodeError, ErrorCode, Form, Reader, Writer};
+    use bytes::Bytes;
     use bytestring::ByteString;
 
     /// `FetchSnapshotResponse.Topic`, versions 0 to 1.
@@ -335,8 +336,8 @@ pub mod response {
         pub size: i64,
         /// In all versions.
         pub position: i64,
-        /// In all versions, nullable.
-        pub unaligned_records: Records,
+        /// In all versions.
+        pub unaligned_records: Bytes,
     }
 
     impl Partition {
@@ -351,7 +352,7 @@ pub mod response {
             let snapshot_id = SnapshotId::decode(r, version)?;
             let size = r.i64()?;
             let position = r.i64()?;
-            let unaligned_records = r.records(Form::Compact)?;
+            let unaligned_records = r.bytes(Form::Compact)?;
             let mut current_leader = CurrentLeader::default();
             for _ in 0..r.tag_count()? {
                 let (tag, size) = r.tag()?;
@@ -369,7 +370,7 @@ pub mod response {
             self.snapshot_id.encode(w, version);
             w.i64(self.size);
             w.i64(self.position);
-            w.records(Form::Compact, &self.unaligned_records);
+            w.bytes(Form::Compact, &self.unaligned_records);
             let has_0 = self.current_leader != CurrentLeader::default();
             w.uvarint(u32::from(has_0));
             if has_0 {

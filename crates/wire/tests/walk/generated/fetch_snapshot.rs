@@ -104,7 +104,7 @@ impl Walk for fetch_snapshot::response::Partition {
         w.name("position");
         w.i64(&mut self.position);
         w.name("unaligned_records");
-        w.records(&mut self.unaligned_records);
+        w.bytes(&mut self.unaligned_records);
         w.end();
     }
 }
