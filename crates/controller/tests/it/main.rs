@@ -2,6 +2,7 @@
 
 mod cluster;
 mod history;
+mod model;
 mod say;
 mod transcripts;
 mod world;

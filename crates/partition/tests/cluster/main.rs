@@ -6,6 +6,7 @@ mod controller;
 mod hosts;
 mod log;
 mod messages;
+mod model;
 mod promises;
 mod world;
 
@@ -18,7 +19,7 @@ const BOUNDS: Bounds = Bounds {
     min_isr: 2,
     records: 40,
     messages: 8,
-    epochs: 12,
+    changes: 40,
     deaths: 8,
     evidence: 6,
     everything: true,

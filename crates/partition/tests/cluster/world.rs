@@ -18,7 +18,8 @@ pub struct Bounds {
     pub min_isr: usize,
     pub records: u32,
     pub messages: usize,
-    pub epochs: i32,
+    /// Changes of metadata, behind which no broker is fenced or let in again.
+    pub changes: usize,
     pub deaths: u32,
     pub evidence: u32,
     /// Time passes, records are deleted, messages are repeated, batches have producers.
@@ -224,7 +225,7 @@ impl World {
     pub(crate) fn actions_of(&self, at: usize, actions: &mut Vec<Action>) {
         let node = &self.nodes[at];
         let registered = self.latest().registered[at];
-        let room = self.latest().epoch < self.bounds.epochs;
+        let room = self.metadata.len() < self.bounds.changes;
         if registered.is_some() && room {
             actions.push(Action::Fence { node: at });
         }
@@ -322,7 +323,7 @@ impl World {
     pub fn heal(&mut self) {
         self.bounds = Bounds {
             messages: usize::MAX,
-            epochs: i32::MAX,
+            changes: usize::MAX,
             deaths: 0,
             evidence: 0,
             records: 0,
