@@ -1,14 +1,15 @@
 //! The voters of the metadata quorum: one of three is real, and what the two others call and answer is in the input.
 //!
-//! An input is a row of moves. Afterwards the real one starts again, among voters that are honest and know nothing, and has to bring
-//! everything that it said was committed. Inputs to begin with are what a voter heard among honest ones.
+//! An input is a row of moves. Afterwards the real one starts again, among voters that are honest and know nothing, or less than it does, and
+//! has to bring everything that it said was committed. Inputs to begin with are what a voter heard among honest ones.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use moldau_base::disk::{DirId, Disk};
+use moldau_base::disk::{DirId, Disk, Path};
 use moldau_base::{Mono, NodeId, Now, Uuid};
+use moldau_batch::Header;
 use moldau_quorum::{CallId, Config, Event, Pace, Quorum};
 use moldau_sim::disk::SimDisk;
 
@@ -29,6 +30,8 @@ pub const VOTERS: Target = Target {
 const MOVES: usize = 400;
 const CALLS: usize = 64;
 const MILLISECOND: u64 = 1_000_000;
+/// Within so many milliseconds a voter that hears of no leader has called the others.
+const ELECTION_MS: u64 = 1_000;
 const VOTERS_IN_ALL: i32 = 3;
 /// The flags of a call: its batches get checksums that hold, and the size of a snapshot is that of what came.
 const REPAIRED: u8 = 1;
@@ -142,10 +145,52 @@ fn without_lengths(request: &[u8]) -> (u8, Vec<u8>) {
         return (0, request.to_vec());
     };
     let varint = rest.iter().take_while(|byte| **byte >= 0x80).count() + 1;
-    // Behind them the directory of the receiver, or nothing.
-    let tags = if rest.len() > 19 && rest[rest.len() - 19..].starts_with(&[1, 0, 16]) { 19 } else { 1 };
+    let tags = if directory_in(rest).is_some() { 3 + 16 } else { 1 };
     let content = rest.get(varint..rest.len().saturating_sub(tags)).unwrap_or_default();
     (REPAIRED, [head, content].concat())
+}
+
+/// The directory that the receiver of a call should have, which is the only tag behind it. Without it, the log of the caller names none.
+fn directory_in(request: &[u8]) -> Option<Uuid> {
+    let (_, directory) = request.split_last_chunk::<16>()?;
+    let (_, tag) = request[..request.len() - 16].split_last_chunk::<3>()?;
+    (*tag == [1, 0, 16]).then_some(Uuid(*directory))
+}
+
+/// The directory of the metadata log of an honest voter.
+fn directory_of(id: NodeId) -> Uuid {
+    Uuid([id.0 as u8; 16])
+}
+
+/// A disk with the same log on it, but for the last entry if there are some before it.
+fn with_less(disk: &SimDisk) -> Arc<SimDisk> {
+    let mut files: BTreeMap<String, Vec<u8>> = BTreeMap::new();
+    disk.files(|path, content| {
+        files.insert(path.name.clone(), content.to_vec());
+    });
+    files.retain(|name, content| !(name.ends_with(".log") && content.is_empty()));
+    let entries: usize =
+        files.iter().filter(|(name, _)| name.ends_with(".log")).map(|(_, log)| entries_in(log)).sum();
+    let snapshot = files.keys().any(|name| name.ends_with(".checkpoint"));
+    // Behind the entry with which every log begins one has to stay, or it would be a log that was lost.
+    if snapshot || entries > 2 {
+        let last = files.iter_mut().rfind(|(name, _)| name.ends_with(".log"));
+        // An entry whose last byte is missing is cut at the start.
+        last.and_then(|(_, log)| log.pop());
+    }
+    let copy = Arc::<SimDisk>::default();
+    for (name, content) in files {
+        copy.replace(&Path::new(DirId::default(), name), &content).expect("a disk in memory has room");
+    }
+    copy
+}
+
+fn entries_in(mut log: &[u8]) -> usize {
+    let mut entries = 0;
+    while let Some(rest) = Header::parse(log).ok().and_then(|header| log.get(header.size()..)) {
+        (log, entries) = (rest, entries + 1);
+    }
+    entries
 }
 
 /// A voter, with a clock of its own, and what it said.
@@ -173,10 +218,14 @@ struct Voter {
 
 impl Voter {
     fn new(id: NodeId, seed: u64) -> Voter {
+        Voter::on(Arc::default(), id, seed)
+    }
+
+    fn on(disk: Arc<SimDisk>, id: NodeId, seed: u64) -> Voter {
         let mut voter = Voter {
             id,
             seed,
-            disk: Arc::default(),
+            disk,
             quorum: None,
             now: 0,
             image: Vec::new(),
@@ -206,7 +255,7 @@ impl Voter {
             voters,
             pace: Pace::default(),
             dir: DirId::default(),
-            directory: Uuid([self.id.0 as u8; 16]),
+            directory: directory_of(self.id),
             seed: self.seed,
             segment_bytes: 600,
             snapshot_bytes: 1_500,
@@ -268,7 +317,7 @@ impl Voter {
                     let mut nodes = voters.voters.iter().chain(&voters.observers);
                     self.strangers = nodes.any(|(id, voter)| {
                         let has = voter.directory;
-                        id.0 > VOTERS_IN_ALL || !(has.is_zero() || has == Uuid([id.0 as u8; 16]))
+                        id.0 > VOTERS_IN_ALL || !(has.is_zero() || has == directory_of(*id))
                     }) || voters.voters.len() < VOTERS_IN_ALL as usize;
                 }
                 Event::Proposed { .. }
@@ -319,6 +368,15 @@ impl Voter {
         }
         self.now = end;
     }
+
+    /// The directories of the others that its log names, as its calls for an election say. It starts again afterwards.
+    fn names(&mut self) -> BTreeMap<NodeId, Uuid> {
+        self.wait(ELECTION_MS);
+        let named = |(_, to, request): &(CallId, NodeId, Bytes)| Some((*to, directory_in(request)?));
+        let names = self.calls.iter().filter_map(named).collect();
+        self.start();
+        names
+    }
 }
 
 fn voters(input: &[u8]) {
@@ -346,8 +404,19 @@ fn voters(input: &[u8]) {
     if others || voter.strangers {
         return;
     }
-    let mut honest = Honest::new([voter, Voter::new(NodeId(2), 2), Voter::new(NodeId(3), 3)]);
-    // These two begin with nothing, so that together they would agree on nothing.
+    let names = voter.names();
+    if voter.exhausted || names.iter().any(|(id, directory)| *directory != directory_of(*id)) {
+        return;
+    }
+    // A leader writes the directory of a voter down when that one has acknowledged something: an honest one has it still. If it had not, it would
+    // not vote before a leader has fed it, and nobody leads without it. It lacks the last entry, so that the real one has to bring it.
+    let other = |id, seed| match names.contains_key(&id) {
+        true => Voter::on(with_less(&voter.disk), id, seed),
+        false => Voter::new(id, seed),
+    };
+    let (second, third) = (other(NodeId(2), 2), other(NodeId(3), 3));
+    let mut honest = Honest::new([voter, second, third]);
+    // These two begin with nothing, or with less than the first has, so that together they would agree on less.
     honest.cut = true;
     for _ in 0..20_000 {
         honest.tick();

@@ -58,6 +58,9 @@ pub(crate) async fn answer(
     if call.vote().leader_id().term() == 0 {
         return failed("nobody stands in epoch 0");
     }
+    if let Err(refused) = check_leader(shared.borrow().vote.as_ref(), call.vote()) {
+        return failed(refused);
+    }
     let served = match call {
         Call::PreVote(ballot) => raft.pre_vote(request_of(ballot)).await.map(voted).map_err(failed),
         Call::Vote(ballot) => raft.vote(request_of(ballot)).await.map(voted).map_err(failed),
@@ -73,6 +76,19 @@ pub(crate) async fn answer(
         }
     };
     served.unwrap_or_else(|answer| answer)
+}
+
+/// Refuses a second leader of an epoch. openraft would take it from one that led this epoch itself and has started again: it goes on
+/// as if nobody had been elected, and only the disk knows better.
+fn check_leader(promised: Option<&Vote>, vote: &Vote) -> Result<(), String> {
+    let elected = promised.filter(|promised| promised.is_committed() && vote.is_committed());
+    let (epoch, node) = (vote.leader_id().term(), vote.leader_id().node_id());
+    match elected.map(Vote::leader_id) {
+        Some(leader) if leader.term() == epoch && leader.node_id() != node => {
+            Err(format!("node {node} does not lead epoch {epoch}: node {} does", leader.node_id()))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Refuses what is meant for another disk than this one, and a vote for somebody who knows that there was a log here: what was promised
