@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use super::Arch;
-use super::metadata::{Kind, Metadata};
+use super::metadata::{Kind, Metadata, plain};
 
 /// Everything that is wrong about dependencies, one line each.
 pub fn breaches(arch: &Arch, metadata: &Metadata) -> Vec<String> {
@@ -69,11 +69,13 @@ fn hosts_reached(arch: &Arch, metadata: &Metadata, core: &str) -> Vec<String> {
     let mut found = Vec::new();
     while let Some(package) = queue.pop_front() {
         for used in metadata.uses(package, &[Kind::Normal]) {
-            if used == core || reached_from.contains_key(used) || arch.cores.guests.contains_key(used) {
+            let guests = &arch.cores.guests;
+            let is_guest = guests.contains_key(used) || guests.contains_key(plain(used));
+            if used == core || reached_from.contains_key(used) || is_guest {
                 continue;
             }
             reached_from.insert(used, package);
-            match arch.cores.packages.contains(used) {
+            match arch.cores.packages.contains(plain(used)) {
                 true => found.push(format!("`{core}` must not be linked with {}", path(&reached_from, used))),
                 false => queue.push_back(used),
             }

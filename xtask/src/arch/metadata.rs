@@ -15,7 +15,7 @@ pub enum Kind {
     Dev,
 }
 
-/// The packages of the workspace and of everything below, by name.
+/// The packages of the workspace and of everything below, by name; `NAME@VERSION` where several versions are in use.
 #[derive(Default)]
 pub struct Metadata {
     /// Members of the workspace as `arch.toml` names them: without the prefix `moldau-`.
@@ -41,8 +41,17 @@ impl Metadata {
     pub fn parse(json: &[u8]) -> Result<Self> {
         let value: Value = serde_json::from_slice(json).context("cargo metadata")?;
         let mut names = BTreeMap::new();
+        let mut versions: BTreeMap<&str, usize> = BTreeMap::new();
         for package in list(&value["packages"]) {
-            names.insert(text(&package["id"]), short(text(&package["name"])).to_owned());
+            *versions.entry(text(&package["name"])).or_default() += 1;
+        }
+        for package in list(&value["packages"]) {
+            let name = text(&package["name"]);
+            let name = match versions.get(name) {
+                Some(2..) => format!("{name}@{}", text(&package["version"])),
+                _ => short(name).to_owned(),
+            };
+            names.insert(text(&package["id"]), name);
         }
         let mut metadata = Self::default();
         for id in list(&value["workspace_members"]) {
@@ -64,6 +73,11 @@ impl Metadata {
         let arrows = self.arrows.get(from).into_iter().flatten();
         arrows.filter(|(_, kind)| kinds.contains(kind)).map(|(to, _)| to.as_str()).collect()
     }
+}
+
+/// The name of a package without its version.
+pub fn plain(package: &str) -> &str {
+    package.split_once('@').map_or(package, |(name, _)| name)
 }
 
 /// A crate's name in `arch.toml`.
