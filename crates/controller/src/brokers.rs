@@ -126,6 +126,11 @@ fn forget_replica(
         if let Some(directory) = directories.get_mut(place) {
             *directory = only(&request.log_dirs);
         }
+        // An empty disk is not the best there is, even of the one that led last.
+        let known = change.last_known_eligible.as_ref().unwrap_or(&partition.last_known_eligible);
+        if known.contains(&id) {
+            change.last_known_eligible = Some(known.iter().copied().filter(|other| *other != id).collect());
+        }
     }
     let nothing = PartitionChange { topic: at.topic, index: at.partition, ..PartitionChange::default() };
     (change != nothing).then_some(Record::PartitionChange(change))

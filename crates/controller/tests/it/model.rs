@@ -4,7 +4,7 @@
 
 use std::hash::{Hash, Hasher};
 
-use moldau_base::{BrokerEpoch, NodeId, Now, PartitionIndex, Rng, TopicPartition};
+use moldau_base::{BrokerEpoch, NodeId, Now, PartitionIndex, Rng, TopicPartition, Uuid};
 use moldau_controller::{
     AlterPartition, AlterPartitions, Controller, CreateTopics, Evidence, Heartbeat, Image, Mode, NO_LEADER,
     NewTopic, Partition, Reply, Request, Settings, Wants,
@@ -24,6 +24,8 @@ enum Action {
     Tell(usize),
     /// It comes back, after a clean stop or with what was not flushed lost.
     Return { id: usize, clean: bool },
+    /// It comes back with an empty disk.
+    ReturnEmpty(usize),
     /// It says that it is there.
     Beat(usize),
     /// It is on its way to a clean stop.
@@ -44,6 +46,10 @@ struct World {
     up: [bool; BROKERS],
     /// Whose replica has everything that was acknowledged.
     has: [bool; BROKERS],
+    /// Who has nothing since its disk was replaced.
+    empty: [bool; BROKERS],
+    disks: u8,
+    directories: [Vec<Uuid>; BROKERS],
     broken: Option<String>,
 }
 
@@ -58,6 +64,7 @@ struct Essence {
     brokers: Vec<(bool, bool)>,
     up: [bool; BROKERS],
     has: [bool; BROKERS],
+    empty: [bool; BROKERS],
     broken: bool,
 }
 
@@ -66,8 +73,17 @@ impl World {
         let settings = Settings { min_insync_replicas: Some(2), ..Settings::default() };
         let mut controller = Controller::new(settings, Image::new(CLUSTER));
         controller.activate(Now::default());
-        let (up, has) = ([true; BROKERS], [true; BROKERS]);
-        let mut world = World { controller, offset: 0, processes: 0, up, has, broken: None };
+        let mut world = World {
+            controller,
+            offset: 0,
+            processes: 0,
+            up: [true; BROKERS],
+            has: [true; BROKERS],
+            empty: [false; BROKERS],
+            disks: 0,
+            directories: std::array::from_fn(|id| broker(id as i32, 0, None).log_dirs),
+            broken: None,
+        };
         world.ask(&Request::Bootstrap(vec![("metadata.version".into(), 30)]));
         for id in 0..BROKERS {
             world.register(id, false);
@@ -95,6 +111,7 @@ impl World {
             brokers: (0..BROKERS).map(state).collect(),
             up: self.up,
             has: self.has,
+            empty: self.empty,
             broken: self.broken.is_some(),
         }
     }
@@ -130,6 +147,7 @@ impl World {
         self.processes = self.processes.wrapping_add(1);
         let mut request = broker(id as i32, self.processes, None);
         request.fenced = true;
+        request.log_dirs.clone_from(&self.directories[id]);
         request.stopped_at = clean.then(|| self.epoch(id));
         self.ask(&Request::RegisterBroker(request)).is_some()
     }
@@ -177,12 +195,21 @@ impl World {
                     self.has[id] &= clean;
                 }
             }
+            Action::ReturnEmpty(id) => {
+                let before = self.directories[id].clone();
+                self.disks = self.disks.wrapping_add(1);
+                self.directories[id] = vec![Uuid([100 + self.disks % 100; 16])];
+                match self.register(id, false) {
+                    true => (self.up[id], self.has[id], self.empty[id]) = (true, false, true),
+                    false => self.directories[id] = before,
+                }
+            }
             Action::Beat(id) => self.beat(id, Wants::Serve),
             Action::Stop(id) => self.beat(id, Wants::Stop),
             Action::Join(id) => {
                 let members: Vec<usize> = in_sync.iter().copied().chain([id]).collect();
                 if self.leader().is_some_and(|leader| self.want(leader, &members)) {
-                    self.has[id] = true;
+                    (self.has[id], self.empty[id]) = (true, false);
                 }
             }
             Action::Leave(id) => {
@@ -200,6 +227,10 @@ impl World {
     fn look(&mut self, before: &Partition) {
         let now = self.partition().clone();
         if now.recovering && now.leader != before.leader && now.leader != NO_LEADER {
+            if self.empty[now.leader.0 as usize] {
+                self.broken =
+                    Some(format!("{} leads, and its disk is empty: {before:?}, {now:?}", now.leader));
+            }
             // What it has is what there is, from now on.
             self.has = [false; BROKERS];
             self.has[now.leader.0 as usize] = true;
@@ -253,7 +284,11 @@ impl Model for Elections {
             if world.up[id] {
                 actions.extend([Action::Die(id), Action::Beat(id), Action::Stop(id)]);
             } else {
-                actions.extend([Action::Tell(id), Action::Return { id, clean: false }]);
+                actions.extend([
+                    Action::Tell(id),
+                    Action::Return { id, clean: false },
+                    Action::ReturnEmpty(id),
+                ]);
                 // A stop is clean only with everything that the replica had.
                 actions.extend(world.has[id].then_some(Action::Return { id, clean: true }));
             }
