@@ -305,6 +305,10 @@ fn write_vote(w: &mut Writer, vote: &Vote) {
 fn read_vote(r: &mut Reader) -> Result<Vote, Malformed> {
     let term = read_term(r)?;
     let node = NodeId(r.i32()?);
+    if node.0 < 0 {
+        // It could be promised, and the promise could not be read again.
+        return Err(Malformed::Value("a node id below zero"));
+    }
     Ok(if r.bool()? { Vote::new_committed(term, node) } else { Vote::new(term, node) })
 }
 
