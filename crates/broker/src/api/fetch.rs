@@ -332,7 +332,7 @@ fn tell_leaders(
         else {
             continue;
         };
-        let told = leaders.values().any(|(known, _)| *known == leader);
+        let told = response.node_endpoints.iter().any(|known| known.node_id == leader.0);
         leaders.insert(id, (leader, epoch));
         let endpoint = elsewhere::endpoint(shard, leader, context.listener).filter(|_| !told);
         if let Some(elsewhere::Endpoint { host, port, rack }) = endpoint {
