@@ -478,10 +478,13 @@ pub(crate) fn change_voters(shard: &mut Shard, to: Return, change: VoterChange) 
     ask_quorum(shard, to, |token| ToQuorum::Change { token, change });
 }
 
-/// Where a node listens for others, if it is a voter or was one: by the configuration, or by the metadata log.
+/// Where a node listens for others, if it is a voter or was one: by the configuration, by the metadata log, or as another voter said.
 pub(crate) fn voter_address(shard: &Shard, node: NodeId) -> Option<Address> {
     if let Some(address) = shard.settings.voters.get(&node) {
         return Some(address.clone());
+    }
+    if let Some(observer) = &shard.observer {
+        return observer.address(node).cloned();
     }
     let Voters { voters, observers } = &shard.control.as_ref()?.voters;
     let endpoints = &voters.get(&node).or_else(|| observers.get(&node))?.endpoints;

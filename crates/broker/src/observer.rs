@@ -5,6 +5,8 @@
 //! follows, which is little. A fetch waits at the controller and is answered with the commit. A voter that does not lead says who does;
 //! while nobody does, the voters are asked in turn.
 
+use std::collections::BTreeMap;
+
 use bytes::{Bytes, BytesMut};
 use moldau_base::{Mono, NodeId, Uuid};
 use moldau_wire::{ErrorCode, Records, Request, Response, fetch, fetch_snapshot};
@@ -12,7 +14,7 @@ use moldau_wire::{ErrorCode, Records, Request, Response, fetch, fetch_snapshot};
 use crate::Shard;
 use crate::control;
 use crate::timers::Timer;
-use crate::waist::{Lane, NoAnswer, Purpose, Trace};
+use crate::waist::{Address, Lane, NoAnswer, Purpose, Trace};
 
 /// How long a fetch may wait for a commit, in milliseconds.
 const WAIT_MS: i32 = 200;
@@ -26,12 +28,16 @@ const RETRY_MS: i64 = 10;
 const FETCH_BYTES: i32 = 1 << 20;
 /// The largest snapshot that is taken.
 const MAX_SNAPSHOT_BYTES: usize = 1 << 30;
+/// Most voters that are known at once.
+const MAX_VOTERS: usize = 100;
 /// The metadata log as a topic, where it has no id.
 pub(crate) const METADATA_TOPIC: &str = "__cluster_metadata";
 
 /// What the broker knows of the metadata log.
 #[derive(Debug)]
 pub(crate) struct Observer {
+    /// Where the voters listen: those that are configured, and whoever was named as the leader since.
+    voters: BTreeMap<NodeId, Address>,
     /// The voter that was asked last, or is to be asked.
     voter: Option<NodeId>,
     /// Who leads, in which epoch.
@@ -56,9 +62,11 @@ struct Incoming {
     bytes: BytesMut,
 }
 
-impl Default for Observer {
-    fn default() -> Observer {
+impl Observer {
+    /// An observer that has read nothing.
+    pub(crate) fn new(voters: BTreeMap<NodeId, Address>) -> Observer {
         Observer {
+            voters,
             voter: None,
             leader: None,
             epoch: -1,
@@ -67,6 +75,20 @@ impl Default for Observer {
             asked: Mono::default(),
             reading: true,
             incoming: None,
+        }
+    }
+
+    /// Where this voter listens.
+    pub(crate) fn address(&self, voter: NodeId) -> Option<&Address> {
+        self.voters.get(&voter)
+    }
+
+    /// Remembers where the leader listens that a voter names: it may have become a voter long after this node was configured.
+    fn learn(&mut self, leader: i32, endpoints: &[fetch::response::NodeEndpoint]) {
+        let Some(known) = endpoints.iter().find(|known| known.node_id == leader) else { return };
+        let Ok(port) = u16::try_from(known.port) else { return };
+        if self.voters.len() < MAX_VOTERS {
+            self.voters.insert(NodeId(leader), Address { host: (*known.host).into(), port });
         }
     }
 }
@@ -81,11 +103,11 @@ pub(crate) fn start(shard: &mut Shard) {
 /// Asks for what comes next. One question is under way at a time.
 pub(crate) fn ask(shard: &mut Shard) {
     let Some(observer) = shard.observer.as_mut() else { return };
-    let first = shard.settings.voters.keys().next().copied();
+    let first = observer.voters.keys().next().copied();
     let Some(voter) = observer.voter.or(first) else { return };
     observer.voter = Some(voter);
     observer.asked = shard.now.mono;
-    let Some(address) = shard.settings.voters.get(&voter).cloned() else { return elsewhere(shard) };
+    let Some(address) = observer.voters.get(&voter).cloned() else { return elsewhere(shard) };
     let (node, cluster_id) = (shard.settings.node_id, crate::api::text(&shard.settings.cluster_id));
     let directory = shard.settings.log_dirs.first().map_or(Uuid::ZERO, |dir| dir.id);
     let request = match &observer.incoming {
@@ -146,9 +168,9 @@ impl Incoming {
 /// Asks the next voter, after a moment.
 fn elsewhere(shard: &mut Shard) {
     let Some(observer) = shard.observer.as_mut() else { return };
-    let voters = &shard.settings.voters;
-    let behind = observer.voter.and_then(|voter| voters.keys().find(|next| **next > voter));
-    observer.voter = behind.or(voters.keys().next()).copied();
+    let mut behind =
+        observer.voters.keys().skip_while(|next| observer.voter.is_some_and(|voter| **next <= voter));
+    observer.voter = behind.next().or(observer.voters.keys().next()).copied();
     observer.incoming = None;
     shard.timers.set(Timer::Observer, Some(shard.now.mono.after_ms(RETRY_MS)));
 }
@@ -173,6 +195,9 @@ fn fetched(shard: &mut Shard, voter: NodeId, response: fetch::Response) {
         response.responses.into_iter().next().and_then(|topic| topic.partitions.into_iter().next());
     let Some(partition) = partition else { return elsewhere(shard) };
     let hint = (partition.current_leader.leader_id, partition.current_leader.leader_epoch);
+    if let Some(observer) = shard.observer.as_mut() {
+        observer.learn(hint.0, &response.node_endpoints);
+    }
     if partition.error_code != ErrorCode::NONE {
         return not_given(shard, voter, partition.error_code, hint);
     }
@@ -286,7 +311,7 @@ fn led_by(shard: &mut Shard, (leader, epoch): (i32, i32)) -> bool {
     let leader = NodeId(leader);
     let Some(observer) = shard.observer.as_mut() else { return false };
     let is_news = epoch > observer.epoch || (epoch == observer.epoch && observer.leader.is_none());
-    if !is_news || !shard.settings.voters.contains_key(&leader) {
+    if !is_news || !observer.voters.contains_key(&leader) {
         return false;
     }
     observer.leader = Some(leader);

@@ -96,6 +96,8 @@ pub struct Settings {
     /// `controller.quorum.voters`: where each voter of the metadata quorum listens for other nodes. Empty for a node that is alone.
     /// Its own listeners for other nodes come after `listeners` in [`crate::Input::Accepted`].
     pub voters: BTreeMap<NodeId, Address>,
+    /// The node came to a cluster that runs (`controller.quorum.bootstrap.servers`): a voter knows the others from its log, `voters` is empty there.
+    pub bootstrapped: bool,
     /// The first of `controller.listener.names`: the name of the listener that `voters` tells.
     pub controller_listener: Arc<str>,
     /// `log.dirs`.
@@ -135,7 +137,7 @@ pub struct Settings {
 impl Settings {
     /// Whether there is no other node.
     pub fn is_alone(&self) -> bool {
-        self.role == Role::Both && self.voters.len() <= 1
+        self.role == Role::Both && self.voters.len() <= 1 && !self.bootstrapped
     }
 
     /// Whether the listener at this place is for nodes of the cluster and not for clients.

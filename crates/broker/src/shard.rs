@@ -100,7 +100,8 @@ impl Shard {
             control,
             fetches: Fetches::new(&settings, rng.fork()),
             peers: Peers::default(),
-            observer: (id.0 == 0 && !settings.role.is_voter()).then(Observer::default),
+            observer: (id.0 == 0 && !settings.role.is_voter())
+                .then(|| Observer::new(settings.voters.clone())),
             replication: Replication::default(),
             in_sync: Default::default(),
             suspects: Default::default(),

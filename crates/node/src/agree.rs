@@ -1,6 +1,8 @@
 //! The id of the cluster, for a node of several whose disk and configuration do not say it: the voters are asked, with DescribeCluster
 //! (KIP-919). Where none of them has one, the cluster is new: when every voter has said so, the one with the lowest node id chooses.
 //!
+//! A node that comes to a cluster which runs knows addresses only (`controller.quorum.bootstrap.servers`), and asks there who the voters are.
+//!
 //! Every voter, and not a majority: one that is not heard may have the id of a cluster whose other voters lost their disks, and a second
 //! cluster under the addresses of the first must not begin by itself.
 
@@ -17,7 +19,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::timeout;
 
-use crate::config::{NodeConfig, Voter};
+use crate::config::{Endpoint, NodeConfig, Voter};
 
 /// Between two rounds of questions.
 const PAUSE: Duration = Duration::from_millis(200);
@@ -87,6 +89,48 @@ fn warn(silent: &[NodeId]) {
     );
 }
 
+/// A cluster that runs.
+pub struct Found {
+    /// Its id.
+    pub cluster_id: String,
+    /// Who votes in its metadata quorum.
+    pub voters: Vec<Voter>,
+}
+
+/// Waits until one of the servers says of which cluster it is, and who its voters are.
+pub async fn find(servers: &[Endpoint]) -> Found {
+    let mut rounds = 0u32;
+    loop {
+        for server in servers {
+            if let Ok(Ok(response)) = timeout(PATIENCE, describe(server)).await
+                && let Some(found) = cluster(response)
+            {
+                return found;
+            }
+        }
+        if rounds.is_multiple_of(ROUNDS_BEFORE_WARNING) && rounds > 0 {
+            let names: Vec<String> = servers.iter().map(Endpoint::to_string).collect();
+            tracing::warn!(
+                servers = names.join(","),
+                "no server in controller.quorum.bootstrap.servers knows a cluster: start the controllers there; a new cluster begins with \
+                 nodes that have the same controller.quorum.voters=ID@HOST:PORT,..."
+            );
+        }
+        rounds += 1;
+        tokio::time::sleep(PAUSE).await;
+    }
+}
+
+fn cluster(response: Response) -> Option<Found> {
+    let voters = response.brokers.iter().filter_map(|known| {
+        let endpoint = Endpoint { host: known.host.to_string(), port: u16::try_from(known.port).ok()? };
+        Some(Voter { id: NodeId(known.broker_id), endpoint })
+    });
+    let found = Found { cluster_id: response.cluster_id.to_string(), voters: voters.collect() };
+    let is_one = response.error_code == ErrorCode::NONE && !found.cluster_id.is_empty();
+    (is_one && !found.voters.is_empty()).then_some(found)
+}
+
 /// What a voter says of its cluster.
 enum Heard {
     Id(String),
@@ -97,7 +141,9 @@ enum Heard {
 
 /// Asks one voter; an error if it is none of this cluster.
 async fn ask(voter: &Voter) -> anyhow::Result<Heard> {
-    let Ok(Ok(response)) = timeout(PATIENCE, describe(voter)).await else { return Ok(Heard::Nothing) };
+    let Ok(Ok(response)) = timeout(PATIENCE, describe(&voter.endpoint)).await else {
+        return Ok(Heard::Nothing);
+    };
     if response.error_code != ErrorCode::NONE {
         return Ok(Heard::Nothing);
     }
@@ -115,8 +161,8 @@ async fn ask(voter: &Voter) -> anyhow::Result<Heard> {
     Ok(Heard::Id(response.cluster_id.to_string()))
 }
 
-async fn describe(voter: &Voter) -> io::Result<Response> {
-    let mut stream = TcpStream::connect((&*voter.endpoint.host, voter.endpoint.port)).await?;
+async fn describe(at: &Endpoint) -> io::Result<Response> {
+    let mut stream = TcpStream::connect((&*at.host, at.port)).await?;
     let request = Request { endpoint_type: CONTROLLERS, ..Request::default() };
     let request = moldau_wire::Request::DescribeCluster(request);
     let frame = moldau_wire::encode_request(0, None, VERSION, &request);

@@ -44,7 +44,7 @@ const METADATA_LOG: &str = "__cluster_metadata-0";
 
 /// Runs a node until it is told to stop. Prints `ready HOST:PORT` to standard output when clients can be served; a node that is only a
 /// controller does when it knows the leader of the quorum.
-pub fn run(config: NodeConfig) -> anyhow::Result<()> {
+pub fn run(mut config: NodeConfig) -> anyhow::Result<()> {
     let clock = Clock::start();
     for warning in &config.warnings {
         tracing::warn!("{warning}");
@@ -53,7 +53,8 @@ pub fn run(config: NodeConfig) -> anyhow::Result<()> {
     let locks = lock::claim(&dirs)?;
     let disk = Arc::new(FsDisk::new(dirs.clone()));
     let mut rng = Rng::seeded(seed()?);
-    let metas = claim(&config, &disk, &dirs, &mut rng)?;
+    let found = find(&mut config, &disk, &dirs)?;
+    let metas = claim(&config, found, &disk, &dirs, &mut rng)?;
     check_metadata(&config, &disk, &dirs)?;
     let stopped_at = stopped_at(&disk, with_partitions(&config))?;
     let recovered = recover(&disk, &dirs, with_partitions(&config), &clock)?;
@@ -93,10 +94,13 @@ pub fn run(config: NodeConfig) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// A quorum of the voters in the configuration, or of this node alone.
+/// A quorum of the voters in the configuration, of those in the log, or of this node alone.
 fn quorum_config(config: &NodeConfig, dir: DirId, directory: Uuid, rng: &mut Rng) -> moldau_quorum::Config {
     let alone = moldau_quorum::Config::alone(config.node_id, directory, rng.next_u64());
     let alone = moldau_quorum::Config { dir, snapshot_bytes: config.metadata_snapshot_bytes, ..alone };
+    if !config.bootstrap.is_empty() {
+        return moldau_quorum::Config { voters: Default::default(), ..alone };
+    }
     if config.voters.len() < 2 {
         return alone;
     }
@@ -166,6 +170,25 @@ fn seed() -> anyhow::Result<u64> {
     Ok(u64::from_le_bytes(bytes))
 }
 
+/// Whether no directory says of which cluster it is.
+fn is_new(disk: &FsDisk, dirs: &[PathBuf]) -> bool {
+    (0..dirs.len()).all(|dir| meta::read(disk, DirId(dir as u16)).is_ok_and(|meta| meta.is_none()))
+}
+
+/// The id of the running cluster that the node comes to, if it has to be asked for. A broker is told who the voters are, at each start; those
+/// who vote know it from their log.
+fn find(config: &mut NodeConfig, disk: &FsDisk, dirs: &[PathBuf]) -> anyhow::Result<Option<String>> {
+    if config.bootstrap.is_empty() || (config.role.is_voter() && !is_new(disk, dirs)) {
+        return Ok(None);
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let found = runtime.block_on(agree::find(&config.bootstrap));
+    if !config.role.is_voter() {
+        config.voters = found.voters;
+    }
+    Ok(Some(found.cluster_id))
+}
+
 /// The cluster id of a node of several, if no directory of it says one.
 fn agreed(
     config: &NodeConfig,
@@ -173,8 +196,7 @@ fn agreed(
     dirs: &[PathBuf],
     rng: &mut Rng,
 ) -> anyhow::Result<Option<String>> {
-    let is_new = |dir: usize| meta::read(disk, DirId(dir as u16)).is_ok_and(|meta| meta.is_none());
-    if config.is_alone() || !(0..dirs.len()).all(is_new) {
+    if config.is_alone() || !is_new(disk, dirs) {
         return Ok(None);
     }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -188,13 +210,15 @@ fn agreed(
 
 fn claim(
     config: &NodeConfig,
+    found: Option<String>,
     disk: &FsDisk,
     dirs: &[PathBuf],
     rng: &mut Rng,
 ) -> anyhow::Result<Vec<meta::Meta>> {
-    let wanted = match config.cluster_id {
-        Some(id) => Some(id.to_string()),
-        None => agreed(config, disk, dirs, rng)?,
+    let wanted = match (config.cluster_id, found) {
+        (Some(id), _) => Some(id.to_string()),
+        (None, Some(found)) => Some(found),
+        (None, None) => agreed(config, disk, dirs, rng)?,
     };
     let ids: Vec<DirId> = (0..dirs.len()).map(|dir| DirId(dir as u16)).collect();
     meta::claim(disk, &ids, config.node_id, wanted.as_deref(), rng)

@@ -20,6 +20,10 @@ use crate::clock::Clock;
 use crate::mailbox::Item;
 use crate::shared::Shared;
 
+/// What a node waits for that came to a running cluster.
+const NOT_ADDED: &str = "this node is no voter of the cluster yet: run kafka-metadata-quorum.sh --bootstrap-controller HOST:PORT \
+                         --command-config SERVER.PROPERTIES add-controller, with the address of a controller and this node's file";
+
 /// What the thread works with.
 struct Host {
     quorum: Quorum,
@@ -35,6 +39,8 @@ struct Host {
     silent: Vec<NodeId>,
     leader: Option<NodeId>,
     node: NodeId,
+    /// It comes to a cluster that runs.
+    joins: bool,
 }
 
 /// Starts the quorum and its thread, which ends when the sender for proposals that comes back is gone. Everything that was committed before has been
@@ -49,7 +55,7 @@ pub fn start(
     let (send, inbox) = channel();
     let (started, outcome) = channel();
     let image = Image::new(cluster_id);
-    let node = config.node;
+    let (node, joins) = (config.node, config.voters.is_empty());
     // The quorum is bound to the thread that starts it.
     let run = move || {
         let mut events = Vec::new();
@@ -66,8 +72,10 @@ pub fn start(
                     silent: Vec::new(),
                     leader: None,
                     node,
+                    joins,
                 };
                 host.happened(events);
+                host.tell_health();
                 // What is committed has been replayed to its end: a record that does not fit is known before anybody is served.
                 let failure = host.shared.failure().borrow().clone();
                 let is_up = failure.is_none();
@@ -199,7 +207,12 @@ impl Host {
     fn tell_health(&self) {
         // A leader stays one when nobody hears it any more, and decides nothing.
         let follows = self.leader.is_some_and(|leader| leader != self.node);
-        let missing = self.voters.without(&self.silent).filter(|_| !follows);
+        let is_known =
+            self.voters.voters.contains_key(&self.node) || self.voters.observers.contains_key(&self.node);
+        let missing = match is_known || self.leader.is_some() || !self.joins {
+            true => self.voters.without(&self.silent).filter(|_| !follows),
+            false => Some(NOT_ADDED.to_owned()),
+        };
         if let Some(why) = &missing {
             tracing::warn!("{why}");
         }

@@ -46,6 +46,7 @@ pub fn settings(
         listeners: listeners(config, bound),
         inter_broker_listener: config.inter_broker_listener.as_str().into(),
         voters: config.voters.iter().map(voter).collect(),
+        bootstrapped: !config.bootstrap.is_empty(),
         controller_listener: config.controller_listeners.first().map_or("", |first| &*first.name).into(),
         log_dirs: log_dirs.collect(),
         stopped_at,

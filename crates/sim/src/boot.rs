@@ -151,6 +151,7 @@ fn settings(setup: &Setup, place: usize, replaced: u8) -> Settings {
         rack: (nodes > 1).then(|| format!("zone-{place}")),
         listeners: vec![listener],
         inter_broker_listener: "PLAINTEXT".into(),
+        bootstrapped: false,
         voters: if nodes > 1 { (0..nodes).map(voter).collect() } else { BTreeMap::new() },
         controller_listener: "CONTROLLER".into(),
         log_dirs: (0..setup.weather.log_dirs).map(log_dir).collect(),

@@ -70,7 +70,7 @@ fn check(shard: &Shard, cluster: Option<&ByteString>, node: i32) -> Result<NodeI
         return Err((ErrorCode::INCONSISTENT_CLUSTER_ID, why));
     }
     // Such a voter watches nobody and is watched by nobody.
-    if settings.voters.len() <= 1 {
+    if settings.voters.len() <= 1 && !settings.bootstrapped {
         let why = "one node is the whole quorum: a quorum that can grow begins with controller.quorum.voters on several nodes";
         return Err((ErrorCode::UNSUPPORTED_VERSION, why.to_owned()));
     }

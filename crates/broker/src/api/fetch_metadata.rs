@@ -30,18 +30,33 @@ pub(crate) fn handle(shard: &mut Shard, context: Context, request: Request) {
     }
     let question = vec![(ShardId(0), Ask::Pull(pull))];
     shard.gather(question, Some(MAX_WAIT_MS + PATIENCE_MS), move |shard, answers| {
-        let partition = match answers.into_iter().next().flatten() {
-            Some(Answer::Pulled(pulled)) => partition(pulled),
-            _ => response::Partition { error_code: ErrorCode::REQUEST_TIMED_OUT, ..Default::default() },
+        let pulled = match answers.into_iter().next().flatten() {
+            Some(Answer::Pulled(pulled)) => Some(pulled),
+            _ => None,
         };
+        let leader = pulled.as_ref().and_then(|pulled| pulled.leader);
+        let node_endpoints = leader.and_then(|leader| endpoint(shard, leader)).into_iter().collect();
+        let late = || response::Partition { error_code: ErrorCode::REQUEST_TIMED_OUT, ..Default::default() };
+        let partition = pulled.map_or_else(late, partition);
         let topic = response::Topic {
             topic: super::text(METADATA_TOPIC),
             topic_id: Uuid::METADATA_TOPIC,
             partitions: vec![partition],
         };
-        let response = Response { responses: vec![topic], ..Response::default() };
+        let response = Response { responses: vec![topic], node_endpoints, ..Response::default() };
         shard.reply(context, AnyResponse::Fetch(response));
     });
+}
+
+/// Where the leader listens for nodes (KIP-853): who asks may not know it yet.
+fn endpoint(shard: &Shard, leader: NodeId) -> Option<response::NodeEndpoint> {
+    let address = crate::control::voter_address(shard, leader)?;
+    Some(response::NodeEndpoint {
+        node_id: leader.0,
+        host: super::text(&address.host),
+        port: i32::from(address.port),
+        rack: None,
+    })
 }
 
 /// What is asked of the quorum; only the metadata log is fetched here.

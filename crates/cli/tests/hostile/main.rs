@@ -5,6 +5,7 @@ mod bytes;
 mod client;
 mod cluster;
 mod connections;
+mod joining;
 mod moves;
 mod process;
 mod records;

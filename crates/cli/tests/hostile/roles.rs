@@ -13,17 +13,17 @@ use crate::starts::{free_port, with_file};
 
 const CONTROLLERS: usize = 3;
 const BROKERS: usize = 3;
-const CLUSTER: &str = "MkU3OEVBNTcwNTJENDM2Qg";
+pub const CLUSTER: &str = "MkU3OEVBNTcwNTJENDM2Qg";
 /// The largest that a controller may be, with the parent that watches it.
 const CONTROLLER_BYTES: u64 = 40 << 20;
 
 /// Controllers 1 to 3 and brokers 11 to 13.
-struct Cluster {
-    folder: Folder,
-    controller_ports: [u16; CONTROLLERS],
-    broker_ports: [u16; BROKERS],
-    controllers: [Option<Node>; CONTROLLERS],
-    brokers: [Option<Node>; BROKERS],
+pub struct Cluster {
+    pub folder: Folder,
+    pub controller_ports: [u16; CONTROLLERS],
+    pub broker_ports: [u16; BROKERS],
+    pub controllers: [Option<Node>; CONTROLLERS],
+    pub brokers: [Option<Node>; BROKERS],
     more: &'static str,
 }
 
@@ -42,7 +42,7 @@ impl Cluster {
         cluster
     }
 
-    fn start() -> Cluster {
+    pub fn start() -> Cluster {
         Cluster::start_with("")
     }
 
@@ -88,7 +88,7 @@ impl Cluster {
     }
 
     /// What Kafka's `controller.properties` says, on this machine.
-    fn controller_file(&self, at: usize) -> PathBuf {
+    pub fn controller_file(&self, at: usize) -> PathBuf {
         let (id, port) = (at + 1, self.controller_ports[at]);
         let text = format!(
             "process.roles=controller\nnode.id={id}\ncontroller.quorum.voters={}\nlisteners=CONTROLLER://127.0.0.1:{port}\n\
@@ -103,7 +103,7 @@ impl Cluster {
     }
 
     /// What Kafka's `broker.properties` says, on this machine.
-    fn broker_file(&self, at: usize) -> PathBuf {
+    pub fn broker_file(&self, at: usize) -> PathBuf {
         let (id, port) = (at + 11, self.broker_ports[at]);
         let text = format!(
             "process.roles=broker\nnode.id={id}\nbroker.rack=zone-{id}\ncontroller.quorum.voters={}\n\
@@ -117,12 +117,12 @@ impl Cluster {
         self.folder.write(&format!("broker-{id}.properties"), &text)
     }
 
-    fn said(&self, arguments: &[&str], input: &str) -> String {
+    pub fn said(&self, arguments: &[&str], input: &str) -> String {
         let servers: Vec<String> = self.broker_ports.iter().map(|port| format!("127.0.0.1:{port}")).collect();
         command(&[&["-b", &servers.join(",")], arguments].concat(), input)
     }
 
-    fn create(&self, topic: &str) {
+    pub fn create(&self, topic: &str) {
         self.said(&["topics", "create", topic, "-p", "1", "-r", "3"], "");
     }
 
@@ -135,17 +135,17 @@ impl Cluster {
         (usize::try_from(leader - 11).unwrap_or(usize::MAX), partition["in_sync"].as_array().unwrap().len())
     }
 
-    fn in_sync(&self, topic: &str) {
+    pub fn in_sync(&self, topic: &str) {
         wait_for("all replicas to be in sync", || (self.leader(topic).1 == BROKERS).then_some(()));
     }
 
-    fn produce(&self, topic: &str, numbers: std::ops::Range<u32>) {
+    pub fn produce(&self, topic: &str, numbers: std::ops::Range<u32>) {
         let lines: String = numbers.map(|number| format!("{number}\n")).collect();
         self.said(&["produce", topic], &lines);
     }
 
     /// Everything in the topic, each line once and none missing.
-    fn holds(&self, topic: &str, end: u32) {
+    pub fn holds(&self, topic: &str, end: u32) {
         let said = self.said(&["consume", topic, "--from", "beginning", "--until-end"], "");
         let lines: Vec<u32> = said.lines().map(|line| line.parse().unwrap()).collect();
         assert_eq!(lines.len(), lines.iter().collect::<BTreeSet<_>>().len(), "a record is there twice");
@@ -153,7 +153,7 @@ impl Cluster {
     }
 
     /// The active controller by its place, as a controller says.
-    fn active(&self) -> usize {
+    pub fn active(&self) -> usize {
         wait_for("an active controller", || {
             let controller = self.controllers.iter().flatten().next()?;
             let request = describe_cluster::Request { endpoint_type: 2, ..Default::default() };

@@ -146,7 +146,7 @@ fn a_broker_that_is_gone_is_forgotten() {
 }
 
 /// What the node's HTTP port answers.
-fn probe(port: u16, path: &str) -> String {
+pub fn probe(port: u16, path: &str) -> String {
     use std::io::{Read, Write};
     let mut stream = std::net::TcpStream::connect(("127.0.0.1", port)).unwrap();
     let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");

@@ -78,7 +78,33 @@ fn a_dynamic_quorum_of_one_starts_a_node() {
                 controller.quorum.bootstrap.servers=localhost:9093\ncontroller.listener.names=CONTROLLER\n";
     let config = config(file);
     assert_eq!(config.advertised[0].to_string(), "PLAINTEXT://box:9092");
-    assert!(refusal(&file.replace("localhost:9093", "other:9999")).contains("names other nodes"));
+    assert!(config.is_alone() && config.bootstrap.is_empty());
+    let advertised = file.to_owned() + "advertised.listeners=PLAINTEXT://c1:9092,CONTROLLER://c1:9093\n";
+    assert!(self::config(&advertised.replace("localhost:9093", "c1:9093")).is_alone());
+}
+
+#[test]
+fn a_node_finds_a_running_cluster() {
+    let file = "process.roles=broker,controller\nnode.id=4\nlisteners=PLAINTEXT://:9092,CONTROLLER://:9093\n\
+                controller.quorum.bootstrap.servers=c1:9093,c2:9093,box:9093\ncontroller.listener.names=CONTROLLER\n";
+    let found = config(file);
+    let servers: Vec<String> = found.bootstrap.iter().map(ToString::to_string).collect();
+    assert_eq!((servers.join(","), found.is_alone()), ("c1:9093,c2:9093".to_owned(), false));
+    assert_eq!(found.groups.offsets_replication_factor, 3);
+    assert!(
+        config(&file.replace("broker,controller", "controller").replace("PLAINTEXT://:9092,", ""))
+            .bootstrap
+            .len()
+            == 2
+    );
+    let broker = file.replace("broker,controller", "broker").replace(",CONTROLLER://:9093", "");
+    assert_eq!(config(&broker).bootstrap.len(), 3);
+    let without = file.replace(",CONTROLLER://:9093", "").replace("controller.listener.names=CONTROLLER", "");
+    assert!(
+        refusal(&without)
+            .contains("controller.quorum.bootstrap.servers names other nodes, and this node has no listener")
+    );
+    assert!(refusal(&file.replace("c2:9093", "c2")).contains("`c2` is no address"));
 }
 
 #[test]
@@ -138,8 +164,8 @@ fn every_mistake_names_its_line_and_the_fix() {
         ),
         (
             "node.id=1\ncontroller.quorum.voters=1@a:1,2@b:1,3@c:1",
-            "server.properties:2: controller.quorum.voters names 3 voters, and this node has no listener for them; add \
-             one to listeners, and its name to controller.listener.names",
+            "server.properties:2: controller.quorum.voters names other nodes, and this node has no listener for them; \
+             add one to listeners, and its name to controller.listener.names",
         ),
         (
             "zookeeper.connect=a:2181",

@@ -132,6 +132,8 @@ pub struct NodeConfig {
     pub metadata_snapshot_bytes: u64,
     /// The metadata quorum; empty where the file names none, which means this node alone.
     pub voters: Vec<Voter>,
+    /// Where the voters of a running cluster are asked, if `voters` does not name them: `controller.quorum.bootstrap.servers` without this node.
+    pub bootstrap: Vec<Endpoint>,
     /// Where /metrics is served; none where it is switched off.
     pub http: Option<Endpoint>,
     /// Number of event loops.
@@ -153,7 +155,7 @@ pub struct NodeConfig {
 impl NodeConfig {
     /// Whether there is no other node.
     pub fn is_alone(&self) -> bool {
-        self.role == Role::Both && self.voters.len() <= 1
+        self.role == Role::Both && self.voters.len() <= 1 && self.bootstrap.is_empty()
     }
 }
 
@@ -165,8 +167,9 @@ pub(super) fn resolve(checked: Checked, machine: &Machine) -> Result<NodeConfig,
     let role = read.role();
     let listeners = read.listeners(role, machine);
     let node_id = read.node_id();
-    let voters = read.voters(role, node_id, &listeners);
-    read.derive_replication(role, voters.len());
+    let bootstrap = read.bootstrap_servers(role, &listeners, machine);
+    let voters = read.voters(role, node_id, &listeners, &bootstrap);
+    read.derive_replication(role == Role::Both && bootstrap.is_empty(), voters.len());
     let (log_dirs, metadata_dir) = read.directories();
     let config = NodeConfig {
         node_id: NodeId(node_id),
@@ -185,6 +188,7 @@ pub(super) fn resolve(checked: Checked, machine: &Machine) -> Result<NodeConfig,
             .max(1)
             .unsigned_abs(),
         voters,
+        bootstrap,
         shards: read.shards(role, machine),
         limits: read.limits(machine),
         topics: read.topics(),
@@ -306,8 +310,13 @@ impl Read {
         }
     }
 
-    fn voters(&mut self, role: Role, node_id: i32, listeners: &Listeners) -> Vec<Voter> {
-        self.bootstrap_servers(listeners);
+    fn voters(
+        &mut self,
+        role: Role,
+        node_id: i32,
+        listeners: &Listeners,
+        bootstrap: &[Endpoint],
+    ) -> Vec<Voter> {
         let key = "controller.quorum.voters";
         let texts = self.list(key);
         let mut voters = Vec::new();
@@ -323,7 +332,10 @@ impl Read {
                 None => self.problem(key, format!("{key}: `{text}` is no voter; write id@host:port")),
             }
         }
-        self.check_voters(role, &voters, node_id, listeners);
+        match bootstrap.is_empty() {
+            true => self.check_voters(role, &voters, node_id, listeners),
+            false => self.check_listener(role, "controller.quorum.bootstrap.servers", listeners),
+        }
         voters
     }
 
@@ -339,7 +351,8 @@ impl Read {
         }
         if voters.is_empty() && role != Role::Both {
             let message = format!(
-                "{key} is not set; name the controllers there as id@host:port, the same on each node"
+                "{key} is not set; name the controllers there as id@host:port, the same on each node, or those of a running \
+                 cluster as host:port in controller.quorum.bootstrap.servers"
             );
             self.problem("process.roles", message);
         }
@@ -358,18 +371,24 @@ impl Read {
             );
             self.problem(key, message);
         }
-        if role == Role::Both && voters.len() > 1 && listeners.controller.is_empty() {
+        if voters.len() > 1 {
+            self.check_listener(role, key, listeners);
+        }
+    }
+
+    fn check_listener(&mut self, role: Role, key: &'static str, listeners: &Listeners) {
+        if role == Role::Both && listeners.controller.is_empty() {
             let message = format!(
-                "{key} names {} voters, and this node has no listener for them; add one to listeners, and its name to \
-                 controller.listener.names",
-                voters.len()
+                "{key} names other nodes, and this node has no listener for them; add one to listeners, and its name to \
+                 controller.listener.names"
             );
             self.problem(key, message);
         }
     }
 
-    /// The one address must be this node's own: there is no other node to ask.
-    fn bootstrap_servers(&mut self, listeners: &Listeners) {
+    /// Where the voters of a running cluster are asked who they are. Empty where they are named, and where all addresses are this node's
+    /// own: it is alone then.
+    fn bootstrap_servers(&mut self, role: Role, listeners: &Listeners, machine: &Machine) -> Vec<Endpoint> {
         let key = "controller.quorum.bootstrap.servers";
         let servers = self.list(key);
         for server in &servers {
@@ -377,21 +396,30 @@ impl Read {
                 self.problem(key, format!("{key}: `{server}` is no address; write host:port"));
             }
         }
-        let own = |e: Endpoint| listeners.controller.iter().any(|l| l.endpoint.port == e.port);
-        let foreign = servers.iter().filter_map(|s| Endpoint::parse(s)).any(|endpoint| !own(endpoint));
-        if servers.len() > 1 || (foreign && !listeners.controller.is_empty()) {
-            let message = format!(
-                "{key} names other nodes, and the quorum is one node until clusters of several come; name this node's \
-                 controller listener only"
-            );
-            self.problem(key, message);
+        if !self.list("controller.quorum.voters").is_empty() {
+            return Vec::new();
         }
+        let advertised = self.list("advertised.listeners");
+        let is_here = |host: &str| {
+            ["localhost", "127.0.0.1", "::1", "0.0.0.0", "::", ""].contains(&host) || host == machine.hostname
+        };
+        let is_own = |server: &Endpoint| {
+            let mut own = listeners.controller.iter().map(|listener| &listener.endpoint);
+            let is_mine = |own: &Endpoint| {
+                own.port == server.port && (is_here(&server.host) || own.host == server.host)
+            };
+            own.any(is_mine) || advertised.iter().any(|told| told.ends_with(&format!("://{server}")))
+        };
+        let servers = servers.iter().filter_map(|server| Endpoint::parse(server));
+        // A node without a listener for others is what it was before its file named one: alone.
+        let listens = role != Role::Both || !listeners.controller.is_empty();
+        servers.filter(|server| !is_own(server) && (listens || !is_here(&server.host))).collect()
     }
 
     /// Internal topics whose factor nobody chose get as many replicas as there are nodes, up to Kafka's three; where brokers are not
     /// counted by the voters, three.
-    fn derive_replication(&mut self, role: Role, voters: usize) {
-        let nodes = if role == Role::Both { voters } else { 3 };
+    fn derive_replication(&mut self, are_brokers: bool, voters: usize) {
+        let nodes = if are_brokers { voters } else { 3 };
         let factor = nodes.clamp(1, 3).to_string();
         self.derived.insert("offsets.topic.replication.factor".to_owned(), factor);
     }

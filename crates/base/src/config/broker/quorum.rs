@@ -5,6 +5,7 @@ use super::super::def::{Def, Unit, bool, int, list, long};
 const META: &str = "the metadata log takes snapshots and drops what they cover by itself";
 const OWN: &str =
     "nodes notice each other in a way of their own: by their connections at once, by silence within a second";
+const NO_JOIN: &str = "a controller votes after kafka-metadata-quorum add-controller, never by itself";
 const QUORUM: &str =
     "the voters of the metadata quorum keep a pace of their own: a new leader within half a second";
 const STOP: &str = "a node that stops leaves its partitions to the others in any case";
@@ -50,11 +51,11 @@ pub(super) static KEYS: &[Def] = &[
     .unit(Unit::Milliseconds)
     .min(0)
     .no_meaning(QUORUM),
-    bool("controller.quorum.auto.join.enable", "false", "Join the voters at start.").no_meaning(QUORUM),
+    bool("controller.quorum.auto.join.enable", "false", "Join the voters at start.").no_meaning(NO_JOIN),
     list(
         "controller.quorum.bootstrap.servers",
         "",
-        "Addresses at which the metadata quorum is found; this node's own: several voters are named in controller.quorum.voters.",
+        "Addresses (`host:port`) at which the voters of a running cluster are found, where controller.quorum.voters does not name them. A controller that comes so votes after kafka-metadata-quorum add-controller.",
     ),
     int("controller.quorum.election.backoff.max.ms", "1000", "Longest pause between two elections.")
         .unit(Unit::Milliseconds)
