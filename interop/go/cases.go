@@ -13,6 +13,15 @@ import (
 
 const patience = 40 * time.Second
 
+// replicas is how many each topic has that is created here.
+func replicas() int16 {
+	n, err := strconv.ParseInt(os.Getenv("REPLICAS"), 10, 16)
+	if err != nil {
+		return 1
+	}
+	return int16(n)
+}
+
 var cases = map[string]func(client, args) (string, error){
 	"create": create, "produce": produce, "consume": consume, "seek": seek, "seektime": seektime,
 	"resume": resume, "topics": topics, "configs": configs, "offsets": offsets, "send": send, "load": load, "member": join,

@@ -178,7 +178,7 @@ func (f *franz) create(topic string, parts int, configs map[string]string) error
 	for name, value := range configs {
 		pointers[name] = &value
 	}
-	_, err := f.adm.CreateTopic(ctx, int32(parts), 1, pointers, topic)
+	_, err := f.adm.CreateTopic(ctx, int32(parts), replicas(), pointers, topic)
 	if errors.Is(err, kerr.TopicAlreadyExists) {
 		return errExists
 	}

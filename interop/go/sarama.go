@@ -304,7 +304,7 @@ func (s *saramaClient) create(topic string, parts int, configs map[string]string
 	for name, value := range configs {
 		pointers[name] = &value
 	}
-	detail := &sarama.TopicDetail{NumPartitions: int32(parts), ReplicationFactor: 1, ConfigEntries: pointers}
+	detail := &sarama.TopicDetail{NumPartitions: int32(parts), ReplicationFactor: replicas(), ConfigEntries: pointers}
 	err = admin.CreateTopic(topic, detail, false)
 	if errors.Is(err, sarama.ErrTopicAlreadyExists) {
 		return errExists

@@ -257,7 +257,7 @@ func (s *segmentio) bounds(topic string, parts int) (map[int][2]int64, error) {
 func (s *segmentio) create(topic string, parts int, configs map[string]string) error {
 	ctx, cancel := soon()
 	defer cancel()
-	wanted := kafka.TopicConfig{Topic: topic, NumPartitions: parts, ReplicationFactor: 1}
+	wanted := kafka.TopicConfig{Topic: topic, NumPartitions: parts, ReplicationFactor: int(replicas())}
 	for name, value := range configs {
 		wanted.ConfigEntries = append(wanted.ConfigEntries, kafka.ConfigEntry{ConfigName: name, ConfigValue: value})
 	}

@@ -43,6 +43,7 @@ import org.apache.kafka.common.serialization.ByteArraySerializer;
 /** The cases, written once for kafka-clients 2.8 to 4.3. */
 final class Cases {
     private static final Duration PATIENCE = Duration.ofSeconds(40);
+    private static final short REPLICAS = Short.parseShort(System.getenv().getOrDefault("REPLICAS", "1"));
 
     private final String bootstrap;
     private final Map<String, Main.Case> all = new HashMap<>();
@@ -233,7 +234,7 @@ final class Cases {
     }
 
     private String create(Main.Args a) throws Exception {
-        NewTopic topic = new NewTopic(a.get("topic"), a.num("parts"), (short) 1).configs(a.configs());
+        NewTopic topic = new NewTopic(a.get("topic"), a.num("parts"), REPLICAS).configs(a.configs());
         try (Admin admin = admin()) {
             admin.createTopics(List.of(topic)).all().get(20, TimeUnit.SECONDS);
         }
@@ -242,7 +243,7 @@ final class Cases {
 
     private String topics(Main.Args a) throws Exception {
         String name = a.get("topic");
-        NewTopic topic = new NewTopic(name, 3, (short) 1).configs(Map.of("retention.ms", "86400000"));
+        NewTopic topic = new NewTopic(name, 3, REPLICAS).configs(Map.of("retention.ms", "86400000"));
         try (Admin admin = admin(); KafkaConsumer<byte[], byte[]> c = consumer(null, 500)) {
             admin.createTopics(List.of(topic)).all().get(20, TimeUnit.SECONDS);
             try {

@@ -8,6 +8,9 @@ const { ZstdCodec } = require('zstd-codec')
 
 CompressionCodecs[CompressionTypes.Snappy] = snappy
 
+// How many replicas each topic has that is created here.
+const REPLICAS = Number(process.env.REPLICAS ?? 1)
+
 // A frame of independent blocks, which is all that Kafka reads; lz4js alone writes dependent ones.
 function lz4Frame(data) {
   const parts = [Buffer.from([0x04, 0x22, 0x4d, 0x18, 0x60, 0x70, 0x73])]
@@ -184,7 +187,7 @@ class Client {
   create(topic, parts, configs) {
     const configEntries = Object.entries(configs).map(([name, value]) => ({ name, value }))
     return this.admin(async (admin) => {
-      const wanted = { topic, numPartitions: parts, replicationFactor: 1, configEntries }
+      const wanted = { topic, numPartitions: parts, replicationFactor: REPLICAS, configEntries }
       try {
         if (!(await admin.createTopics({ topics: [wanted] }))) throw new Exists(topic)
       } catch (error) {

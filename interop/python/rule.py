@@ -1,7 +1,11 @@
 """The common rule of record content (see ../README.md), and the record files."""
 
+import os
 import struct
 from collections import namedtuple
+
+# How many replicas each topic has that is created here.
+REPLICAS = int(os.environ.get("REPLICAS", "1"))
 
 Record = namedtuple("Record", "key value headers ts")
 

@@ -8,7 +8,7 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import CommitFailedError, IllegalStateError, for_code
 
-from rule import Record
+from rule import REPLICAS, Record
 from verdict import Wrong
 
 LOOP = asyncio.new_event_loop()
@@ -107,7 +107,7 @@ class Client:
         return {tp.partition: (first[tp], last[tp]) for tp in tps}
 
     def create(self, topic, parts, configs):
-        answer = wait(self.admin.create_topics([NewTopic(topic, parts, 1, topic_configs=configs)]))
+        answer = wait(self.admin.create_topics([NewTopic(topic, parts, REPLICAS, topic_configs=configs)]))
         code = answer.topic_errors[0][1]
         if code == 36:
             raise FileExistsError(topic)

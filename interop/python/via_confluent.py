@@ -3,7 +3,7 @@
 from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic, OffsetSpec
 
-from rule import Record
+from rule import REPLICAS, Record
 from verdict import Wrong
 
 
@@ -146,7 +146,7 @@ class Client:
 
     def create(self, topic, parts, configs):
         try:
-            self.admin.create_topics([NewTopic(topic, parts, 1, config=configs)])[topic].result()
+            self.admin.create_topics([NewTopic(topic, parts, REPLICAS, config=configs)])[topic].result()
         except KafkaException as e:
             if e.args[0].code() == KafkaError.TOPIC_ALREADY_EXISTS:
                 raise FileExistsError(topic) from e

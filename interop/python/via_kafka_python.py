@@ -5,7 +5,7 @@ from kafka.admin import ConfigResource
 from kafka.errors import CommitFailedError, KafkaError, TopicAlreadyExistsError
 from kafka.errors import IllegalGenerationError, RebalanceInProgressError, UnknownMemberIdError
 
-from rule import Record
+from rule import REPLICAS, Record
 from verdict import Absent, Wrong
 
 LOST = (CommitFailedError, IllegalGenerationError, RebalanceInProgressError, UnknownMemberIdError)
@@ -92,7 +92,7 @@ class Client:
 
     def create(self, topic, parts, configs):
         try:
-            self.admin.create_topics({topic: {"num_partitions": parts, "replication_factor": 1, "configs": configs}})
+            self.admin.create_topics({topic: {"num_partitions": parts, "replication_factor": REPLICAS, "configs": configs}})
         except TopicAlreadyExistsError as e:
             raise FileExistsError(topic) from e
 

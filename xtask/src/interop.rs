@@ -13,6 +13,7 @@ mod kcat;
 mod probes;
 pub mod process;
 mod report;
+mod rolling;
 pub mod rule;
 mod tools;
 
@@ -21,7 +22,8 @@ use broker::{Against, Broker};
 use cases::{Bench, CASES};
 use client::{Client, Outcome, Verdict};
 use report::{Outcomes, Verdicts};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, OnceLock};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -42,6 +44,12 @@ pub struct Args {
     /// A part that takes a third of the time, for CI
     #[arg(long)]
     quick: bool,
+    /// Three nodes instead of one, and topics with three replicas
+    #[arg(long)]
+    cluster: bool,
+    /// Three nodes that are restarted one after the other while the cases run
+    #[arg(long)]
+    rolling: bool,
     /// The binary for `--against moldau`; otherwise the release binary of this checkout
     #[arg(long, global = true)]
     bin: Option<PathBuf>,
@@ -73,32 +81,27 @@ pub fn run(args: &Args) -> Result<()> {
     }
     check_names(args)?;
     let names = families::NAMES.iter().copied().filter(|name| args.wants_client(name));
-    let clients = names.map(families::prepare).collect::<Result<Vec<Client>>>()?;
+    let replicas = if args.is_cluster() { 3 } else { 1 };
+    let clients = names.map(|name| families::prepare(name, replicas)).collect::<Result<Vec<Client>>>()?;
     let dir = broker::scratch("interop")?;
-    let broker = Broker::start(&args.against, &args.binary()?, &dir)?;
+    let bin = args.binary()?;
+    let broker = match args.is_cluster() {
+        true => Broker::start_cluster(&bin, &dir)?,
+        false => Broker::start(&args.against, &bin, &dir)?,
+    };
     let began = Instant::now();
     let bench = bench(args, clients, &broker);
+    let over = AtomicBool::new(false);
+    let rolled = broker.cluster().filter(|_| args.rolling);
     let outcomes = std::thread::scope(|scope| -> Result<Outcomes> {
-        let probing = scope.spawn(|| probe(args, &bench));
-        let mut outcomes = all_cases(&bench, &args.wanted_cases());
-        if args.wants(report::TOOLS) {
-            let mine = outcomes.entry(report::TOOLS.into()).or_default();
-            tools::run(
-                &broker.bootstrap,
-                &bench.tag,
-                broker.data(),
-                &dir,
-                bench.patience,
-                |name, outcome| {
-                    tell(report::TOOLS, name, &outcome);
-                    mine.insert(name.into(), outcome);
-                },
-            )?;
+        let rolling = rolled.map(|cluster| scope.spawn(|| rolling::restart_in_turn(cluster, &bin, &over)));
+        let outcomes = outcomes(args, &bench, &broker, &dir);
+        over.store(true, Ordering::Relaxed);
+        if let Some(rolling) = rolling {
+            let restarts = rolling.join().unwrap_or_else(|_| bail!("the thread of the restarts failed"))?;
+            println!("{restarts} times a node was restarted meanwhile");
         }
-        if let Some(outcome) = probing.join().unwrap_or_else(|_| bail!("the thread of the probes failed"))? {
-            outcomes.entry(probes::PROBES.into()).or_default().insert("answers".into(), outcome);
-        }
-        Ok(outcomes)
+        outcomes
     })?;
     println!("{} s against {:?} at {}", began.elapsed().as_secs(), args.against, broker.bootstrap);
     let failed = conclude(args, outcomes)?;
@@ -111,6 +114,31 @@ pub fn run(args: &Args) -> Result<()> {
     drop(broker);
     std::fs::remove_dir_all(&dir)?;
     Ok(())
+}
+
+fn outcomes(args: &Args, bench: &Bench, broker: &Broker, dir: &Path) -> Result<Outcomes> {
+    std::thread::scope(|scope| -> Result<Outcomes> {
+        let probing = scope.spawn(|| probe(args, bench));
+        let mut outcomes = all_cases(bench, &args.wanted_cases());
+        if args.wants(report::TOOLS) {
+            let mine = outcomes.entry(report::TOOLS.into()).or_default();
+            tools::run(
+                &broker.bootstrap,
+                &bench.tag,
+                broker.data(),
+                dir,
+                bench.patience,
+                |name, outcome| {
+                    tell(report::TOOLS, name, &outcome);
+                    mine.insert(name.into(), outcome);
+                },
+            )?;
+        }
+        if let Some(outcome) = probing.join().unwrap_or_else(|_| bail!("the thread of the probes failed"))? {
+            outcomes.entry(probes::PROBES.into()).or_default().insert("answers".into(), outcome);
+        }
+        Ok(outcomes)
+    })
 }
 
 /// Asks the probes, or keeps a real Kafka's answers.
@@ -144,8 +172,15 @@ impl Args {
         }
     }
 
-    /// Whether the tools or the probes are asked for.
+    fn is_cluster(&self) -> bool {
+        self.cluster || self.rolling
+    }
+
+    /// Whether the tools or the probes are asked for. What the probes are answered was recorded on a node that is alone.
     fn wants(&self, what: &str) -> bool {
+        if self.is_cluster() && what == probes::PROBES {
+            return false;
+        }
         let all = self.client.is_empty() && self.case.is_empty();
         all || self.client.iter().any(|c| c == what)
     }
@@ -162,6 +197,11 @@ fn check_names(args: &Args) -> Result<()> {
         {
             bail!("no client `{name}`; there are {}, tools and probes", families::NAMES.join(", "));
         }
+    }
+    if args.is_cluster() && args.against != Against::Moldau {
+        bail!(
+            "--cluster and --rolling start nodes of this project; name their addresses with --against HOST:PORT,HOST:PORT for others"
+        );
     }
     if args.record && args.against != Against::Kafka {
         bail!("--record keeps what a real Kafka did: it needs --against kafka");

@@ -88,7 +88,7 @@ impl Programs {
     pub fn obtain(own: PathBuf, families: &[&'static str]) -> Result<Self> {
         let mut programs = Self { own, launches: BTreeMap::new(), missing: Vec::new() };
         for &name in families {
-            match families::prepare(name)?.driver {
+            match families::prepare(name, 1)?.driver {
                 Driver::Program(launch, _) => drop(programs.launches.insert(name, launch)),
                 Driver::Missing(why) => programs.missing.push(format!("{name}: {why}")),
                 Driver::Kcat(_) => bail!("{name} has no program"),

@@ -1,11 +1,14 @@
-//! The broker under test: a real Kafka, the release binary of this project, or one that already runs.
+//! The broker under test: a real Kafka, the release binary of this project, three nodes of it, or one that already runs.
 
 use super::process::{Line, Process};
+use crate::cluster::ground::Ground;
+use crate::cluster::{self, Cluster};
 use crate::kafka::{Kafka, Node};
 use anyhow::{Context, Result, bail};
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 /// Which broker to drive.
@@ -38,6 +41,7 @@ const SETTINGS: [&str; 2] = ["group.initial.rebalance.delay.ms=0", "auto.create.
 enum Kind {
     Kafka(Box<Node>),
     Moldau { bin: PathBuf, process: Option<Process> },
+    Cluster(Mutex<Cluster>),
     External,
 }
 
@@ -85,11 +89,31 @@ impl Broker {
         Ok(broker)
     }
 
+    /// Starts three nodes in `dir`.
+    pub fn start_cluster(bin: &Path, dir: &Path) -> Result<Self> {
+        std::fs::create_dir_all(dir)?;
+        let program = cluster::Program::Moldau(bin.to_path_buf());
+        let settings = [SETTINGS.as_slice(), &["moldau.shards=2"]].concat();
+        let mut cluster = Cluster::new(program, dir, Ground::loopback()?, &settings);
+        cluster.start_all()?;
+        let bootstrap = cluster.bootstrap();
+        Ok(Self { kind: Kind::Cluster(Mutex::new(cluster)), dir: dir.to_path_buf(), bootstrap })
+    }
+
+    /// The nodes, if there are several.
+    pub fn cluster(&self) -> Option<&Mutex<Cluster>> {
+        match &self.kind {
+            Kind::Cluster(cluster) => Some(cluster),
+            _ => None,
+        }
+    }
+
     /// The folder of the partitions, when the broker was started here.
     pub fn data(&self) -> Option<PathBuf> {
         match &self.kind {
             Kind::Kafka(node) => Some(node.data()),
             Kind::Moldau { .. } => Some(self.dir.join("data")),
+            Kind::Cluster(_) => Some(self.dir.join("node-1")),
             Kind::External => None,
         }
     }
@@ -107,7 +131,9 @@ impl Broker {
                 }
                 self.start_moldau()
             }
-            Kind::External => bail!("a broker that was not started here cannot be killed"),
+            Kind::Cluster(_) | Kind::External => {
+                bail!("a broker that was not started here alone cannot be killed")
+            }
         }
     }
 
@@ -115,6 +141,7 @@ impl Broker {
     pub fn tail(&self) -> Vec<String> {
         match &self.kind {
             Kind::Moldau { process: Some(process), .. } => process.tail(),
+            Kind::Cluster(cluster) => cluster.lock().map(|cluster| last_lines(&cluster)).unwrap_or_default(),
             _ => Vec::new(),
         }
     }
@@ -153,4 +180,14 @@ pub fn scratch(name: &str) -> Result<PathBuf> {
     let dir = std::env::temp_dir().join(format!("moldau-{name}-{}", std::process::id()));
     std::fs::create_dir_all(&dir).with_context(|| format!("cannot create {}", dir.display()))?;
     Ok(dir)
+}
+
+/// What each node said last.
+fn last_lines(cluster: &Cluster) -> Vec<String> {
+    let of = |at: usize| {
+        let said = cluster.said(at);
+        let lines: Vec<String> = said.lines().map(|line| format!("node {}: {line}", at + 1)).collect();
+        lines[lines.len().saturating_sub(20)..].to_vec()
+    };
+    (0..cluster::NODES).flat_map(of).collect()
 }

@@ -51,7 +51,7 @@ pub fn run(args: &Args, options: &Options) -> Result<()> {
     for name in [&options.producer, &options.consumer] {
         let known =
             families::NAMES.iter().find(|n| *n == name).with_context(|| format!("no client `{name}`"))?;
-        let client = families::prepare(known)?;
+        let client = families::prepare(known, 1)?;
         if let Some(why) = client.missing() {
             println!("interop debian: SKIPPED, {name}: {why}");
             return Ok(());

@@ -29,6 +29,7 @@ pub const NAMES: [&str; 11] = [
 pub struct Launch {
     program: PathBuf,
     before: Vec<String>,
+    replicas: u32,
 }
 
 impl Launch {
@@ -37,13 +38,14 @@ impl Launch {
         let mut command = Command::new(&self.program);
         command.args(&self.before).arg(bootstrap).arg(case);
         command.env("PYTHONDONTWRITEBYTECODE", "1").env("KAFKAJS_NO_PARTITIONER_WARNING", "1");
+        command.env("REPLICAS", self.replicas.to_string());
         command
     }
 }
 
-/// Installs and names the family.
-pub fn prepare(name: &'static str) -> Result<Client> {
-    let program = |launch| Driver::Program(launch, Mutex::new(None));
+/// Installs and names the family; its topics have so many replicas.
+pub fn prepare(name: &'static str, replicas: u32) -> Result<Client> {
+    let program = |launch| Driver::Program(Launch { replicas, ..launch }, Mutex::new(None));
     let driver = match name {
         "java-4.3" => java("4.3.1").map(program),
         "java-3.9" => java("3.9.2").map(program),
@@ -89,7 +91,7 @@ fn java(version: &str) -> Result<Launch> {
     before.push("-cp".into());
     before.push(format!("{}:{}/*", classes.display(), libs.display()));
     before.push("Main".into());
-    Ok(Launch { program: "java".into(), before })
+    Ok(Launch { program: "java".into(), before, replicas: 1 })
 }
 
 /// Options of a JVM that lives for seconds.
@@ -129,7 +131,7 @@ fn python(family: &str) -> Result<Launch> {
         fetch(Command::new(&interpreter).args(pip).arg(&wanted), toolbox::PYPI)
     })?;
     let main = program.join("main.py").display().to_string();
-    Ok(Launch { program: interpreter, before: vec![main, family.into()] })
+    Ok(Launch { program: interpreter, before: vec![main, family.into()], replicas: 1 })
 }
 
 fn go(family: &str) -> Result<Launch> {
@@ -143,7 +145,7 @@ fn go(family: &str) -> Result<Launch> {
         build.args(["build", "-mod=readonly", "-o"]).arg(&program).arg(".").current_dir(&from);
         fetch(&mut build, "proxy.golang.org")
     })?;
-    Ok(Launch { program, before: vec![family.into()] })
+    Ok(Launch { program, before: vec![family.into()], replicas: 1 })
 }
 
 fn node() -> Result<Launch> {
@@ -161,5 +163,9 @@ fn node() -> Result<Launch> {
         let ci = ["ci", "--no-audit", "--no-fund"];
         fetch(Command::new("npm").args(ci).current_dir(&dir), "registry.npmjs.org")
     })?;
-    Ok(Launch { program: "node".into(), before: vec![dir.join("main.js").display().to_string()] })
+    Ok(Launch {
+        program: "node".into(),
+        before: vec![dir.join("main.js").display().to_string()],
+        replicas: 1,
+    })
 }
