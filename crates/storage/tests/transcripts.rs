@@ -80,6 +80,10 @@ impl World {
                 let name = line.get("file").expect("a file");
                 self.host.disk.damage(name, line.number("at").expect("a position"));
             }
+            "shorten" => {
+                let path = Path::new(DIR, line.get("file").expect("a file"));
+                self.host.disk.truncate(&path, line.number("to").expect("a length")).expect("a cut");
+            }
             "remove" => {
                 let name = line.get("file").expect("a file");
                 self.host.disk.remove(&Path::new(DIR, name)).expect("a removal");

@@ -236,7 +236,8 @@ impl Log {
             Some(at) if to > self.segments[0].base => {
                 self.state = State::Truncating;
                 let base = self.segments[at].base;
-                self.begin(cache, Job::new(Want::Cut { newest: (-1, base), now }, base, to));
+                let read = self.begin(cache, Job::new(Want::Cut { newest: (-1, base), now }, base, to));
+                self.cut_sought(now, cache, (base, to), read);
             }
             _ => self.restart_at(now, cache, to),
         }
@@ -299,7 +300,7 @@ impl Log {
     pub(super) fn read_done(&mut self, now: Now, cache: &mut IndexCache, id: ReadId, done: Done) {
         let Some(mut job) = self.busy.jobs.remove(&id) else { return };
         let is_cut = matches!(job.want, Want::Cut { .. });
-        let (segment, target) = (job.segment, job.target);
+        let place = (job.segment, job.target);
         let done = match done {
             // As one that ends at once: without an index headers are read, a log without its file is damaged.
             Done::Failed(Fault::Missing) => Done::Read(Bytes::new()),
@@ -315,8 +316,16 @@ impl Log {
             Done::Ok => Read::Refused(Refusal::Failed(Fault::Io("a read brought no bytes".into()))),
         };
         match read {
+            read if is_cut => self.cut_sought(now, cache, place, read),
             Read::Pending(_) => {}
-            _ if !is_cut => self.events().reads.push((id, read)),
+            read => self.events().reads.push((id, read)),
+        }
+    }
+
+    /// The search for the place of a cut at `target` has come this far, possibly without a read: what is left of a damaged file may be too
+    /// short for one. It must not stay without an end.
+    fn cut_sought(&mut self, now: Now, cache: &mut IndexCache, (segment, target): (i64, i64), read: Read) {
+        match read {
             Read::Refused(Refusal::OutOfRange) => {
                 // The segment went while its place was looked for.
                 self.state = State::Online;
