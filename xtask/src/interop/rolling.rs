@@ -10,8 +10,8 @@ use anyhow::{Context, Result, bail};
 
 use crate::cluster::{Cluster, NODES};
 
-/// Between a node that is back and the stop of the next.
-const PAUSE: Duration = Duration::from_secs(1);
+/// Between a node that is back and the stop of the next: longer than the session of a group member, whose time begins anew with each coordinator.
+const PAUSE: Duration = Duration::from_secs(20);
 /// How long replicas may take to be in sync.
 const IN_SYNC: Duration = Duration::from_secs(60);
 const LOOK: Duration = Duration::from_millis(200);
