@@ -8,6 +8,7 @@ mod api;
 mod checkpoints;
 mod connections;
 mod control;
+mod early;
 mod forward;
 mod gather;
 mod groups;

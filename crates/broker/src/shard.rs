@@ -51,6 +51,7 @@ pub struct Shard {
     pub(crate) replication: Replication,
     pub(crate) in_sync: crate::in_sync::InSync,
     pub(crate) suspects: crate::suspects::Suspects,
+    pub(crate) early: crate::early::Early,
     pub(crate) hand_over: crate::handover::HandOver,
     pub(crate) metrics: Metrics,
     warned: BTreeSet<String>,
@@ -105,6 +106,7 @@ impl Shard {
             replication: Replication::default(),
             in_sync: Default::default(),
             suspects: Default::default(),
+            early: Default::default(),
             hand_over: Default::default(),
             metrics: Metrics::default(),
             warned: BTreeSet::new(),
@@ -297,6 +299,7 @@ impl Shard {
                 Timer::Retention => crate::partitions::retention_pass(self),
                 Timer::Checkpoint => crate::checkpoints::tick(self),
                 Timer::Suspects => crate::suspects::look(self),
+                Timer::Early => crate::early::look(self),
                 Timer::Observer => crate::observer::ask(self),
                 Timer::Controller => crate::control::tick(self),
             }
@@ -313,6 +316,7 @@ impl Shard {
         crate::partitions::follow_image(self);
         crate::groups::follow_image(self);
         crate::suspects::look(self);
+        crate::early::look(self);
         crate::leaving::look(self);
         crate::lifecycle::look(self);
     }

@@ -32,6 +32,8 @@ pub enum Timer {
     Checkpoint,
     /// A suspicion has held answers back for long enough.
     Suspects,
+    /// What was sent to a topic that is not known here has waited for long enough.
+    Early,
     /// A broker that is no voter asks for metadata again.
     Observer,
     /// Something about the controller: a proposal that is not answered, a registration to repeat.

@@ -15,13 +15,14 @@ use crate::connections::Context;
 
 /// Passes the wish to the controller.
 pub(crate) fn handle(shard: &mut Shard, context: Context, request: Request) {
+    let version = context.version;
     let kind = match request.election_type {
         0 => ElectionKind::Preferred,
         1 => ElectionKind::Unclean,
         other => {
             let what = format!("unknown election type {other}: 0 elects preferred leaders, 1 any leader");
             let refusal = Refusal::new(ErrorCode::INVALID_REQUEST, what);
-            return shard.reply(context, refused(&refusal, &[]));
+            return shard.reply(context, refused(&refusal, &[], version));
         }
     };
     let partitions = request.topic_partitions.map(|topics| {
@@ -40,15 +41,15 @@ pub(crate) fn handle(shard: &mut Shard, context: Context, request: Request) {
                 replica_election_results: by_topic(&outcomes),
                 ..Response::default()
             }),
-            Ok(_) => refused(&Refusal::plain(ErrorCode::UNKNOWN_SERVER_ERROR), &named),
-            Err(refusal) => refused(&refusal, &named),
+            Ok(_) => refused(&Refusal::plain(ErrorCode::UNKNOWN_SERVER_ERROR), &named, version),
+            Err(refusal) => refused(&refusal, &named, version),
         };
         shard.reply(context, response);
     });
 }
 
-/// Nothing was elected: said for the request as a whole, and for each partition, since the first version has no other place.
-fn refused(refusal: &Refusal, named: &[(Arc<str>, PartitionIndex)]) -> AnyResponse {
+/// Nothing was elected: said for the request as a whole, and for each partition, since version 0 has no other place.
+fn refused(refusal: &Refusal, named: &[(Arc<str>, PartitionIndex)], version: i16) -> AnyResponse {
     let outcome = |(topic, index): &(Arc<str>, PartitionIndex)| PartitionOutcome {
         topic: topic.clone(),
         index: *index,
@@ -56,7 +57,7 @@ fn refused(refusal: &Refusal, named: &[(Arc<str>, PartitionIndex)]) -> AnyRespon
     };
     let outcomes: Vec<PartitionOutcome> = named.iter().map(outcome).collect();
     AnyResponse::ElectLeaders(Response {
-        error_code: refusal.error,
+        error_code: if version == 0 { ErrorCode::NONE } else { refusal.error },
         replica_election_results: by_topic(&outcomes),
         ..Response::default()
     })
@@ -75,4 +76,22 @@ fn by_topic(outcomes: &[PartitionOutcome]) -> Vec<response::Topic> {
             Some(response::Topic { topic, partition_result: outcomes.iter().map(entry).collect() })
         })
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refusal_can_be_told_in_every_version() {
+        let named = [(Arc::from("orders"), PartitionIndex(0))];
+        let refusal = Refusal::plain(ErrorCode::NOT_CONTROLLER);
+        for version in 0..=2 {
+            let response = refused(&refusal, &named, version);
+            assert!(moldau_wire::encode_response(1, version, &response).is_ok(), "version {version}");
+            let AnyResponse::ElectLeaders(told) = response else { panic!("another response") };
+            let partition = &told.replica_election_results[0].partition_result[0];
+            assert_eq!(partition.error_code, ErrorCode::NOT_CONTROLLER);
+        }
+    }
 }

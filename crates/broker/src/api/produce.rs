@@ -16,8 +16,20 @@ const TELLS_LEADERS: i16 = 10;
 /// Where in the response an answer belongs: topic and partition by place; and what it is about.
 type Place = (usize, usize, TopicPartition);
 
-/// Puts every partition's batches to its owner and answers when all have answered, or when the client's timeout is over.
+/// Appends at once what is for topics that this node knows.
 pub(crate) fn handle(shard: &mut Shard, context: Context, request: Request) {
+    if let Some((context, request)) = crate::early::keep(shard, context, request) {
+        append(shard, context, request);
+    }
+}
+
+/// The client shall send it again: what it sent before is refused.
+pub(crate) fn put_off(shard: &mut Shard, context: Context, request: Request) {
+    refuse_all(shard, context, request, &Refusal::from(ErrorCode::NOT_LEADER_OR_FOLLOWER));
+}
+
+/// Puts every partition's batches to its owner and answers when all have answered, or when the client's timeout is over.
+pub(crate) fn append(shard: &mut Shard, context: Context, request: Request) {
     let acks = request.acks;
     if !(-1..=1).contains(&acks) || request.transactional_id.is_some() {
         let (code, why) = match request.transactional_id {
