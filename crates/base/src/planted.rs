@@ -150,6 +150,12 @@ bugs! {
     MinIsrIgnored,
     /// A snapshot of the metadata does not say who is eligible to lead.
     SnapshotForgetsEligible,
+    /// A broker whose machine has lost power tells the controller that only its process had ended.
+    BootsAlike,
+    /// Neither the leader nor the controller looks whether a broker is fenced before it counts as in sync.
+    FencesIgnored,
+    /// A move is complete at once, as if the replicas that are added were in sync.
+    MovedTooEarly,
 }
 
 /// Whether this bug is switched on.

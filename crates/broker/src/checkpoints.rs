@@ -234,7 +234,9 @@ pub(crate) fn is_written(shard: &mut Shard) -> bool {
 
 /// An operation of the shard itself has ended.
 pub(crate) fn shard_op_done(shard: &mut Shard, seq: u32, done: Done) {
-    let Some(dir) = shard.partitions.checkpoints().writing.remove(&seq) else { return };
+    let Some(dir) = shard.partitions.checkpoints().writing.remove(&seq) else {
+        return crate::boot::shard_op_done(shard, seq, done);
+    };
     if let Done::Failed(fault) = done {
         // Recovery then reads from an older point; nothing is lost.
         shard.trace(Trace::Warning(format!(

@@ -5,6 +5,7 @@
 //! each partition's core to its log, `groups` each coordinator, `control` the controller.
 
 mod api;
+mod boot;
 mod checkpoints;
 mod connections;
 mod control;

@@ -38,6 +38,8 @@ pub(crate) struct Lifecycle {
     announced: bool,
     /// Nobody has to wait for the controller to let this broker in any more.
     serving: bool,
+    /// What the log directories say of this registration.
+    pub(crate) marks: crate::boot::Marks,
     /// Producer ids have been asked for.
     pub(crate) allocating: bool,
     /// When to ask again, or to give the next sign of life.
@@ -66,6 +68,7 @@ impl Lifecycle {
             state: State::Unknown,
             announced: false,
             serving: false,
+            marks: Default::default(),
             allocating: false,
             again: None,
             beating: false,
@@ -223,7 +226,10 @@ pub(crate) fn registered(shard: &mut Shard, epoch: BrokerEpoch) {
         control::become_current(shard);
     }
     control::confirm_at(shard, epoch.0, Confirmed::Registered);
-    beat(shard);
+    crate::boot::mark(shard, epoch);
+    if !crate::boot::is_marking(shard) {
+        beat(shard);
+    }
 }
 
 /// Tells the active controller that this broker is there, and again after a while.

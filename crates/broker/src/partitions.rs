@@ -200,6 +200,11 @@ impl Partitions {
         self.leader_and_cache(id, known).map(|(slot, _)| slot)
     }
 
+    /// Whether this log directory is out of service.
+    pub(crate) fn is_offline(&self, dir: DirId) -> bool {
+        self.offline_dirs.contains(&dir)
+    }
+
     /// The partition, for a consumer that may read from a follower (KIP-392).
     fn reader(&mut self, id: TopicPartition, known: Option<LeaderEpoch>) -> Result<&mut Slot, ErrorCode> {
         let slot = self.slot_of(id)?;
@@ -477,6 +482,7 @@ fn take_offline(shard: &mut Shard, dir: DirId, name: &str, fault: &moldau_base::
     }
     let path = Path::new(dir, name);
     shard.trace(Trace::Offline { path, why: fault.to_string() });
+    crate::boot::unmark(shard, dir);
     let here: Vec<u32> =
         shard.partitions.slots.values().filter(|slot| slot.log.dir() == dir).map(|slot| slot.slot).collect();
     for number in here {

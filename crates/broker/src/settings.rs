@@ -102,8 +102,11 @@ pub struct Settings {
     pub controller_listener: Arc<str>,
     /// `log.dirs`.
     pub log_dirs: Vec<LogDir>,
-    /// The broker's epoch at the clean stop before this start, if there was one (KIP-966).
+    /// The broker's epoch before this start, if everything that it had written then is still there (KIP-966): it was stopped cleanly, or
+    /// only its process has ended since.
     pub stopped_at: Option<BrokerEpoch>,
+    /// The boot of the machine that this process runs in, if the system tells.
+    pub boot: Option<Uuid>,
     /// Number of shards.
     pub shards: u16,
     /// `auto.create.topics.enable`.

@@ -3,7 +3,8 @@
 //! An incarnation that registers gets the offset of its record as its epoch. A later incarnation supersedes
 //! an earlier one: the partitions that the earlier one led begin a new leader epoch, because it may have lost
 //! what it had not flushed, and an offset of an epoch must never name two records. In a cluster of several it is fenced
-//! first, so that others lead, and unless it stopped cleanly it is no longer taken for one that has all records (KIP-966).
+//! first, so that others lead, and unless it stopped cleanly, or its machine has been up since, it is no longer taken for one that has
+//! all records (KIP-966).
 
 use std::collections::BTreeSet;
 use std::sync::Arc;

@@ -119,6 +119,7 @@ impl<'a> Change<'a> {
             ids.iter().copied().filter(|id| !self.removing.contains(id)).collect()
         };
         let (isr, replicas) = (stays(&self.isr), stays(&self.replicas));
+        let isr = if planted(Bug::MovedTooEarly) { replicas.clone() } else { isr };
         if isr.is_empty() || replicas.is_empty() || !replicas.iter().all(|id| isr.contains(id)) {
             return;
         }

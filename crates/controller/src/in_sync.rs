@@ -87,6 +87,6 @@ fn check_set(partition: &Partition, wish: &AlterPartition) -> Result<(), ErrorCo
 /// Whether this incarnation of a broker may be in sync: only whoever could lead may.
 fn is_eligible(image: &Image, partition: &Partition, id: NodeId, epoch: BrokerEpoch) -> bool {
     let Some(broker) = image.broker(id) else { return false };
-    let up = image.may_lead(partition, id) || planted(Bug::FencedInSync);
+    let up = image.may_lead(partition, id) || planted(Bug::FencedInSync) || planted(Bug::FencesIgnored);
     up && (epoch == broker.epoch || epoch == BrokerEpoch(-1))
 }

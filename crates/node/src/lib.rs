@@ -18,6 +18,7 @@ mod ids;
 mod links;
 mod lock;
 pub mod logging;
+mod machine;
 mod mailbox;
 pub mod metrics;
 mod node;

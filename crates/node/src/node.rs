@@ -29,7 +29,7 @@ use crate::lock;
 use crate::mailbox::{Item, Mailbox};
 use crate::pacing::Pacing;
 use crate::shared::Shared;
-use crate::{agree, quorum, settings, space};
+use crate::{agree, machine, quorum, settings, space};
 
 /// Descriptors that are left to sockets and everything else; log files may use half of the rest.
 const RESERVED_DESCRIPTORS: u64 = 128;
@@ -56,13 +56,14 @@ pub fn run(mut config: NodeConfig) -> anyhow::Result<()> {
     let found = find(&mut config, &disk, &dirs)?;
     let metas = claim(&config, found, &disk, &dirs, &mut rng)?;
     check_metadata(&config, &disk, &dirs)?;
-    let stopped_at = stopped_at(&disk, with_partitions(&config))?;
+    let boot = machine::boot();
+    let stopped_at = stopped_at(&disk, with_partitions(&config), boot)?;
     let recovered = recover(&disk, &dirs, with_partitions(&config), &clock)?;
 
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let listeners = runtime.block_on(async { open_listeners(&config) })?;
     let addresses: Vec<SocketAddr> = listeners.iter().map(|listener| listener.address).collect();
-    let settings = Arc::new(settings::settings(&config, &metas, &addresses, &dirs, stopped_at));
+    let settings = Arc::new(settings::settings(&config, &metas, &addresses, &dirs, boot, stopped_at));
     space::measure(&settings);
     let shared = Arc::new(Shared::new(settings.shards));
 
@@ -141,10 +142,15 @@ fn mark_clean(disk: &FsDisk, shared: &Shared, dirs: &[PathBuf]) -> anyhow::Resul
     Ok(())
 }
 
-/// The broker's epoch at the last stop, if all of the first `count` directories were stopped cleanly with it.
-fn stopped_at(disk: &FsDisk, count: usize) -> anyhow::Result<Option<BrokerEpoch>> {
-    let epoch = moldau_storage::common_clean_epoch(disk, (0..count).map(|dir| DirId(dir as u16)));
-    Ok(epoch.context("the mark of the last stop cannot be read")?.map(BrokerEpoch))
+/// The broker's epoch at the last stop, if all of the first `count` directories still have what it had written then: they were stopped
+/// cleanly with it, or the machine has been up since.
+fn stopped_at(disk: &FsDisk, count: usize, boot: Option<Uuid>) -> anyhow::Result<Option<BrokerEpoch>> {
+    let dirs = || (0..count).map(|dir| DirId(dir as u16));
+    let clean = moldau_storage::common_clean_epoch(disk, dirs());
+    let clean = clean.context("the mark of the last stop cannot be read")?;
+    let same_boot = boot.map(|boot| moldau_storage::common_boot_epoch(disk, dirs(), boot)).transpose();
+    let same_boot = same_boot.context("the mark of the last start cannot be read")?.flatten();
+    Ok(clean.or(same_boot).map(BrokerEpoch))
 }
 
 /// The log directories, then that of the metadata log if it is another one.

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use moldau_base::{BrokerEpoch, NodeId};
+use moldau_base::{BrokerEpoch, NodeId, Uuid};
 use moldau_broker::{Address, LogDir, Settings, SpaceGauge};
 use moldau_controller::{FeatureRange, InternalTopicSettings, Listener, UncleanElections};
 use moldau_quorum::meta::Meta;
@@ -23,12 +23,14 @@ const FEATURES: &[(&str, i16)] = &[
 ];
 
 /// The broker's settings. `bound` are the addresses that the listeners have got, `metas` what the log directories say of
-/// themselves, `stopped_at` the epoch of the last clean stop.
+/// themselves, `boot` in which boot of the machine this is, `stopped_at` the epoch of the incarnation before
+/// this one, if nothing was lost since.
 pub fn settings(
     config: &NodeConfig,
     metas: &[Meta],
     bound: &[SocketAddr],
     dirs: &[PathBuf],
+    boot: Option<Uuid>,
     stopped_at: Option<BrokerEpoch>,
 ) -> Settings {
     // A controller leaves what it may have had as a broker alone.
@@ -50,6 +52,7 @@ pub fn settings(
         controller_listener: config.controller_listeners.first().map_or("", |first| &*first.name).into(),
         log_dirs: log_dirs.collect(),
         stopped_at,
+        boot,
         shards: u16::try_from(config.shards).unwrap_or(u16::MAX),
         auto_create_topics: config.topics.auto_create,
         delete_topics: config.topics.delete,

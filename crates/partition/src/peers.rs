@@ -129,7 +129,9 @@ impl Peer {
         self.gone = false;
         self.heard = Some(Heard {
             broker_epoch: fetch.broker_epoch,
-            eligible: fetch.registered == Some(fetch.broker_epoch) || planted(Bug::FencedJoins),
+            eligible: fetch.registered == Some(fetch.broker_epoch)
+                || planted(Bug::FencedJoins)
+                || planted(Bug::FencesIgnored),
             end_offset: fetch.offset,
             at: now,
             leader_end: stored,

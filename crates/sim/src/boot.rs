@@ -9,10 +9,12 @@ use moldau_base::disk::DirId;
 use moldau_base::{BrokerEpoch, NodeId, Now, PartitionIndex, Rng, TopicPartition, Uuid};
 use moldau_broker::{Address, LogDir, Role, Settings, Shard, ShardId, owner};
 use moldau_controller::Listener;
-use moldau_storage::{RecoveredLog, RecoveryPolicy, common_clean_epoch, is_marked_clean, recover};
+use moldau_storage::{
+    RecoveredLog, RecoveryPolicy, common_boot_epoch, common_clean_epoch, is_marked_clean, recover,
+};
 
 use crate::disk::SimDisk;
-use crate::world::Setup;
+use crate::world::{Node, Setup};
 
 /// The port of each node's listener for clients.
 const CLIENTS: u16 = 9092;
@@ -69,20 +71,21 @@ pub(crate) struct Booted {
     pub(crate) findings: Vec<String>,
 }
 
-/// Recovers what the disk holds and makes the shards. The node's disks were replaced so often.
+/// Recovers what the disk of a node holds and makes its shards.
 pub(crate) fn boot(
     setup: &Setup,
     place: usize,
-    replaced: u8,
-    disk: &SimDisk,
+    node: &Node,
     mut rng: Rng,
     now: Now,
 ) -> Result<Booted, String> {
+    let disk = &node.disk;
     let mut findings = Vec::new();
     check_metadata(disk)?;
-    let dirs = (0..setup.weather.log_dirs).map(DirId);
-    let stopped_at = common_clean_epoch(disk, dirs).map_err(|error| error.to_string())?.map(BrokerEpoch);
-    let settings = Arc::new(Settings { stopped_at, ..settings(setup, place, replaced) });
+    let boot = boot_id(place, node.boots);
+    let stopped_at = stopped_at(setup, disk, boot).map_err(|error| error.to_string())?;
+    let settings = Settings { stopped_at, boot: Some(boot), ..settings(setup, place, node.replaced) };
+    let settings = Arc::new(settings);
     let mut logs: Vec<Vec<RecoveredLog>> = (0..settings.shards).map(|_| Vec::new()).collect();
     for dir in 0..setup.weather.log_dirs {
         let skip = vec!["__cluster_metadata-0".to_owned()];
@@ -102,6 +105,21 @@ pub(crate) fn boot(
     let shards = logs.into_iter().zip(0..);
     let shards = shards.map(|(logs, id)| Shard::new(ShardId(id), settings.clone(), rng.fork(), logs, now));
     Ok(Booted { shards: shards.collect(), findings })
+}
+
+/// The epoch of the incarnation before this one, if nothing that it had written can be lost.
+fn stopped_at(setup: &Setup, disk: &SimDisk, boot: Uuid) -> std::io::Result<Option<BrokerEpoch>> {
+    let dirs = || (0..setup.weather.log_dirs).map(DirId);
+    let clean = common_clean_epoch(disk, dirs())?;
+    let same_boot = common_boot_epoch(disk, dirs(), boot)?;
+    Ok(clean.or(same_boot).map(BrokerEpoch))
+}
+
+/// Machines have other ids at each of their boots.
+fn boot_id(place: usize, boots: u32) -> Uuid {
+    let mut id = [0xb0 + place as u8; 16];
+    id[12..].copy_from_slice(&boots.to_be_bytes());
+    Uuid(id)
 }
 
 /// After a clean stop the metadata log ends with a whole batch, or it is damaged.
@@ -156,6 +174,7 @@ fn settings(setup: &Setup, place: usize, replaced: u8) -> Settings {
         controller_listener: "CONTROLLER".into(),
         log_dirs: (0..setup.weather.log_dirs).map(log_dir).collect(),
         stopped_at: None,
+        boot: None,
         rack_aware_reads: false,
         shards: setup.weather.shards,
         auto_create_topics: false,

@@ -42,6 +42,8 @@ pub const TWO_LEADERS: &str = "TwoLeaders";
 pub const NOT_IN_SYNC: &str = "NotInSync";
 /// An in-sync replica has something else than what is committed.
 pub const COMMITTED_DIFFERS: &str = "CommittedDiffers";
+/// A broker that is fenced counts as in sync.
+pub const FENCED_MEMBER: &str = "FencedMember";
 /// Two nodes that have read the metadata log up to one offset know different things.
 pub const IMAGES_DIFFER: &str = "ImagesDiffer";
 /// The broker panicked.

@@ -44,7 +44,7 @@ impl Quorum {
             voters,
             // Small, so that there are segments and snapshots in short runs.
             segment_bytes: 2_000 + rng.below(20_000),
-            snapshot_bytes: 2_000 + rng.below(20_000),
+            snapshot_bytes: 250 << rng.below(7),
             dir: DirId(0),
             seed: rng.next_u64(),
             ..alone

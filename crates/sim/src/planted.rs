@@ -89,13 +89,14 @@ pub fn expectation(bug: Bug) -> Expectation {
         | Bug::OutsiderCounts
         | Bug::ProposedShrinkCounts
         | Bug::LeaderAlone
+        | Bug::ExpandEarly
+        | Bug::ElectOutsideIsr
+        | Bug::BootsAlike
         | Bug::MinIsrIgnored => ("cluster", UNSHARED),
         // The tests of `partition` and `controller` find them; here they are too rare, or were not looked for yet.
-        Bug::AnyEpochCounts
-        | Bug::ExpandEarly
-        | Bug::ProposedExpansionIgnored
-        | Bug::ElectOutsideIsr
-        | Bug::StalePartitionEpoch => ("", &[]),
+        Bug::AnyEpochCounts | Bug::ProposedExpansionIgnored | Bug::StalePartitionEpoch => ("", &[]),
+        Bug::FencesIgnored => ("cluster", &[failure::FENCED_MEMBER]),
+        Bug::MovedTooEarly => ("cluster-moves", UNSHARED),
         Bug::SameLeaderEpoch => ("cluster", &[failure::TWO_LEADERS, failure::NO_PROGRESS]),
         Bug::EndAtOnce => ("cluster", &["HighWatermarkBack"]),
         Bug::ReadStored => ("cluster", &["ReadAboveHighWatermark"]),

@@ -158,7 +158,10 @@ fn no_progress(world: &World) {
     let mut shared = world.shared.borrow_mut();
     let waiting = shared.doing.iter().filter(|(_, what)| *what != "done");
     let waiting: Vec<String> = waiting.map(|(client, what)| format!("{client} is {what}")).collect();
-    let what = format!("{} s after the faults were over, {}", HEAL_MS / 1000, waiting.join(", "));
+    let mut what = format!("{} s after the faults were over, {}", HEAL_MS / 1000, waiting.join(", "));
+    if world.nodes.len() > 1 && !world.is_whole() {
+        what.push_str(&format!("; {}", world.what_is_missing()));
+    }
     shared.problem.get_or_insert(Failure::new(failure::NO_PROGRESS, what));
 }
 

@@ -54,6 +54,9 @@ pub enum Fault {
     LoseDisks(u64),
     /// The operator stops one node after the other in good order, with so many milliseconds between them.
     Rolling(u64),
+    /// The machine loses power, and in the same moment the processes of all others are killed; each starts again after at most so many
+    /// milliseconds.
+    Everybody(u64),
 }
 
 /// What the operator does about a disk that has failed, after so many milliseconds.
@@ -98,6 +101,7 @@ impl Fault {
             Fault::Deaf(_) => "one-way cut to a node",
             Fault::LoseDisks(_) => "loss of all disks",
             Fault::Rolling(_) => "rolling restart",
+            Fault::Everybody(_) => "power loss and kills at once",
         }
     }
 }
@@ -220,6 +224,9 @@ fn draw_faults(rng: &mut Rng, allowed: Faults, nodes: usize, trouble: Mono) -> V
         kinds.push(|rng| Fault::PowerLoss(rng.below(5_000)));
         kinds.push(|rng| Fault::PowerLoss(rng.below(5_000)));
         kinds.push(|rng| Fault::PowerLossInRecovery(rng.below(40)));
+    }
+    if allowed.power_loss && nodes > 1 {
+        kinds.push(|rng| Fault::Everybody(rng.below(5_000)));
     }
     if allowed.bad_disk {
         kinds.push(|rng| Fault::SlowSyncs(rng.below(2_000)));

@@ -40,6 +40,8 @@ use replicas::History;
 const MOST_EVENTS: u64 = 2_000_000;
 /// Happenings between two looks at what a replay of the logs would give.
 const REPLAY_EVERY: u64 = 5_000;
+/// Happenings between two looks at where the replicas of partitions end.
+const ENDS_EVERY: u64 = 50;
 const MILLI: u64 = 1_000_000;
 /// How errors of the disk's faults begin.
 const SIMULATED: &str = "simulated:";
@@ -189,6 +191,8 @@ impl World {
             if self.events.is_multiple_of(REPLAY_EVERY) {
                 self.compare_replays();
                 self.compare_nodes();
+            } else if self.events.is_multiple_of(ENDS_EVERY) {
+                self.compare_ends();
             }
         }
     }

@@ -165,6 +165,24 @@ pub(crate) fn parse_clean_shutdown(text: &[u8]) -> Option<i64> {
     value("brokerEpoch").filter(|epoch| *epoch >= 0)
 }
 
+/// The text of a boot checkpoint: in this boot of the machine the broker ran that is registered with this epoch.
+pub fn encode_boot(boot: Uuid, broker_epoch: i64) -> Vec<u8> {
+    format!("version: 0\nboot_id: {boot}\nbroker_epoch: {broker_epoch}\n").into_bytes()
+}
+
+/// The boot and the broker epoch in a boot checkpoint; none in one that does not say both, or that cannot be read.
+pub(crate) fn parse_boot(text: &[u8]) -> Option<(Uuid, i64)> {
+    let text = std::str::from_utf8(text).ok()?;
+    let value = |name: &str| {
+        let mut pairs = text.lines().filter_map(|line| line.split_once(':'));
+        pairs.find(|(key, _)| key.trim() == name).map(|(_, value)| value.trim())
+    };
+    value("version").filter(|version| *version == "0")?;
+    let boot = value("boot_id")?.parse().ok().filter(|boot: &Uuid| !boot.is_zero())?;
+    let epoch = value("broker_epoch")?.parse().ok().filter(|epoch: &i64| *epoch >= 0)?;
+    Some((boot, epoch))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -186,6 +204,25 @@ mod tests {
         assert_eq!(text, b"0\n1\norders 3 AAAAAAAAAAAAAAAAAAAAAQ\n");
         assert_eq!(parse_topic_ids(&text), Ok(vec![("orders-3".into(), Uuid::METADATA_TOPIC)]));
         assert_eq!(parse_topic_ids(b"0\n1\na 0 17\n"), Err(bad(3, "a 0 17")));
+    }
+
+    #[test]
+    fn boots_read_back() {
+        let boot = Uuid([9; 16]);
+        assert_eq!(parse_boot(&encode_boot(boot, 17)), Some((boot, 17)));
+        let whole = String::from_utf8(encode_boot(boot, 17)).expect("text");
+        for bad in [
+            "".to_owned(),
+            whole.replace("version: 0", "version: 1"),
+            whole.replace(": 17", ": -1"),
+            whole.replace(": 17", ": many"),
+            whole.replace("boot_id", "boot"),
+            format!("version: 0\nboot_id: {}\nbroker_epoch: 1\n", Uuid::ZERO),
+            whole[..whole.len() / 2].to_owned(),
+        ] {
+            assert_eq!(parse_boot(bad.as_bytes()), None, "{bad}");
+        }
+        assert_eq!(parse_boot(&[0xff; 40]), None);
     }
 
     #[test]

@@ -19,8 +19,8 @@ mod segment;
 mod snapshot;
 
 pub use checkpoint::{
-    BadText, encode_clean_shutdown, encode_epochs, encode_metadata, encode_offsets, encode_topic_ids,
-    parse_epochs, parse_metadata, parse_offsets, parse_topic_ids,
+    BadText, encode_boot, encode_clean_shutdown, encode_epochs, encode_metadata, encode_offsets,
+    encode_topic_ids, parse_epochs, parse_metadata, parse_offsets, parse_topic_ids,
 };
 pub use config::{LogConfig, SEGMENT_BYTES_MAX};
 pub use epochs::EpochHistory;
@@ -30,8 +30,8 @@ pub use log::{
     Producers, Range, Read, ReadId, ReadRequest, Refusal, State,
 };
 pub use recover::{
-    Finding, FindingKind, RecoverError, Recovered, RecoveredLog, RecoveryPolicy, common_clean_epoch,
-    is_marked_clean, mark_clean, recover, unmark_clean,
+    Finding, FindingKind, RecoverError, Recovered, RecoveredLog, RecoveryPolicy, common_boot_epoch,
+    common_clean_epoch, is_marked_clean, mark_clean, recover, unmark_clean,
 };
 pub use scan::{Depth, Flaw, Scanned, Scanner};
 pub use segment::FileIds;

@@ -12,6 +12,8 @@ pub const HIGH_WATERMARK_CHECKPOINT: &str = "replication-offset-checkpoint";
 pub const TOPIC_ID_CHECKPOINT: &str = "topic-id-checkpoint";
 /// Written at a clean stop, removed at the next start.
 pub const CLEAN_SHUTDOWN: &str = ".kafka_cleanshutdown";
+/// Which incarnation of the broker ran last, and in which boot of the machine. Ours alone; Kafka leaves it where it is.
+pub const BOOT_CHECKPOINT: &str = "boot-checkpoint";
 /// The leader epochs of one partition.
 pub const EPOCH_CHECKPOINT: &str = "leader-epoch-checkpoint";
 /// The topic id of a partition directory.

@@ -6,10 +6,12 @@ mod model;
 use moldau_base::disk::{DirId, Disk, Path};
 use moldau_base::{LeaderEpoch, Mono, Now, ProducerEntry, Rng, Uuid};
 use moldau_batch::Header;
-use moldau_storage::names::{LOG_START_CHECKPOINT, RECOVERY_POINT_CHECKPOINT, TOPIC_ID_CHECKPOINT};
+use moldau_storage::names::{
+    BOOT_CHECKPOINT, LOG_START_CHECKPOINT, RECOVERY_POINT_CHECKPOINT, TOPIC_ID_CHECKPOINT,
+};
 use moldau_storage::{
     Depth, FileIds, FindingKind, Flaw, Log, LogConfig, Read, ReadRequest, RecoveryPolicy, Scanned, Scanner,
-    dump, encode_offsets, encode_topic_ids, mark_clean, recover,
+    common_boot_epoch, dump, encode_boot, encode_offsets, encode_topic_ids, mark_clean, recover,
 };
 use proptest::prelude::*;
 
@@ -645,4 +647,27 @@ fn damage_in_a_log_that_ends_early_takes_nothing_else_with_it() {
             host.disk.crash(Crash::Power, &mut Rng::seeded(life));
         }
     }
+}
+
+/// A mark of this boot is believed when every directory has it, of one registration.
+#[test]
+fn directories_tell_which_incarnation_used_them_in_this_boot() {
+    let (host, log, _) = filled();
+    drop(log);
+    let (boot, other) = (Uuid([3; 16]), Uuid([4; 16]));
+    let mark = |dir: u16, boot, epoch| {
+        let path = Path::new(DirId(dir), BOOT_CHECKPOINT);
+        host.disk.replace(&path, &encode_boot(boot, epoch)).expect("there is room");
+    };
+    let told = |boot| common_boot_epoch(&host.disk, [DirId(0), DirId(1)], boot).expect("the disk works");
+    assert_eq!(told(boot), None);
+    mark(0, boot, 17);
+    assert_eq!(told(boot), None, "one directory says nothing");
+    mark(1, boot, 12);
+    assert_eq!(told(boot), None, "one directory is behind");
+    mark(1, boot, 17);
+    assert_eq!(told(boot), Some(17));
+    assert_eq!(told(other), None, "the machine was down since");
+    host.disk.replace(&Path::new(DirId(1), BOOT_CHECKPOINT), b"17").expect("there is room");
+    assert_eq!(told(boot), None, "a damaged mark says nothing");
 }

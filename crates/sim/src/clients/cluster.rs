@@ -87,6 +87,21 @@ pub async fn watch(cx: Cx, topic: Rc<Topic>) {
     cx.doing("done");
 }
 
+/// Asks one node over and over where partition 0 ends, until the faults are over: whoever has just become its leader is asked before it knows
+/// what the others have.
+pub async fn ask_for_end(cx: Cx, topic: Rc<Topic>, node: usize) {
+    while cx.in_trouble() {
+        if let Ok(kafka) = Kafka::connect_to(&cx, node).await {
+            kafka.use_newest(ApiKey::ListOffsets);
+            while cx.in_trouble() && admin::offset(&cx, &kafka, &topic, 0, LATEST).await.is_ok() {
+                cx.pause_ms(5, 60).await;
+            }
+        }
+        cx.pause_ms(5, 60).await;
+    }
+    cx.doing("done");
+}
+
 /// Reads everything there is in partition 0, once, when the faults are over: what was acknowledged must be there.
 pub async fn audit(cx: Cx, topic: Rc<Topic>) {
     cx.doing(format!("auditing {}", topic.name));

@@ -5,6 +5,7 @@ pub mod admin;
 pub mod cluster;
 pub mod deaf;
 pub mod member;
+pub mod mover;
 pub mod operator;
 pub mod producer;
 pub mod reader;

@@ -4,7 +4,7 @@ use moldau_check::Delivery;
 
 use super::{Scene, Workload};
 use crate::clients::admin::{self, Wanted};
-use crate::clients::{cluster, producer};
+use crate::clients::{cluster, mover, producer};
 use crate::weather::Faults;
 
 /// What hits the nodes of a cluster.
@@ -38,7 +38,22 @@ pub(super) const CLUSTER_BAD_DISK: Workload = Workload {
     ..CLUSTER_POWER
 };
 
+/// The same while partitions move from node to node. Everything is synced, and no disk is replaced: who cancels a move while a replica that
+/// stays has lost something that nobody knows of yet throws away the ones that are whole, as with Kafka.
+pub(super) const CLUSTER_MOVES: Workload = Workload {
+    name: "cluster-moves",
+    about: "as cluster-power; partitions are moved from node to node, throttled, and leaders elected by hand",
+    faults: Faults { replace: false, ..FAULTS },
+    nodes: &[3, 5, 5],
+    start: |scene| start_with(scene, true),
+    ..CLUSTER_POWER
+};
+
 fn start(scene: &Scene) {
+    start_with(scene, false);
+}
+
+fn start_with(scene: &Scene, moves: bool) {
     let topics = scene.cx().between(1, 3);
     for number in 0..topics {
         let scene = scene.clone();
@@ -48,6 +63,10 @@ fn start(scene: &Scene) {
             let wanted = Wanted { name: format!("orders-{number}"), partitions: 1, configs, life: 1 };
             let topic = admin::create(&cx, wanted).await;
             scene.audit(&topic);
+            if moves {
+                let topic = topic.clone();
+                scene.client(|cx| mover::work(cx, topic));
+            }
             for _ in 0..cx.between(1, 2) {
                 let plan = producer::Plan {
                     topic: topic.clone(),
@@ -58,6 +77,10 @@ fn start(scene: &Scene) {
                     least: 5,
                 };
                 scene.client(|cx| producer::produce(cx, plan));
+            }
+            for node in 0..cx.nodes() {
+                let topic = topic.clone();
+                scene.client(move |cx| cluster::ask_for_end(cx, topic, node));
             }
             scene.client(|cx| cluster::watch(cx, topic));
         });

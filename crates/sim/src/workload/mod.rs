@@ -60,6 +60,7 @@ pub const ALL: &[Workload] = &[
     cluster::CLUSTER,
     cluster::CLUSTER_POWER,
     cluster::CLUSTER_BAD_DISK,
+    cluster::CLUSTER_MOVES,
     offsets::CLUSTER_OFFSETS,
 ];
 

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 
+use moldau_base::NodeId;
 use moldau_controller::Image;
 
 use super::World;
@@ -51,6 +52,9 @@ impl World {
             return;
         }
         let image = quorum.image();
+        if let Some(what) = fenced_member(image) {
+            return self.fail(failure::FENCED_MEMBER, what);
+        }
         let known = self.seen.images.entry(image.offset()).or_insert_with(|| image.clone());
         if known != image {
             let (node, offset) = (boot::node_id(place), image.offset());
@@ -110,6 +114,16 @@ impl World {
         self.is_whole()
             && self.nodes.iter().all(|node| node.lost_at.is_none_or(|at| at.0 + LONG < self.clock.now().0))
     }
+}
+
+/// A partition of which somebody is in sync who is fenced or gone.
+fn fenced_member(image: &Image) -> Option<String> {
+    let all = image.topics().values().flat_map(|topic| topic.partitions.iter().map(|p| (&topic.name, p)));
+    let fenced = |id: &NodeId| image.broker(*id).is_none_or(|broker| broker.fenced);
+    let mut found =
+        all.filter_map(|(name, (index, p))| Some((name, index, p.isr.iter().find(|id| fenced(id))?)));
+    let (name, index, id) = found.next()?;
+    Some(format!("at metadata offset {}, {name}-{index} has {id} in sync, which is fenced", image.offset()))
 }
 
 /// Where two images differ, in a few words.

@@ -73,6 +73,7 @@ impl World {
             Fault::Pause(ms) => hit.still_until = Mono(now.0 + ms * MILLI),
             Fault::LoseDisks(down_ms) => self.lose_disks(node, down_ms),
             Fault::Rolling(pause_ms) => self.roll(node, pause_ms),
+            Fault::Everybody(down_ms) => self.everybody(node, down_ms),
             Fault::CutOff(ms) => self.cut(node, ms, true, true),
             Fault::Mute(ms) => self.cut(node, ms, true, false),
             Fault::Deaf(ms) => self.cut(node, ms, false, true),
@@ -150,6 +151,18 @@ impl World {
             if at < self.setup.weather.trouble {
                 let (node, fault) = ((first + turn) % nodes, Fault::CleanStop(pause_ms / 4));
                 self.clock.at(at, Happening::Fault { node, fault });
+            }
+        }
+    }
+
+    /// The machine loses power in the moment in which the processes of all others are killed: those have what they had written.
+    fn everybody(&mut self, first: usize, down_ms: u64) {
+        let may = self.may_lose_power();
+        for node in 0..self.nodes.len() {
+            let down_ms = self.rng.below(down_ms + 1);
+            match node == first && may {
+                true => self.power_loss(node, down_ms),
+                false => self.kill(node, down_ms),
             }
         }
     }
@@ -294,6 +307,7 @@ impl World {
         if !self.setup.synced && self.nodes.len() == 1 {
             crate::loss::tell(&mut self.shared.borrow_mut(), &self.nodes[node].disk);
         }
+        self.nodes[node].boots += 1;
         self.nodes[node].disk.power_loss(&mut self.rng);
     }
 }

@@ -34,8 +34,10 @@ pub(crate) struct Node {
     pub(super) still_until: Mono,
     /// Ends of connections that have not noticed that this machine lost power; they will when it is up again.
     pub(super) unnoticed: Vec<(Link, Side)>,
+    /// How often its machine has lost power.
+    pub(crate) boots: u32,
     /// How often its disks were replaced.
-    pub(super) replaced: u8,
+    pub(crate) replaced: u8,
     /// When it last lost something that others were told it has.
     pub(super) lost_at: Option<Mono>,
     /// A death that waits for so many changes of the disk by the next recovery.

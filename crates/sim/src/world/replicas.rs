@@ -58,6 +58,25 @@ impl World {
         }
     }
 
+    /// The part of it that needs no look into the logs: one leader in an epoch, and in-sync replicas that reach up to the high watermark.
+    pub(crate) fn compare_ends(&mut self) {
+        if self.nodes.len() == 1 {
+            return;
+        }
+        let mut history = std::mem::take(&mut self.history);
+        let found = self.replicas().into_iter().find_map(|(id, replicas)| {
+            replicas.iter().find_map(|leader| {
+                let leadership = leader.core.leadership()?;
+                let found = history.led(id, leader, leadership.epoch.0);
+                found.or_else(|| self.behind(id, leader, leadership, &replicas))
+            })
+        });
+        self.history = history;
+        if let Some((checker, what)) = found {
+            self.fail(checker, what);
+        }
+    }
+
     fn replicas(&self) -> BTreeMap<TopicPartition, Vec<Replica<'_>>> {
         let mut all: BTreeMap<TopicPartition, Vec<Replica<'_>>> = BTreeMap::new();
         for (place, node) in self.nodes.iter().enumerate() {
@@ -85,8 +104,40 @@ impl World {
         None
     }
 
-    /// Every replica that may be elected has what is below its leader's high watermark, byte by byte: those that the leader knows to be in
-    /// sync, and those of which the controller knows that they are, or are eligible.
+    /// The replicas that may be elected: those that the leader knows to be in sync, and those of which the controller knows that they are, or
+    /// are eligible. A leader that was replaced and does not know says nothing: who was in sync with it may hold no replica any more.
+    fn trusted<'a, 'b>(
+        &self,
+        id: TopicPartition,
+        leadership: &Leadership,
+        replicas: &'b [Replica<'a>],
+    ) -> Vec<&'b Replica<'a>> {
+        let known = self.newest_image().and_then(|image| image.partition(id));
+        let Some(known) = known.filter(|known| known.leader_epoch == leadership.epoch) else { return vec![] };
+        let members: BTreeSet<NodeId> =
+            leadership.isr.iter().chain(&known.isr).chain(&known.eligible).copied().collect();
+        let is_trusted = |replica: &&Replica<'_>| {
+            members.contains(&boot::node_id(replica.node)) && self.may_be_trusted(replica.node)
+        };
+        replicas.iter().filter(is_trusted).collect()
+    }
+
+    /// One of them that does not reach up to the leader's high watermark.
+    fn behind(
+        &self,
+        id: TopicPartition,
+        leader: &Replica<'_>,
+        leadership: &Leadership,
+        replicas: &[Replica<'_>],
+    ) -> Option<Found> {
+        let told = leader.core.high_watermark();
+        let all = self.trusted(id, leadership, replicas);
+        let member = all.into_iter().find(|member| member.log.end_offset() < told)?;
+        let (who, end) = (who(id, leader, leadership, member), member.log.end_offset());
+        Some((failure::NOT_IN_SYNC, format!("{who} ends at {end}, below the high watermark {told}")))
+    }
+
+    /// They have what is below their leader's high watermark, byte by byte.
     fn not_in_sync(
         &self,
         id: TopicPartition,
@@ -96,29 +147,14 @@ impl World {
         replicas: &[Replica<'_>],
     ) -> Option<Found> {
         let told = leader.core.high_watermark();
-        let mut members: BTreeSet<NodeId> = leadership.isr.iter().copied().collect();
-        let known = self.newest_image().and_then(|image| image.partition(id));
-        if let Some(known) = known.filter(|known| known.leader_epoch == leadership.epoch) {
-            members.extend(known.isr.iter().chain(&known.eligible));
-        }
-        let trusted = |replica: &&Replica<'_>| {
-            members.contains(&boot::node_id(replica.node)) && self.may_be_trusted(replica.node)
-        };
-        replicas.iter().filter(trusted).find_map(|member| {
-            let who = || {
-                let (leader, member) = (boot::node_id(leader.node), boot::node_id(member.node));
-                format!("{id}: in-sync replica {member} of leader {leader} in epoch {}", leadership.epoch.0)
-            };
-            let end = member.log.end_offset();
-            if end < told {
-                let what = format!("{} ends at {end}, below the high watermark {told}", who());
-                return Some((failure::NOT_IN_SYNC, what));
-            }
+        let other = |member: &Replica<'_>| {
             let theirs = batches(&self.nodes[member.node].disk, member.log)?;
-            let offset = differ(own, &theirs, told)?;
-            let what = format!("{} has other bytes at {offset}, below the high watermark {told}", who());
+            let (who, offset) = (who(id, leader, leadership, member), differ(own, &theirs, told)?);
+            let what = format!("{who} has other bytes at {offset}, below the high watermark {told}");
             Some((failure::COMMITTED_DIFFERS, what))
-        })
+        };
+        let behind = self.behind(id, leader, leadership, replicas);
+        behind.or_else(|| self.trusted(id, leadership, replicas).into_iter().find_map(other))
     }
 
     /// Where a node may have lost something, its leaders may not know yet that it left their in-sync sets.
@@ -170,6 +206,11 @@ impl History {
         }
         None
     }
+}
+
+fn who(id: TopicPartition, leader: &Replica<'_>, leadership: &Leadership, member: &Replica<'_>) -> String {
+    let (leader, member) = (boot::node_id(leader.node), boot::node_id(member.node));
+    format!("{id}: in-sync replica {member} of leader {leader} in epoch {}", leadership.epoch.0)
 }
 
 /// The batches of a log, as the running system sees its files.

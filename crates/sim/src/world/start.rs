@@ -27,7 +27,7 @@ impl World {
         let death = node.dies_in_recovery.take();
         node.dies_in_metadata = None;
         node.disk.set_fuse(death.map(|(after, _)| after));
-        let booted = boot::boot(&self.setup, place, node.replaced, &node.disk, self.rng.fork(), now);
+        let booted = boot::boot(&self.setup, place, node, self.rng.fork(), now);
         let started = booted.and_then(|booted| {
             let (disk, cluster) = (node.disk.clone(), boot::cluster_id());
             let voters = (0..self.setup.weather.nodes).map(boot::node_id);

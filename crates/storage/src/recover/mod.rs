@@ -15,20 +15,24 @@ use std::io;
 
 use moldau_base::Uuid;
 use moldau_base::disk::{DirId, Disk, Fault, Path};
+use moldau_base::planted::{Bug, planted};
 use moldau_batch::Header;
 
 use crate::checkpoint::{
-    BadText, encode_clean_shutdown, encode_offsets, encode_topic_ids, parse_clean_shutdown, parse_offsets,
-    parse_topic_ids,
+    BadText, encode_clean_shutdown, encode_offsets, encode_topic_ids, parse_boot, parse_clean_shutdown,
+    parse_offsets, parse_topic_ids,
 };
 use crate::config::LogConfig;
 use crate::log::{Log, LogParts};
 use crate::names::{
-    CLEAN_SHUTDOWN, FileKind, HIGH_WATERMARK_CHECKPOINT, LOG_START_CHECKPOINT, LogDirEntry,
+    BOOT_CHECKPOINT, CLEAN_SHUTDOWN, FileKind, HIGH_WATERMARK_CHECKPOINT, LOG_START_CHECKPOINT, LogDirEntry,
     RECOVERY_POINT_CHECKPOINT, TOPIC_ID_CHECKPOINT, log_dir_entry,
 };
 use crate::segment::FileIds;
 use moldau_base::ProducerEntry;
+
+/// No mark of a directory is longer.
+const MOST_MARK_BYTES: usize = 1024;
 
 /// How to recover.
 #[derive(Clone, Debug)]
@@ -364,9 +368,8 @@ pub fn is_marked_clean(disk: &dyn Disk, dir: DirId) -> io::Result<bool> {
 
 /// The broker epoch of the clean stop that is marked, where one is and says it (KIP-966).
 fn clean_epoch(disk: &dyn Disk, dir: DirId) -> io::Result<Option<i64>> {
-    const MOST_BYTES: usize = 1024;
     match is_marked_clean(disk, dir)? {
-        true => Ok(parse_clean_shutdown(&disk.read(&Path::new(dir, CLEAN_SHUTDOWN), 0, MOST_BYTES)?)),
+        true => Ok(parse_clean_shutdown(&disk.read(&Path::new(dir, CLEAN_SHUTDOWN), 0, MOST_MARK_BYTES)?)),
         false => Ok(None),
     }
 }
@@ -374,9 +377,34 @@ fn clean_epoch(disk: &dyn Disk, dir: DirId) -> io::Result<Option<i64>> {
 /// The broker epoch of the clean stop that is marked in all of these directories (KIP-966); none when one of them was not stopped cleanly,
 /// or at another time. To be asked before [`recover`].
 pub fn common_clean_epoch(disk: &dyn Disk, dirs: impl IntoIterator<Item = DirId>) -> io::Result<Option<i64>> {
+    common(dirs, |dir| clean_epoch(disk, dir))
+}
+
+/// The broker epoch with which all of these directories were last used, if that was in this boot of the machine: whatever the broker had
+/// written then is still there, in the system's memory if not on the device, however its process ended.
+pub fn common_boot_epoch(
+    disk: &dyn Disk,
+    dirs: impl IntoIterator<Item = DirId>,
+    boot: Uuid,
+) -> io::Result<Option<i64>> {
+    common(dirs, |dir| {
+        let path = Path::new(dir, BOOT_CHECKPOINT);
+        if disk.len(&path)?.is_none() {
+            return Ok(None);
+        }
+        let known = parse_boot(&disk.read(&path, 0, MOST_MARK_BYTES)?);
+        Ok(known.filter(|(of, _)| *of == boot || planted(Bug::BootsAlike)).map(|(_, epoch)| epoch))
+    })
+}
+
+/// What all of these directories say; nothing when one of them says nothing, or something else.
+fn common(
+    dirs: impl IntoIterator<Item = DirId>,
+    says: impl Fn(DirId) -> io::Result<Option<i64>>,
+) -> io::Result<Option<i64>> {
     let mut common = None;
     for dir in dirs {
-        let epoch = clean_epoch(disk, dir)?;
+        let epoch = says(dir)?;
         if epoch.is_none() || common.is_some_and(|common| common != epoch) {
             return Ok(None);
         }
