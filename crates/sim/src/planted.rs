@@ -45,6 +45,17 @@ const UNSHARED: &[&str] = &[
     failure::COMMITTED_DIFFERS,
 ];
 
+/// What somebody lacks who is believed to have everything: producers notice, too, that they are forgotten.
+const BELIEVED: &[&str] = &[
+    "LostWrite",
+    "UnseenAcknowledged",
+    "InconsistentOffset",
+    "HighWatermarkBack",
+    failure::NOT_IN_SYNC,
+    failure::COMMITTED_DIFFERS,
+    failure::NUMBERING_LOST,
+];
+
 /// The bugs that are looked for.
 pub fn bugs() -> Vec<Bug> {
     let all = [Bug::ALL, Bug::OF_REPLICAS, Bug::OF_CONTROLLER, Bug::OF_CLUSTERS].concat();
@@ -60,7 +71,7 @@ pub fn expectation(bug: Bug) -> Expectation {
             ("produce", &["InconsistentOffset", "LostWrite", "HighWatermarkBack", failure::END_WENT_BACK])
         }
         Bug::RecoveryCutsOne => ("produce", LOST),
-        Bug::RecoveryTakesTorn => ("unsynced", &["GarbledRead", "InventedRecord"]),
+        Bug::RecoveryTakesTorn => ("unsynced", &["GarbledRead", "InventedRecord", failure::REPLAY_DIFFERS]),
         Bug::ForgetSnapshot | Bug::ForgetTail => {
             ("produce", &["Duplicate", failure::NUMBERING_LOST, failure::REPLAY_DIFFERS])
         }
@@ -91,10 +102,10 @@ pub fn expectation(bug: Bug) -> Expectation {
         | Bug::LeaderAlone
         | Bug::ExpandEarly
         | Bug::ElectOutsideIsr
-        | Bug::BootsAlike
         | Bug::MinIsrIgnored => ("cluster", UNSHARED),
         // The tests of `partition` and `controller` find them; here they are too rare, or were not looked for yet.
         Bug::AnyEpochCounts | Bug::ProposedExpansionIgnored | Bug::StalePartitionEpoch => ("", &[]),
+        Bug::BootsAlike => ("cluster", BELIEVED),
         Bug::FencesIgnored => ("cluster", &[failure::FENCED_MEMBER]),
         Bug::MovedTooEarly => ("cluster-moves", UNSHARED),
         Bug::SameLeaderEpoch => ("cluster", &[failure::TWO_LEADERS, failure::NO_PROGRESS]),

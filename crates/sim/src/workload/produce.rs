@@ -32,7 +32,7 @@ pub(super) const POWER: Workload = Workload {
 pub(super) const UNSYNCED: Workload = Workload {
     name: "unsynced",
     about: "as produce; the power goes and takes what was not flushed",
-    faults: Faults { power_loss: true, ..Faults::ORDINARY },
+    faults: Faults { power_loss: true, kill: true, ..Faults::NONE },
     ..PRODUCE
 };
 
