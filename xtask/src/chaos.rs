@@ -212,13 +212,13 @@ fn storm(
         }
         std::thread::sleep(draw.millis(300, 1000));
         let (at, since) = (began.elapsed(), gaps::now());
-        let (what, gaps) = once(world, kind, &mut draw, since)
+        let (what, gaps, fresh) = once(world, kind, &mut draw, since)
             .map_err(|why| why.context(format!("{} at {:.1} s", kind.name, at.as_secs_f64())))?;
         let family =
             |id: &u16| world.traffic.writers.iter().find(|w| w.id() == *id).map_or("?", |w| w.name());
         let gaps =
             gaps.iter().map(|(id, gap)| (family(id).trim_start_matches("w-").to_owned(), *gap)).collect();
-        done.push(Done { kind: kind.name, gaps });
+        done.push(Done { kind: kind.name, gaps, fresh });
         if let Some(done) = done.last() {
             report::line(at, done, &what, world.traffic.ledger.acked);
         }
@@ -229,19 +229,22 @@ fn storm(
     calm(world)
 }
 
-/// One fault, healed; then everybody must get on, and what was acknowledged must be there. Tells what it was, and each writer's largest gap.
+/// One fault, healed; then everybody must get on, and what was acknowledged must be there. Tells what it was, each writer's largest gap, and that of
+/// clients that came in.
 fn once(
     world: &mut World<'_>,
     kind: &Kind,
     draw: &mut Draw,
     since: u64,
-) -> Result<(String, BTreeMap<u16, f64>)> {
+) -> Result<(String, BTreeMap<u16, f64>, f64)> {
     let what = (kind.run)(world, draw)?;
     world.revive()?;
     world.await_progress(gaps::now())?;
+    let fresh = world.fresh_gap(since)?;
+    world.traffic.collect()?;
     let gaps = gaps::largest(world.traffic.pending(), since, |_| true);
     world.verify()?;
-    Ok((what, gaps))
+    Ok((what, gaps, fresh))
 }
 
 /// Nothing is wrong any more: everything must be whole, and stay so over a stop and a start of all nodes.
@@ -250,6 +253,7 @@ fn calm(world: &mut World<'_>) -> Result<()> {
         "calm: the writers end, the group reads to the end, and everything is read again after a restart"
     );
     world.await_in_sync()?;
+    world.fresh.0.finish()?;
     world.traffic.finish()?;
     for at in 0..NODES {
         world.cluster.stop(at)?;

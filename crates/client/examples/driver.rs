@@ -75,6 +75,7 @@ async fn run(bootstrap: &str, case: &str, args: &Args) -> Answer {
         "delete" => Ok(client.delete_topic(args.text("topic")?).await.map(|()| "deleted".to_owned())?),
         "alter" => alter(&client, args).await,
         "trim" => trim(&client, args).await,
+        "load" if args.text("fresh").is_ok() => fresh(bootstrap, args).await,
         "load" => load(&client, args).await,
         "member" => member(&client, args).await,
         "assign" => assign(&client, args).await,
@@ -175,6 +176,59 @@ async fn load(client: &Client, args: &Args) -> Answer {
     producer.flush().await?;
     acks.note(producer.deliveries())?;
     Ok(format!("sent {sent} acknowledged {} failed {}", acks.counts[0], acks.counts[1]))
+}
+
+/// As [`load`], each record by a client of its own that begins just then and gives up soon: what somebody sees who comes at that moment. A client
+/// begins for every partition each `fresh` milliseconds; where it asks first goes around.
+async fn fresh(bootstrap: &str, args: &Args) -> Answer {
+    let (topic, parts): (_, i32) = (args.text("topic")?.to_owned(), args.number("parts")?);
+    let mut tick = tokio::time::interval(Duration::from_millis(args.number("fresh")?));
+    let mut acks = Acks { file: BufWriter::new(File::create(args.text("acks")?)?), counts: [0; 2] };
+    let mut addresses: Vec<&str> = bootstrap.split(',').collect();
+    let (tell, mut told) = tokio::sync::mpsc::unbounded_channel();
+    let left = told_to_leave();
+    while !left.load(Ordering::Relaxed) {
+        tick.tick().await;
+        addresses.rotate_left(1);
+        for partition in 0..parts {
+            let (topic, addresses, tell) = (topic.clone(), addresses.join(","), tell.clone());
+            tokio::spawn(async move {
+                if let Ok(deliveries) = once(&addresses, &topic, partition).await {
+                    let _ = tell.send(deliveries);
+                }
+            });
+        }
+        while let Ok(deliveries) = told.try_recv() {
+            acks.note(deliveries)?;
+        }
+    }
+    Ok(format!("acknowledged {} failed {}", acks.counts[0], acks.counts[1]))
+}
+
+/// One record by a client of its own.
+async fn once(
+    bootstrap: &str,
+    topic: &str,
+    partition: i32,
+) -> Result<Vec<Delivery>, moldau_client::ClientError> {
+    let options = Options {
+        connect_timeout: Duration::from_millis(300),
+        request_timeout: Duration::from_secs(1),
+        retry_for: Duration::from_secs(1),
+        retry_pause: Duration::from_millis(50),
+        ..Options::default()
+    };
+    let client = Client::connect(bootstrap, options).await?;
+    let options = ProducerOptions {
+        linger: Duration::ZERO,
+        idempotent: false,
+        delivery_timeout: Duration::from_secs(1),
+        ..ProducerOptions::default()
+    };
+    let mut producer = Producer::new(client, options).await?;
+    producer.send(topic, partition, &Message { value: Some(b"fresh"), ..Message::default() }).await?;
+    producer.flush().await?;
+    Ok(producer.deliveries())
 }
 
 struct Acks {

@@ -12,6 +12,8 @@ pub struct Done {
     pub kind: &'static str,
     /// The largest gap of each writer, by its family, in milliseconds.
     pub gaps: BTreeMap<String, f64>,
+    /// That of clients that came in meanwhile.
+    pub fresh: f64,
 }
 
 impl Done {
@@ -25,8 +27,11 @@ impl Done {
 /// The line of one fault.
 pub fn line(at: Duration, done: &Done, what: &str, acked: u64) {
     let (gap, family) = done.largest();
-    let (seconds, gap) = (at.as_secs_f64(), said(gap));
-    println!("{seconds:>7.1} s  {:<10} {what:<44} gap {gap:>8} ({family}), {acked} acknowledged", done.kind);
+    let (seconds, gap, fresh) = (at.as_secs_f64(), said(gap), said(done.fresh));
+    println!(
+        "{seconds:>7.1} s  {:<10} {what:<44} gap {gap:>8} ({family}), {fresh} for who came in, {acked} acknowledged",
+        done.kind
+    );
 }
 
 /// The table of all faults.
@@ -34,7 +39,7 @@ pub fn table(all: &[Done], wanted: &[&Kind]) {
     let families: Vec<&String> = all.first().map(|done| done.gaps.keys().collect()).unwrap_or_default();
     print!("\n{:<10} {:>6} {:>10} {:>10}", "fault", "times", "gap p50", "gap max");
     families.iter().for_each(|family| print!(" {family:>10}"));
-    println!();
+    println!(" {:>10}", "came in");
     for kind in KINDS.iter().filter(|kind| wanted.iter().any(|wanted| wanted.name == kind.name)) {
         let of: Vec<&Done> = all.iter().filter(|done| done.kind == kind.name).collect();
         let gaps: Vec<f64> = of.iter().map(|done| done.largest().0).collect();
@@ -48,9 +53,11 @@ pub fn table(all: &[Done], wanted: &[&Kind]) {
             let own: Vec<f64> = of.iter().filter_map(|done| done.gaps.get(*family)).copied().collect();
             print!(" {:>10}", said(percentile(&own, 100.0)));
         }
-        println!();
+        let fresh: Vec<f64> = of.iter().map(|done| done.fresh).collect();
+        println!(" {:>10}", said(percentile(&fresh, 100.0)));
     }
     println!(
-        "Gaps are between acknowledgements of one partition to one writer; the right columns are each family's largest."
+        "Gaps are between acknowledgements of one partition to one writer; the right columns are each family's largest, and the last that \
+         of clients of which three begin each 100 ms."
     );
 }

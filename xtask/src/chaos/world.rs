@@ -11,12 +11,19 @@ use crate::cluster::gaps;
 use crate::cluster::ground::{Filter, Ground};
 use crate::cluster::{Cluster, NODES, Program};
 use crate::crash::full::{self, Loop};
-use crate::crash::load::{PATIENCE, Programs, Waiting};
+use crate::crash::ledger::Ledger;
+use crate::crash::load::{self, Acks, Order, PATIENCE, Programs, Waiting, Writer};
 use crate::crash::traffic::{Plan, TOPIC, Traffic};
 use crate::crash::{clock, syncs};
 
 /// Partitions of the topic: each node leads two of them, mostly.
 pub const PARTITIONS: usize = 6;
+/// What clients that begin at every moment write to.
+const FRESH: &str = "fresh";
+/// Each node leads one of them, mostly.
+const FRESH_PARTITIONS: usize = 3;
+/// Acknowledgements of those clients that are kept from one fault to the next: of some seconds.
+const FRESH_KEPT: usize = 100;
 /// Records a second of each writer.
 const RATE: u64 = 200;
 /// Bytes of a node's own disk, most of it never written.
@@ -32,6 +39,8 @@ pub struct World<'a> {
     pub traffic: Traffic<'a>,
     /// What sets rules, where nodes have networks of their own.
     pub filter: Option<Filter>,
+    /// Clients that begin at every moment, and what they were acknowledged.
+    pub fresh: (Writer, Acks),
     /// A disk for each node, where there are any.
     pub disks: Vec<Loop>,
     /// What each node's clock is off by, where clocks can be set.
@@ -109,6 +118,22 @@ impl Means {
     }
 }
 
+/// Starts the clients that begin at every moment. What they write is not read.
+fn fresh(programs: &Programs, address: &str, folder: &Path) -> Result<Writer> {
+    programs.create(address, FRESH, FRESH_PARTITIONS, &["replicas=3"])?;
+    let order = Order {
+        address,
+        topic: (FRESH, FRESH_PARTITIONS),
+        family: load::OWN,
+        name: "w-fresh".into(),
+        rate: 0,
+        timeout: 1,
+        folder,
+        more: &["fresh=100"],
+    };
+    Writer::start(programs, &order, &mut Ledger::new(FRESH_PARTITIONS))
+}
+
 impl<'a> World<'a> {
     /// Starts nodes and load.
     pub fn begin(
@@ -137,8 +162,30 @@ impl<'a> World<'a> {
         let families = programs.families().len();
         let plan = Plan { configs: &configs, partitions: PARTITIONS, rate: RATE, families, readers: 2 };
         let traffic = Traffic::begin(programs, &cluster.bootstrap(), folder.to_owned(), &plan)?;
+        let fresh = (fresh(programs, &cluster.bootstrap(), folder)?, Acks::new());
         let (notes, committed) = (Vec::new(), BTreeMap::new());
-        Ok(Self { cluster, traffic, filter, disks, clocks, skipped, notes, programs, committed })
+        Ok(Self { cluster, traffic, filter, fresh, disks, clocks, skipped, notes, programs, committed })
+    }
+
+    /// How long nobody who came in was acknowledged, since then, in some partition; waits until somebody is in each.
+    pub fn fresh_gap(&mut self, since: u64) -> Result<f64> {
+        let healed = gaps::now();
+        let (writer, acks) = &mut self.fresh;
+        let mut patience = Waiting::at_most(PATIENCE);
+        loop {
+            writer.check()?;
+            load::collect(std::slice::from_mut(writer), acks)?;
+            if gaps::waiting(acks, &[writer.id()], FRESH_PARTITIONS, healed).is_empty() {
+                break;
+            }
+            ensure!(patience.step(Duration::from_millis(20)), "nobody who comes in is acknowledged");
+        }
+        let gap = gaps::largest(acks, since, |_| true).into_values().fold(0.0, f64::max);
+        // Where the next gap may begin stays.
+        for acks in acks.values_mut() {
+            acks.drain(..acks.len().saturating_sub(FRESH_KEPT));
+        }
+        Ok(gap)
     }
 
     /// Starts nodes again that have ended. Their parents may have ended them on a machine that is too busy; nothing else may.
