@@ -145,6 +145,7 @@ impl Host {
                     self.last_offset = next_offset - 1;
                     self.image = Image::new(self.image.cluster_id().clone());
                     self.apply(next_offset - 1, &values, false);
+                    self.image.advance(next_offset - 1);
                     self.tell(FromQuorum::Snapshot { offset: next_offset - 1, records: values });
                 }
                 Event::Committed(committed) => {

@@ -115,6 +115,7 @@ impl Quorum {
                 Event::Restored { next_offset, values } => {
                     self.image = Image::new(self.image.cluster_id().clone());
                     values.iter().for_each(|value| self.apply(next_offset - 1, value));
+                    self.image.advance(next_offset - 1);
                     self.news.push_back(FromQuorum::Snapshot { offset: next_offset - 1, records: values });
                 }
                 Event::Committed(committed) => {

@@ -44,8 +44,14 @@ impl World {
         if !quorum.news.is_empty() || !self.rng.chance(1, 4) {
             return;
         }
-        if process.image().is_some_and(|live| live != quorum.image()) {
-            let what = "the controller's image is not what a replay of the metadata log gives";
+        if let Some(live) = process.image().filter(|live| *live != quorum.image()) {
+            let (node, replayed) = (boot::node_id(place), quorum.image());
+            let what = format!(
+                "node {node}: the controller's image at offset {} is not what a replay of the metadata log gives, at offset {}: {}",
+                live.offset(),
+                replayed.offset(),
+                first_difference(live, replayed)
+            );
             return self.fail(failure::REPLAY_DIFFERS, what);
         }
         if self.nodes.len() == 1 {
