@@ -189,7 +189,9 @@ fn images() -> Vec<Vec<u8>> {
     };
     let mut own = Vec::new();
     for (name, content) in broker::stopped_node() {
-        if name.starts_with("__cluster_metadata-0/") && name.ends_with(".log") {
+        // A snapshot may have taken the place of the log.
+        let is_one = name.ends_with(".log") || name.ends_with(".checkpoint");
+        if name.starts_with("__cluster_metadata-0/") && is_one {
             for batch in batches(content) {
                 let values =
                     batch.records(1 << 20).into_iter().flatten().filter_map(|record| record.ok()?.value);

@@ -170,13 +170,16 @@ fn with_less(disk: &SimDisk) -> Arc<SimDisk> {
     });
     files.retain(|name, content| !(name.ends_with(".log") && content.is_empty()));
     let entries: usize =
-        files.iter().filter(|(name, _)| name.ends_with(".log")).map(|(_, log)| entries_in(log)).sum();
+        files.iter().filter(|(name, _)| name.ends_with(".log")).map(|(_, log)| entries_in(log).count()).sum();
     let snapshot = files.keys().any(|name| name.ends_with(".checkpoint"));
     // Behind the entry with which every log begins one has to stay, or it would be a log that was lost.
     if snapshot || entries > 2 {
         let last = files.iter_mut().rfind(|(name, _)| name.ends_with(".log"));
-        // An entry whose last byte is missing is cut at the start.
-        last.and_then(|(_, log)| log.pop());
+        // The whole of it: a part of an entry that holds what looks like a batch is damage, and not the end that a crash leaves.
+        if let Some((_, log)) = last {
+            let begin = entries_in(log).last().unwrap_or(0);
+            log.truncate(begin);
+        }
     }
     let copy = Arc::<SimDisk>::default();
     for (name, content) in files {
@@ -185,12 +188,15 @@ fn with_less(disk: &SimDisk) -> Arc<SimDisk> {
     copy
 }
 
-fn entries_in(mut log: &[u8]) -> usize {
-    let mut entries = 0;
-    while let Some(rest) = Header::parse(log).ok().and_then(|header| log.get(header.size()..)) {
-        (log, entries) = (rest, entries + 1);
-    }
-    entries
+/// Where the entries of a log begin.
+fn entries_in(log: &[u8]) -> impl Iterator<Item = usize> {
+    let mut end = 0;
+    std::iter::from_fn(move || {
+        let begin = end;
+        let size = Header::parse(log.get(begin..)?).ok()?.size();
+        end = begin.checked_add(size).filter(|end| *end <= log.len())?;
+        Some(begin)
+    })
 }
 
 /// A voter, with a clock of its own, and what it said.
