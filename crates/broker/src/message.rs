@@ -13,7 +13,6 @@ use moldau_controller::{Delta, Image};
 use moldau_wire::{ErrorCode, FileRange};
 
 use crate::checkpoints::Report;
-use crate::contact::Standing;
 use crate::waist::ShardId;
 
 /// Where an answer goes: a gather of a shard, and which of its questions this was.
@@ -67,8 +66,6 @@ pub enum Message {
     Hold(bool),
     /// The sender holds what is produced.
     Holding,
-    /// Where this broker stands with the cluster.
-    Stands(Standing),
     /// What shard 0 thinks of a node.
     Suspected {
         /// The node.
