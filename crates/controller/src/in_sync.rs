@@ -14,7 +14,7 @@ use moldau_wire::ErrorCode;
 use crate::brokers::check_epoch;
 use crate::controller::Controller;
 use crate::image::{Image, Partition};
-use crate::record::Record;
+use crate::record::{PartitionChange, Record};
 use crate::request::{AlterPartition, AlterPartitions, Decision, Refusal, Reply};
 
 pub(crate) fn alter(c: &Controller, request: &AlterPartitions) -> Result<Decision, Refusal> {
@@ -42,18 +42,20 @@ fn alter_one(
     if !wish.isr.iter().all(|(id, epoch)| is_eligible(scratch, partition, *id, *epoch)) {
         return Err(ErrorCode::INELIGIBLE_REPLICA);
     }
-    let change = scratch.changing(wish.at, &|change| {
+    let wanted = scratch.changing(wish.at, &|change| {
         change.isr = wish.isr.iter().map(|(id, _)| *id).collect();
         change.recovering = wish.recovering;
     });
-    if let Some(change) = change {
-        let moved = change.leader.is_some_and(|elected| elected != leader);
-        scratch.change_partition(&change).map_err(|_| ErrorCode::UNKNOWN_SERVER_ERROR)?;
-        records.push(Record::PartitionChange(change));
-        if moved {
-            // The set completes a move away from this leader: it must learn who leads before it goes on.
-            return Err(ErrorCode::NEW_LEADER_ELECTED);
-        }
+    // The set as it is counts as a change as well: whatever the leader asked for before is out of date from then on.
+    let same =
+        PartitionChange { topic: wish.at.topic, index: wish.at.partition, ..PartitionChange::default() };
+    let change = wanted.unwrap_or(same);
+    let moved = change.leader.is_some_and(|elected| elected != leader);
+    scratch.change_partition(&change).map_err(|_| ErrorCode::UNKNOWN_SERVER_ERROR)?;
+    records.push(Record::PartitionChange(change));
+    if moved {
+        // The set completes a move away from this leader: it must learn who leads before it goes on.
+        return Err(ErrorCode::NEW_LEADER_ELECTED);
     }
     scratch.partition(wish.at).cloned().ok_or(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION)
 }

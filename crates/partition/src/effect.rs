@@ -12,7 +12,7 @@ pub struct Proposal {
     pub leader_epoch: LeaderEpoch,
     /// The partition epoch that it changes.
     pub partition_epoch: PartitionEpoch,
-    /// The in-sync set, the leader first. With each follower the incarnation that fetched last, where one did (KIP-903).
+    /// The in-sync set. With each follower the incarnation that fetched last, where one did (KIP-903).
     pub isr: Box<[(NodeId, Option<BrokerEpoch>)]>,
 }
 

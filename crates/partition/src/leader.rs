@@ -34,6 +34,27 @@ struct Proposed {
     what: Proposal,
     /// When it is sent again; `None` while an answer or metadata is awaited.
     again_at: Option<Mono>,
+    /// Was proposed before at the same partition epoch, and nothing was heard of it: it may still be accepted, late, whatever came of
+    /// the same proposal when it was made again.
+    doubtful: Option<Box<[NodeId]>>,
+}
+
+impl Proposed {
+    fn new(what: Proposal) -> Proposed {
+        Proposed { what, again_at: None, doubtful: None }
+    }
+
+    /// Whether this replica is in sync if the controller accepts what it was asked for.
+    fn names(&self, node: NodeId) -> bool {
+        let proposed = self.what.isr.iter().any(|&(member, _)| member == node);
+        proposed || self.doubtful.as_ref().is_some_and(|doubtful| doubtful.contains(&node))
+    }
+
+    /// Nothing was heard of it.
+    fn unheard(&mut self, retry: Mono) {
+        self.again_at = Some(retry);
+        self.doubtful.get_or_insert_with(|| self.what.isr.iter().map(|&(member, _)| member).collect());
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -131,7 +152,7 @@ impl Leader {
     pub(crate) fn counts(&self, node: NodeId) -> bool {
         let member = self.in_isr(node);
         let Some(proposed) = &self.proposed else { return member };
-        let proposed = proposed.what.isr.iter().any(|&(member, _)| member == node);
+        let proposed = proposed.names(node);
         if planted(Bug::ProposedShrinkCounts) {
             return proposed;
         }
@@ -198,9 +219,15 @@ impl Leader {
             return false;
         };
         match answer {
-            IsrAnswer::Unknown => proposed.again_at = Some(retry),
+            IsrAnswer::Unknown => proposed.unheard(retry),
             IsrAnswer::Refused => {
-                self.proposed = None;
+                if proposed.doubtful.is_some() {
+                    // The set as it is: once that is accepted, at the next partition epoch, nothing of what went before can be.
+                    proposed.what.isr = self.state.isr.iter().map(|&member| (member, None)).collect();
+                    proposed.again_at = Some(retry);
+                } else {
+                    self.proposed = None;
+                }
                 self.quiet_until = retry;
                 let outsiders = self.peers.iter_mut().filter(|peer| !self.state.isr.contains(&peer.node));
                 outsiders.for_each(Peer::excluded);
@@ -296,7 +323,7 @@ impl Leader {
             partition_epoch: self.state.partition_epoch,
             isr: isr.into(),
         };
-        self.proposed = Some(Proposed { what: what.clone(), again_at: None });
+        self.proposed = Some(Proposed::new(what.clone()));
         Some(what)
     }
 }

@@ -37,6 +37,20 @@ impl World {
         self.commit(next);
     }
 
+    /// Whether leadership may move to this one: it is in sync, and another one leads.
+    pub(crate) fn may_be_elected(&self, at: usize) -> bool {
+        let now = self.latest();
+        now.leader.is_some_and(|leader| leader != at) && now.isr.contains(&at) && now.registered[at].is_some()
+    }
+
+    pub(crate) fn elect(&mut self, at: usize) {
+        let mut next = self.latest().clone();
+        next.leader = Some(at);
+        next.epoch += 1;
+        next.partition_epoch += 1;
+        self.commit(next);
+    }
+
     pub(crate) fn decide(
         &mut self,
         from: usize,

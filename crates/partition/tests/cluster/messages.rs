@@ -14,8 +14,11 @@ impl World {
                 self.serve((from, incarnation), to, epoch, offset, last_epoch);
             }
             Message::Fetch { .. } => {}
-            Message::Answer { to, incarnation, epoch, offset, high_watermark, start, what } => {
-                if self.nodes[to].incarnation == incarnation {
+            Message::Answer { to, incarnation, epoch, offset, last_epoch, high_watermark, start, what } => {
+                // To a host, an answer belongs to one request. Here it is enough that it tells of the log that asked: another one may
+                // end at the same offset by now.
+                let node = &self.nodes[to];
+                if node.incarnation == incarnation && node.log.last_epoch() == last_epoch {
                     self.answered(to, (epoch, offset), (high_watermark, start), what);
                 }
             }
@@ -116,6 +119,7 @@ impl World {
                 incarnation,
                 epoch,
                 offset,
+                last_epoch: last,
                 high_watermark,
                 start,
                 what,

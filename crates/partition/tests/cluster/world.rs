@@ -37,10 +37,12 @@ pub enum Action {
     Deliver { message: usize },
     Drop { message: usize },
     Repeat { message: usize },
+    DeliverLate { message: usize },
     GiveUp { message: usize },
     Gone { node: usize, of: usize },
     Fence { node: usize },
     Unfence { node: usize },
+    Elect { node: usize },
     Die { node: usize },
     LoseTail { node: usize },
     Restart { node: usize },
@@ -74,6 +76,8 @@ pub(crate) enum Message {
         incarnation: i64,
         epoch: i32,
         offset: i64,
+        /// Of the follower's log when it asked.
+        last_epoch: Option<i32>,
         high_watermark: i64,
         start: i64,
         what: What,
@@ -136,6 +140,8 @@ pub struct World {
     pub(crate) nodes: Vec<Node>,
     pub(crate) metadata: Vec<Metadata>,
     pub(crate) messages: Vec<Message>,
+    /// Second copies of messages, which come much later.
+    pub(crate) late: Vec<Message>,
     /// What was below the high watermark of a leader, from offset 0.
     pub(crate) committed: Vec<(i32, u32)>,
     pub(crate) next_record: u32,
@@ -178,6 +184,7 @@ impl World {
             nodes: (0..bounds.nodes).map(node).collect(),
             metadata: vec![first],
             messages: Vec::new(),
+            late: Vec::new(),
             committed: Vec::new(),
             next_record: 0,
             deaths: 0,
@@ -210,12 +217,13 @@ impl World {
                 }
             }
             if self.bounds.everything
-                && self.messages.len() < self.bounds.messages
+                && self.late.len() < self.bounds.messages / 2
                 && matches!(message, Message::Fetch { .. } | Message::Answer { .. })
             {
                 actions.push(Action::Repeat { message: at });
             }
         }
+        actions.extend((0..self.late.len()).map(|message| Action::DeliverLate { message }));
         if self.bounds.everything {
             actions.extend([20, 300].map(|ms| Action::Pass { ms }));
         }
@@ -232,6 +240,9 @@ impl World {
         if !node.up {
             actions.push(Action::Restart { node: at });
             return;
+        }
+        if self.bounds.everything && room && self.may_be_elected(at) {
+            actions.push(Action::Elect { node: at });
         }
         if registered.is_none() && room {
             actions.push(Action::Unfence { node: at });
@@ -286,7 +297,11 @@ impl World {
                 self.deliver(message);
             }
             Action::Drop { message } => drop(self.messages.remove(message)),
-            Action::Repeat { message } => self.messages.push(self.messages[message].clone()),
+            Action::Repeat { message } => self.late.push(self.messages[message].clone()),
+            Action::DeliverLate { message } => {
+                let message = self.late.remove(message);
+                self.deliver(message);
+            }
             Action::GiveUp { message } => self.give_up(message),
             Action::Gone { node, of } => {
                 self.evidence += 1;
@@ -294,6 +309,7 @@ impl World {
             }
             Action::Fence { node } => self.fence(node),
             Action::Unfence { node } => self.unfence(node),
+            Action::Elect { node } => self.elect(node),
             Action::Die { node } => self.die(node),
             Action::LoseTail { node } => {
                 self.fence(node);
@@ -348,6 +364,9 @@ impl World {
             }
             while !self.messages.is_empty() {
                 self.act(&Action::Deliver { message: 0 });
+            }
+            while !self.late.is_empty() {
+                self.act(&Action::DeliverLate { message: 0 });
             }
             self.act(&Action::Pass { ms: 100 });
             if self.broken.is_some() || round > 3 && self.is_whole() {
