@@ -1,10 +1,11 @@
 //! `cargo xtask test`: everything that must hold, one step after the other.
 //!
 //! Owns the order of the steps, how long each may take, and the table at the end. A step is one or more programs whose
-//! output goes to a file below `target/xtask-test/`; the end of that file is shown when the step fails. A later step
-//! runs although an earlier one failed: one run tells everything. What a step left out it says in lines with the word
-//! `SKIPPED`, which are repeated at the end.
+//! output goes to a file below `target/xtask-test/`; the tests that failed and the end of that file are shown when the
+//! step fails. A later step runs although an earlier one failed: one run tells everything. What a step left out it says
+//! in lines with the word `SKIPPED`, which are repeated at the end.
 
+mod failures;
 mod program;
 mod report;
 mod steps;

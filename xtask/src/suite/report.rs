@@ -1,4 +1,5 @@
-//! What a person sees of `cargo xtask test`: a line per step, the end of a failed step's log, a table of 100 columns.
+//! What a person sees of `cargo xtask test`: a line per step, of a failed one the tests that failed and the end of its log, a table
+//! of 100 columns.
 
 use std::io::Write;
 use std::path::Path;
@@ -6,6 +7,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 
+use super::failures::failures;
 use super::program::End;
 use super::steps::Step;
 use crate::toolbox::last_lines;
@@ -101,8 +103,15 @@ pub fn conclude(finished: &Finished) {
     println!("{:<10} {:>8}", finished.word(), time(finished.took));
 }
 
-/// The end of a failed step's log.
+/// The failed tests of a failed step, and the end of its log.
 pub fn why(end: &Result<End>, log: &Path, text: &str) {
+    let failed = failures(text);
+    if !failed.is_empty() {
+        println!("  tests that failed:");
+    }
+    for line in failed {
+        println!("  | {line}");
+    }
     match end {
         Ok(End::Failure(status)) => println!("  ended with {status}; the end of {}:", log.display()),
         Ok(End::Late(limit)) => {
