@@ -9,8 +9,8 @@ use moldau_wire::{ErrorCode, Records, fetch};
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::client::{Client, batch, fetch_request};
+use crate::ports::free_port;
 use crate::process::{Folder, Node, Running, command, wait_for};
-use crate::starts::free_port;
 
 pub const NODES: usize = 3;
 pub const CLUSTER_ID: &str = "MkU3OEVBNTcwNTJENDM2Qg";

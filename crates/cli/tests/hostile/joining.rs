@@ -5,9 +5,10 @@ use moldau_base::Uuid;
 use moldau_wire::{ErrorCode, add_raft_voter, describe_cluster, describe_quorum, remove_raft_voter};
 
 use crate::client::Client;
+use crate::ports::free_port;
 use crate::process::{Node, Running, wait_for};
 use crate::roles::{CLUSTER, Cluster};
-use crate::starts::{free_port, with_file};
+use crate::starts::with_file;
 
 /// The file of a controller that is to join, on these ports.
 fn file(cluster: &Cluster, id: i32, port: u16, http: u16, servers: &str) -> Vec<String> {

@@ -7,6 +7,7 @@ mod cluster;
 mod connections;
 mod joining;
 mod moves;
+mod ports;
 mod process;
 mod records;
 mod roles;

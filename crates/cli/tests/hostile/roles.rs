@@ -8,8 +8,9 @@ use std::thread;
 use moldau_wire::{ErrorCode, describe_cluster, metadata};
 
 use crate::client::{Client, frame};
+use crate::ports::free_port;
 use crate::process::{Folder, Node, Running, command, refused, wait_for};
-use crate::starts::{free_port, with_file};
+use crate::starts::with_file;
 
 const CONTROLLERS: usize = 3;
 const BROKERS: usize = 3;

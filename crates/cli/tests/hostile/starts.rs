@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use moldau_batch::{BatchError, Header};
 
 use crate::client::Witness;
+use crate::ports::free_port;
 use crate::process::{Folder, Node, arguments, refused};
 
 pub fn with_file(file: &Path) -> Vec<String> {
@@ -266,10 +267,6 @@ fn kafka_file(port: u16, controller: u16, data: &Path) -> String {
         ("log.retention.check.interval.ms", "300000".to_owned()),
     ];
     settings.iter().map(|(key, value)| format!("{key}={value}\n")).collect()
-}
-
-pub fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
 #[test]
