@@ -191,7 +191,8 @@ impl Session {
         let key = entry.key();
         match self.entries.get_mut(&key) {
             Some(_) if planted(Bug::SessionStands) => {}
-            Some((known, _)) => *known = entry,
+            // What was told is told again: a follower drops what it is told of a partition that it has named anew meanwhile.
+            Some(known) => *known = (entry, None),
             None => {
                 self.order.push(key.clone());
                 self.entries.insert(key, (entry, None));
@@ -263,4 +264,58 @@ fn entries_of(topics: &[request::Topic], version: i16, image: &Image) -> Vec<Ent
         }));
     }
     all
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const VERSION: i16 = 18;
+
+    /// A follower's request that names the partition, which it knows to be high up to here, or names nothing.
+    fn request(session_id: i32, session_epoch: i32, named: Option<i64>) -> Request {
+        let partition = |high_watermark| request::Partition { high_watermark, ..Default::default() };
+        let topic = |known| request::Topic {
+            topic_id: Uuid::random(&mut Rng::seeded(7)),
+            partitions: vec![partition(known)],
+            ..Default::default()
+        };
+        Request {
+            session_id,
+            session_epoch,
+            topics: named.map(topic).into_iter().collect(),
+            ..Request::default()
+        }
+    }
+
+    /// The session after a request that finds this high watermark, and whether the partition is in the answer.
+    fn answered(sessions: &mut Sessions, request: &Request, high_watermark: i64) -> (i32, bool) {
+        let image = Image::new("cluster");
+        let (session, entries) = sessions.open(Mono(0), request, VERSION, &image, true).unwrap();
+        let found = Fetched { high_watermark, log_start: 0, ..Fetched::error(ErrorCode::NONE) };
+        let results = entries.into_iter().map(|entry| (entry, found.clone())).collect();
+        let (id, results) = sessions.close(Mono(0), session, results);
+        (id, !results.is_empty())
+    }
+
+    #[test]
+    fn only_news_are_told() {
+        let mut sessions = Sessions::new(1, Rng::seeded(1));
+        let (id, told) = answered(&mut sessions, &request(0, FIRST, Some(0)), 0);
+        assert!(told);
+        assert_eq!(answered(&mut sessions, &request(id, 1, None), 0), (id, false));
+        assert_eq!(answered(&mut sessions, &request(id, 2, None), 1), (id, true));
+        assert_eq!(answered(&mut sessions, &request(id, 3, None), 1), (id, false));
+    }
+
+    /// A follower drops what is answered for a partition that it has named again meanwhile.
+    #[test]
+    fn who_names_a_partition_again_is_told_again() {
+        let mut sessions = Sessions::new(1, Rng::seeded(1));
+        let (id, _) = answered(&mut sessions, &request(0, FIRST, Some(0)), 0);
+        assert_eq!(answered(&mut sessions, &request(id, 1, None), 1), (id, true));
+        // On its way before the answer arrived.
+        assert_eq!(answered(&mut sessions, &request(id, 2, Some(0)), 1), (id, true));
+        assert_eq!(answered(&mut sessions, &request(id, 3, None), 1), (id, false));
+    }
 }
