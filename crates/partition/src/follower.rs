@@ -181,6 +181,9 @@ impl Partition {
         let shared = leader.end_offset.min(own_end).max(self.start_offset);
         if shared < self.end_offset {
             self.cut_at(shared, out);
+        } else if self.is_empty() {
+            // All that parted from the leader's log was deleted here, and its epoch is all that is left of it.
+            self.restart_at(self.end_offset, out);
         }
     }
 

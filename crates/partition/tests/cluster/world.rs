@@ -374,7 +374,13 @@ impl World {
             }
         }
         let metadata = self.latest().clone();
-        self.breaks(|| format!("the cluster does not come together: {metadata:?}"));
+        let seen = |node: &Node| {
+            let (replica, log) = (&node.replica, &node.log);
+            let (hw, end) = (replica.high_watermark(), log.end());
+            format!("\n  start {}, end {end}, high watermark {hw}, wants {:?}", log.start, replica.to_fetch())
+        };
+        let nodes: String = self.nodes.iter().map(seen).collect();
+        self.breaks(|| format!("the cluster does not come together: {metadata:?}{nodes}"));
     }
 
     pub(crate) fn is_whole(&self) -> bool {
