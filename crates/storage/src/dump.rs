@@ -127,10 +127,13 @@ fn dump_segment(
 ) -> io::Result<i64> {
     let segment = indexes.segment;
     loop {
-        match scanner.next(depth)? {
+        match scanner.next_in_place(depth)? {
             Scanned::Batch { position, header } => {
                 visit(Found::Batch { segment, position, header });
                 indexes.pass(position, &header, visit);
+            }
+            Scanned::Misplaced { position, flaw } => {
+                visit(Found::Damage { segment, position, resumes: Some(scanner.position()), flaw });
             }
             Scanned::Flaw(flaw) => {
                 let position = scanner.position();

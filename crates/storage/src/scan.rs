@@ -15,6 +15,8 @@ const HEADER_CHUNK: usize = 64 << 10;
 /// How often the length of the file may have its checksum computed for places behind damage where no batch begins: bytes of a payload that
 /// look like headers could otherwise have the same bytes checked again and again.
 const RESYNC_PASSES: u64 = 16;
+/// How many whole batches behind a hole are asked about it: the offsets of some of them may be damaged as well.
+const WITNESSES: usize = 8;
 /// Where the checksummed part of a batch begins.
 const CHECKED_AT: u64 = 21;
 
@@ -55,6 +57,14 @@ pub enum Scanned {
         /// Its header.
         header: Header,
     },
+    /// A batch whose offset is damaged: it leaves a hole, and whole batches behind it have their place in that. Told by
+    /// [`Scanner::next_in_place`] alone.
+    Misplaced {
+        /// Where it begins.
+        position: u64,
+        /// Its offsets and what would have been next.
+        flaw: Flaw,
+    },
     /// Something else.
     Flaw(Flaw),
     /// The file ends here.
@@ -68,6 +78,10 @@ pub struct Scanner<'a> {
     len: u64,
     position: u64,
     next: i64,
+    /// Batches from this offset on have their checksums verified at any depth.
+    verified: i64,
+    /// The batch that was passed last, if by its header alone: where it begins, and the smallest offset that was possible there.
+    passed: Option<(u64, i64, Header)>,
     buffer: Bytes,
     buffer_at: u64,
     /// Bytes that [`Scanner::resync`] may still check in vain.
@@ -86,11 +100,18 @@ impl<'a> Scanner<'a> {
             len,
             position,
             next,
+            verified: i64::MAX,
+            passed: None,
             buffer: Bytes::new(),
             buffer_at: 0,
             resync_bytes,
             read_bytes: 0,
         }
+    }
+
+    /// Has the checksums of batches from this offset on verified at any depth.
+    pub fn verifying_from(self, verified: i64) -> Scanner<'a> {
+        Scanner { verified, ..self }
     }
 
     /// Where the next batch begins, or the flaw is.
@@ -109,9 +130,11 @@ impl<'a> Scanner<'a> {
             return Ok(Scanned::End);
         }
         let position = self.position;
-        match self.check(position, depth)? {
+        match self.check(position, self.next, depth)? {
             Err(flaw) => Ok(Scanned::Flaw(flaw)),
             Ok(header) => {
+                let is_verified = depth == Depth::Checksums || header.base_offset >= self.verified;
+                self.passed = (!is_verified).then(|| (position, self.next, header));
                 self.position += header.size() as u64;
                 self.next = header.next_offset();
                 Ok(Scanned::Batch { position, header })
@@ -119,8 +142,57 @@ impl<'a> Scanner<'a> {
         }
     }
 
+    /// As [`Scanner::next`]; but the offset of a batch, which is under no checksum, is held against what lies behind it where it leaves a hole.
+    /// Goes behind a batch that is misplaced; how many offsets it has is under the checksum. From the offset on that checksums are verified, holes are
+    /// not looked into: what follows a batch that is not what it says is nothing there.
+    pub fn next_in_place(&mut self, depth: Depth) -> io::Result<Scanned> {
+        let before = self.next;
+        let scanned = self.next(depth)?;
+        let Scanned::Batch { position, ref header } = scanned else { return Ok(scanned) };
+        if header.base_offset == before || before >= self.verified || !self.holds(position, header)? {
+            return Ok(scanned);
+        }
+        let fitting = before.saturating_add(header.last_offset_delta.into()).saturating_add(1);
+        if !self.is_contradicted(fitting)? {
+            return Ok(scanned);
+        }
+        let flaw = Flaw::Offsets { base: header.base_offset, last: header.last_offset(), next: before };
+        self.next = fitting;
+        self.passed = None;
+        Ok(Scanned::Misplaced { position, flaw })
+    }
+
+    /// Whether a batch behind has its place, from `fitting` on, before what would be next. Its own offset may be what is damaged: then the
+    /// one that directly follows it does not go on from it. Only whole batches count: recovery may cut off what else there is, and is to
+    /// find the same the next time.
+    fn is_contradicted(&mut self, fitting: i64) -> io::Result<bool> {
+        let mut against: Option<(u64, i64)> = None;
+        let next = self.next;
+        let stands = self.ask_whole(self.position, fitting, WITNESSES, |at, found| {
+            let is_odd = |&(end, follows): &(u64, i64)| end == at && follows != found.base_offset;
+            if against.take().is_some_and(|last| !is_odd(&last)) {
+                return Some(());
+            }
+            let end = at + found.size() as u64;
+            against = (found.base_offset < next).then_some((end, found.next_offset()));
+            None
+        })?;
+        Ok(stands.is_some() || against.is_some())
+    }
+
+    /// Goes back to the batch that is in front of a flaw if that is what is damaged: a damaged length leads to a place where no batch begins,
+    /// a damaged number of offsets to one that seems to go back. Whether it did.
+    pub fn step_back(&mut self) -> io::Result<bool> {
+        let Some((position, next, header)) = self.passed.take() else { return Ok(false) };
+        let is_damaged = !self.holds(position, &header)?;
+        if is_damaged {
+            self.go_back(position, next);
+        }
+        Ok(is_damaged)
+    }
+
     /// Whether the checksum of a batch that was passed is right.
-    pub fn holds(&mut self, position: u64, header: &Header) -> io::Result<bool> {
+    fn holds(&mut self, position: u64, header: &Header) -> io::Result<bool> {
         Ok(self.checksum(position + CHECKED_AT, position + header.size() as u64)? == header.crc)
     }
 
@@ -128,19 +200,37 @@ impl<'a> Scanner<'a> {
     pub fn go_back(&mut self, position: u64, next: i64) {
         self.position = position;
         self.next = next;
+        self.passed = None;
     }
 
     /// Looks for the next undamaged batch behind a flaw and goes there; false when there is none. An error also when too much looks like one:
     /// what lies behind is neither found nor given up then.
     pub fn resync(&mut self) -> io::Result<bool> {
-        let mut at = self.position + 1;
-        while at + HEADER_BYTES as u64 <= self.len {
+        let found = self.ask_whole(self.position + 1, self.next, 1, |at, _| Some(at))?;
+        self.position = found.unwrap_or(self.position);
+        Ok(found.is_some())
+    }
+
+    /// Asks the undamaged batches from `at` on whose offsets are `next` or above, at most so many of them: the first answer.
+    fn ask_whole<T>(
+        &mut self,
+        mut at: u64,
+        next: i64,
+        most: usize,
+        mut ask: impl FnMut(u64, &Header) -> Option<T>,
+    ) -> io::Result<Option<T>> {
+        let mut asked = 0;
+        while asked < most && at + HEADER_BYTES as u64 <= self.len {
             let bytes = self.bytes(at, HEADER_BYTES, VERIFY_CHUNK)?;
             if Header::parse(&bytes).is_ok() {
-                match self.check(at, Depth::Checksums)? {
-                    Ok(_) => {
-                        self.position = at;
-                        return Ok(true);
+                match self.check(at, next, Depth::Checksums)? {
+                    Ok(header) => {
+                        if let Some(answer) = ask(at, &header) {
+                            return Ok(Some(answer));
+                        }
+                        asked += 1;
+                        at += header.size() as u64;
+                        continue;
                     }
                     Err(Flaw::Batch(BatchError::BadChecksum { .. })) => self.pay(&bytes)?,
                     Err(_) => {}
@@ -148,7 +238,7 @@ impl<'a> Scanner<'a> {
             }
             at += 1;
         }
-        Ok(false)
+        Ok(None)
     }
 
     /// Counts the bytes of a batch that was none.
@@ -162,7 +252,8 @@ impl<'a> Scanner<'a> {
         Ok(())
     }
 
-    fn check(&mut self, at: u64, depth: Depth) -> io::Result<Result<Header, Flaw>> {
+    fn check(&mut self, at: u64, next: i64, depth: Depth) -> io::Result<Result<Header, Flaw>> {
+        let depth = if next >= self.verified { Depth::Checksums } else { depth };
         let chunk = if depth == Depth::Headers { HEADER_CHUNK } else { VERIFY_CHUNK };
         let bytes = self.bytes(at, HEADER_BYTES, chunk)?;
         let header = match Header::parse(&bytes) {
@@ -176,13 +267,13 @@ impl<'a> Scanner<'a> {
         }
         // No segment spans more offsets than that; without the limit, a payload that looks like headers in a damaged file would have its
         // checksum computed again and again.
-        let far = header.base_offset.saturating_sub(self.next) > i64::from(i32::MAX);
-        let backwards = header.base_offset < self.next || header.last_offset_delta < 0;
+        let far = header.base_offset.saturating_sub(next) > i64::from(i32::MAX);
+        let backwards = header.base_offset < next || header.last_offset_delta < 0;
         if far || backwards || header.next_offset() == i64::MAX {
             let (base, last) = (header.base_offset, header.last_offset());
-            return Ok(Err(Flaw::Offsets { base, last, next: self.next }));
+            return Ok(Err(Flaw::Offsets { base, last, next }));
         }
-        if depth == Depth::Checksums {
+        if depth == Depth::Checksums || header.base_offset >= self.verified {
             let computed = self.checksum(at + CHECKED_AT, at + header.size() as u64)?;
             if computed != header.crc && !planted(Bug::RecoveryTakesTorn) {
                 return Ok(Err(BatchError::BadChecksum { stored: header.crc, computed }.into()));

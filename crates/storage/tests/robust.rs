@@ -173,41 +173,6 @@ fn a_wrong_place_in_an_index_loses_nothing() {
     read_through(&mut host, &mut log, now);
 }
 
-/// After a clean stop everything was flushed: what lies behind damage in the active segment stays, and can be read.
-#[test]
-fn damage_after_a_clean_stop_takes_nothing_else_with_it() {
-    // The offset, which no checksum covers; the length; the magic; the checksum; the number of offsets.
-    let bytes = [0, 5, 7, 8, 10, 11, 16, 17, 23];
-    for (harmed, byte) in (0..9).flat_map(|batch| bytes.map(|byte| (batch, byte))) {
-        let (mut host, now) = (Host::new(Pace::AtOnce), Now { wall_ms: 1_000_000, mono: Mono(0) });
-        let config = LogConfig::default();
-        let mut log = Log::create(0, &mut FileIds::new(0), DIR, NAME.into(), Uuid([7; 16]), config);
-        for _ in 0..10 {
-            let batch = producer_batch(None, 3, 60, now.wall_ms);
-            log.append(now, LeaderEpoch(0), None, &[batch], &mut Vec::new).expect("an append");
-            host.run(&mut log, now);
-        }
-        log.flush(now, &mut Vec::new);
-        host.run(&mut log, now);
-        let batches = all_batches(&host.disk);
-        mark_clean(&host.disk, DIR, 0).expect("there is room");
-        let position: usize = batches[..harmed].iter().map(Header::size).sum();
-        host.disk.damage(&format!("{NAME}/00000000000000000000.log"), (position + byte) as u64);
-        host.restart();
-        let found =
-            recover(&host.disk, DIR, &RecoveryPolicy::default()).expect("the disk works").logs.remove(0);
-        assert_eq!(found.end_offset(), 30, "byte {byte} of batch {harmed}");
-        let mut log = found.into_log(0, &mut FileIds::new(0), Uuid([7; 16]), config);
-        // In front of a damaged batch reading ends, and behind it begins anew where there is an index entry; here there is none.
-        for batch in &batches[..harmed] {
-            let request =
-                ReadRequest { offset: batch.base_offset, max_bytes: 1, min_one_batch: true, upto: 30 };
-            let (read, _) = host.read(&mut log, now, request);
-            assert!(matches!(read, Read::Ready(_)), "{read:?}: byte {byte} of batch {harmed}");
-        }
-    }
-}
-
 /// Every place of the indexes is another batch's or none's, in order: no read passes anything over or gives what lies at its limit.
 #[test]
 fn indexes_that_name_wrong_places_lose_nothing() {
@@ -601,52 +566,6 @@ fn the_recovery_point_of_a_log_that_ends_early_comes_down() {
     host.disk.crash(Crash::Power, &mut Rng::seeded(1));
     let again = recover(&host.disk, DIR, &RecoveryPolicy::default()).expect("it recovers");
     assert_eq!(again.logs[0].replay.len(), 1, "also by the next recovery");
-}
-
-/// What is behind damage was flushed and stays, at every start, also in a log that ends before its recovery point; and its producers stay
-/// known, though nothing but the batches tells of them.
-#[test]
-fn damage_in_a_log_that_ends_early_takes_nothing_else_with_it() {
-    // The length of the first batch, and a byte of its record.
-    for (harmed, full) in [(11, false), (90, false), (90, true)] {
-        let (mut host, now) = (Host::new(Pace::AtOnce), Now { wall_ms: 1_000_000, mono: Mono(0) });
-        let config = LogConfig::default();
-        let mut log = Log::create(0, &mut FileIds::new(0), DIR, NAME.into(), Uuid([7; 16]), config);
-        for i in 0..5 {
-            let batch = producer_batch(Some((1, 0, 3 * i)), 3, 60, now.wall_ms);
-            log.append(now, LeaderEpoch(0), None, &[batch], &mut Vec::new).expect("an append");
-            host.run(&mut log, now);
-        }
-        log.flush(now, &mut Vec::new);
-        host.run(&mut log, now);
-        drop(log);
-        let point = |offset| encode_offsets([(NAME, offset)]);
-        let path = Path::new(DIR, RECOVERY_POINT_CHECKPOINT);
-        host.disk.replace(&path, &point(15)).expect("there is room");
-        let file = format!("{NAME}/00000000000000000000.log");
-        let len = host.disk.content(&file).expect("it is there").len() as u64;
-        host.disk.truncate(&Path::new(DIR, file.clone()), len - 1).expect("a cut");
-        host.disk.damage(&file, harmed);
-        for life in 0..3 {
-            host.restart();
-            host.disk.limit_space((full && life == 0).then_some(0));
-            let recovered = recover(&host.disk, DIR, &RecoveryPolicy::default()).expect("it recovers");
-            host.disk.limit_space(None);
-            let found = recovered.logs.into_iter().next().expect("it is there");
-            assert_eq!(found.end_offset(), 12, "life {life}: {:?}", recovered.findings);
-            let known = found.replay.iter().map(|header| header.last_offset()).next_back();
-            assert_eq!((known, found.producers_offset), (Some(11), 0), "life {life}");
-            // On a full disk nothing could be written down: the point on disk is what it was.
-            if !full || life > 0 {
-                assert_eq!(found.flushed_offset(), 12, "life {life}");
-                assert_eq!(host.disk.content(RECOVERY_POINT_CHECKPOINT), Some(point(12)), "life {life}");
-            }
-            let log = found.into_log(0, &mut FileIds::new(0), Uuid([7; 16]), config);
-            assert!(log.deadline().is_some(), "a flush will write the producers down");
-            drop(log);
-            host.disk.crash(Crash::Power, &mut Rng::seeded(life));
-        }
-    }
 }
 
 /// A mark of this boot is believed, and no other one.

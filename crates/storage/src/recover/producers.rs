@@ -53,16 +53,22 @@ pub(super) fn replay(files: &Files<'_>, segments: &[SegmentMeta], from: i64) -> 
             continue;
         }
         let mut scanner = begin(files, segment, from)?;
+        let mut passed: Option<Header> = None;
         loop {
-            match scanner.next(Depth::Headers)? {
-                Scanned::Batch { header, .. } if header.last_offset() >= from && header.has_producer_id() => {
-                    let batches = last.entry(header.producer_id).or_default();
-                    if batches.len() == BATCHES_PER_PRODUCER {
-                        batches.pop_front();
-                    }
-                    batches.push_back(header);
+            let scanned = scanner.next_in_place(Depth::Headers)?;
+            let is_astray = matches!(scanned, Scanned::Flaw(_)) && scanner.step_back()?;
+            let passed_on =
+                passed.take().filter(|h| !is_astray && h.last_offset() >= from && h.has_producer_id());
+            if let Some(header) = passed_on {
+                let batches = last.entry(header.producer_id).or_default();
+                if batches.len() == BATCHES_PER_PRODUCER {
+                    batches.pop_front();
                 }
-                Scanned::Batch { .. } => {}
+                batches.push_back(header);
+            }
+            match scanned {
+                Scanned::Batch { header, .. } => passed = Some(header),
+                Scanned::Misplaced { .. } => {}
                 Scanned::Flaw(_) if scanner.resync()? => {}
                 Scanned::Flaw(_) | Scanned::End => break,
             }

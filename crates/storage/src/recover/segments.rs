@@ -14,7 +14,7 @@ use crate::index::{
     parse_time_index,
 };
 use crate::names::FileKind;
-use crate::scan::{Depth, Flaw, Scanned, Scanner};
+use crate::scan::{Depth, Scanned, Scanner};
 use crate::segment::{PlacedBatch, Segment, SegmentMeta};
 
 /// Where in a segment a scan begins, and what is known of what is before.
@@ -24,6 +24,22 @@ struct Beginning {
     index: u32,
     time: u32,
     newest: (i64, i64),
+}
+
+impl Beginning {
+    /// The segment as it is known so far.
+    fn segment(&self, base: i64) -> Segment {
+        let meta = SegmentMeta {
+            size: self.position,
+            max_timestamp: self.newest.0,
+            max_timestamp_last: self.newest.1,
+            index_entries: self.index,
+            time_entries: self.time,
+            last_time_entry: self.newest.0,
+            ..SegmentMeta::empty(base)
+        };
+        Segment::new(meta, FileId(0), 0)
+    }
 }
 
 /// What a scan of a segment found.
@@ -37,32 +53,18 @@ pub(super) struct ScannedSegment {
     pub(super) flaw: Option<String>,
 }
 
-/// A batch that the scan has passed. It is taken when what follows it is seen: a damaged length leads to a place where no batch begins,
-/// and then the batch itself is what is damaged.
+/// A batch that the scan has passed. It is taken when what follows it is seen: see [`Scanner::step_back`].
 struct Passed {
     position: u64,
-    /// The smallest offset that it could have had.
-    before: i64,
     header: Header,
-    depth: Depth,
+    /// It says of itself that it is below the recovery point: its header alone was looked at.
+    was_flushed: bool,
 }
 
 impl Passed {
-    /// Whether it is this one that is damaged, as `found` is what follows it. Headers alone were looked at; and the offset is not under
-    /// the checksum, but with the one that follows what is before, what was found would be in its place.
-    fn led_astray(&self, scanner: &mut Scanner<'_>, found: &Flaw) -> io::Result<bool> {
-        if self.depth == Depth::Checksums {
-            return Ok(false);
-        }
-        let fitting = self.before.saturating_add(self.header.last_offset_delta.into()).saturating_add(1);
-        let is_elsewhere = self.header.base_offset != self.before;
-        let would_fit = matches!(found, Flaw::Offsets { base, .. } if *base == fitting && is_elsewhere);
-        Ok(would_fit || !scanner.holds(self.position, &self.header)?)
-    }
-
     /// Why a segment from `base` on cannot hold it behind a batch of this epoch.
     fn misfit(&self, base: i64, epoch: i32) -> Option<String> {
-        if self.depth == Depth::Checksums && self.header.leader_epoch < epoch {
+        if !self.was_flushed && self.header.leader_epoch < epoch {
             return Some(format!("leader epoch {} behind {epoch}", self.header.leader_epoch));
         }
         let far = self.header.last_offset() - base > i64::from(i32::MAX);
@@ -211,15 +213,17 @@ impl Segments<'_, '_> {
         let path = self.files.segment_path(base, FileKind::Log);
         let mut there = Scanner::new(self.files.disk, path, size, entry.position.into(), before);
         let last = base + i64::from(entry.last);
-        if !matches!(there.next(Depth::Headers)?, Scanned::Batch { header, .. } if header.last_offset() == last)
-        {
-            // What an index says must not decide where the log ends.
-            self.rebuilt(base, FileKind::Index, "its last entry names no batch".to_owned());
-            return Ok(none);
-        }
+        let first = match there.next(Depth::Headers)? {
+            Scanned::Batch { header, .. } if header.last_offset() == last => header.base_offset,
+            _ => {
+                // What an index says must not decide where the log ends.
+                self.rebuilt(base, FileKind::Index, "its last entry names no batch".to_owned());
+                return Ok(none);
+            }
+        };
         Ok(Beginning {
             position: entry.position.into(),
-            next: before,
+            next: first,
             index: kept as u32,
             time: time as u32,
             newest: (newest.timestamp_ms, base + i64::from(newest.last)),
@@ -229,53 +233,45 @@ impl Segments<'_, '_> {
     fn scan_from(&mut self, base: i64, beginning: Beginning, verified: i64) -> io::Result<ScannedSegment> {
         let files = self.files.segments.get(&base).copied().unwrap_or_default();
         let size = files.log.unwrap_or(0);
-        let mut segment = Segment::new(
-            SegmentMeta {
-                size: beginning.position,
-                max_timestamp: beginning.newest.0,
-                max_timestamp_last: beginning.newest.1,
-                index_entries: beginning.index,
-                time_entries: beginning.time,
-                last_time_entry: beginning.newest.0,
-                ..SegmentMeta::empty(base)
-            },
-            FileId(0),
-            0,
-        );
+        let mut segment = beginning.segment(base);
         let path = self.files.segment_path(base, FileKind::Log);
-        let mut scanner = Scanner::new(self.files.disk, path, size, beginning.position, beginning.next);
+        let scanner = Scanner::new(self.files.disk, path, size, beginning.position, beginning.next);
+        let mut scanner = scanner.verifying_from(verified);
         let (mut passed, mut epoch): (Option<Passed>, i32) = (None, -1);
         let flaw = loop {
             let before = scanner.next_offset();
-            let depth = if before < verified { Depth::Headers } else { Depth::Checksums };
-            match scanner.next(depth)? {
+            let why = match scanner.next_in_place(Depth::Headers)? {
                 Scanned::End => break None,
                 Scanned::Batch { position, header } => {
-                    let batch = Passed { position, before, header, depth };
+                    let was_flushed = header.base_offset < verified;
+                    let batch = Passed { position, header, was_flushed };
                     self.take(&mut segment, passed.take(), Some(&batch), &mut epoch);
-                    if let Some(why) = batch.misfit(base, epoch) {
-                        scanner.go_back(position, before);
-                        break Some(why);
-                    }
-                    passed = Some(batch);
+                    let Some(why) = batch.misfit(base, epoch) else {
+                        passed = Some(batch);
+                        continue;
+                    };
+                    scanner.go_back(position, before);
+                    why
+                }
+                Scanned::Misplaced { position, flaw } => {
+                    self.take(&mut segment, passed.take(), None, &mut epoch);
+                    let why = flaw.to_string();
+                    self.find(FindingKind::Damaged { offset: before, segment: base, position, why });
+                    continue;
                 }
                 Scanned::Flaw(found) => {
-                    match passed.take() {
-                        Some(last) if last.led_astray(&mut scanner, &found)? => {
-                            scanner.go_back(last.position, last.before);
-                        }
-                        last => self.take(&mut segment, last, None, &mut epoch),
-                    }
-                    let (position, offset) = (scanner.position(), scanner.next_offset());
-                    // In what was flushed, what is behind the damage stays.
-                    if offset < verified && scanner.resync()? {
-                        let why = found.to_string();
-                        self.find(FindingKind::Damaged { offset, segment: base, position, why });
-                        continue;
-                    }
-                    break Some(found.to_string());
+                    let last = passed.take();
+                    let last = if scanner.step_back()? { None } else { last };
+                    self.take(&mut segment, last, None, &mut epoch);
+                    found.to_string()
                 }
+            };
+            let (position, offset) = (scanner.position(), scanner.next_offset());
+            // In what was flushed, what is behind the damage stays.
+            if offset >= verified || !scanner.resync()? {
+                break Some(why);
             }
+            self.find(FindingKind::Damaged { offset, segment: base, position, why });
         };
         self.take(&mut segment, passed, None, &mut epoch);
         // A sealed segment's last time entry tells its greatest timestamp; it may have been behind the entries that were kept.
@@ -313,12 +309,11 @@ impl Segments<'_, '_> {
     /// that is believed.
     fn settle_epoch(&mut self, base: i64, batch: &Passed, follower: Option<&Passed>, before: i32) -> i32 {
         let (offset, found) = (batch.header.base_offset, batch.header.leader_epoch);
-        let was_flushed = |batch: &Passed| batch.depth == Depth::Headers;
-        let flushed = self.flushed_epochs.filter(|_| was_flushed(batch));
+        let flushed = self.flushed_epochs.filter(|_| batch.was_flushed);
         let expected = match flushed {
             Some(epochs) => epochs.epoch_at(offset).unwrap_or(before),
             None => {
-                let next = follower.filter(|next| was_flushed(batch) && was_flushed(next));
+                let next = follower.filter(|next| batch.was_flushed && next.was_flushed);
                 if next.is_some_and(|next| next.header.leader_epoch < found) { before } else { found }
             }
         };

@@ -1,0 +1,210 @@
+//! Damaged headers of flushed batches: whatever they claim, what is whole behind them stays and is found, at every start.
+
+mod model;
+
+use std::collections::BTreeSet;
+
+use moldau_base::disk::{DirId, Disk, Path};
+use moldau_base::{LeaderEpoch, Mono, Now, Rng, Uuid};
+use moldau_batch::Header;
+use moldau_storage::names::RECOVERY_POINT_CHECKPOINT;
+use moldau_storage::{
+    Depth, FileIds, Log, LogConfig, Read, ReadRequest, RecoveryPolicy, Scanned, Scanner, dump,
+    encode_offsets, encode_snapshot, mark_clean, recover,
+};
+
+use model::{Crash, Host, Pace, producer_batch};
+
+const DIR: DirId = DirId(0);
+const NAME: &str = "orders-3";
+const FILE: &str = "orders-3/00000000000000000000.log";
+const BATCHES: usize = 10;
+const PER_BATCH: usize = 3;
+const END: i64 = (BATCHES * PER_BATCH) as i64;
+
+/// Bytes of a header and what is flipped in them: the offset, far up, up and down within the log; the length; the leader epoch; the magic; the
+/// checksum; the number of offsets.
+const HARMS: [(usize, u8); 12] = [
+    (0, 0x80),
+    (4, 0x10),
+    (5, 0x5a),
+    (7, 0x40),
+    (7, 0x08),
+    (8, 0x5a),
+    (10, 0x02),
+    (11, 0x5a),
+    (16, 0x5a),
+    (17, 0x5a),
+    (23, 0x5a),
+    (7, 0x01),
+];
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stop {
+    Clean,
+    Killed,
+}
+
+/// A flushed log, its file and where its batches begin.
+fn flushed() -> (Host, Vec<u8>, Vec<usize>) {
+    let (mut host, now) = (Host::new(Pace::AtOnce), Now { wall_ms: 1_000_000, mono: Mono(0) });
+    let ids = &mut FileIds::new(0);
+    let mut log = Log::create(0, ids, DIR, NAME.into(), Uuid([7; 16]), LogConfig::default());
+    for i in 0..BATCHES {
+        let sequence = (i * PER_BATCH) as i32;
+        let batch = producer_batch(Some((1, 0, sequence)), PER_BATCH as i32, 60, now.wall_ms);
+        log.append(now, LeaderEpoch(0), None, &[batch], &mut Vec::new).expect("an append");
+        host.run(&mut log, now);
+    }
+    log.flush(now, &mut Vec::new);
+    host.run(&mut log, now);
+    let content = host.disk.content(FILE).expect("the log's file");
+    let mut scanner = Scanner::new(&host.disk, Path::new(DIR, FILE), content.len() as u64, 0, 0);
+    let mut places = Vec::new();
+    while let Ok(Scanned::Batch { position, .. }) = scanner.next(Depth::Headers) {
+        places.push(position as usize);
+    }
+    assert_eq!(places.len(), BATCHES);
+    // Nothing but the batches tells of their producer.
+    let snapshot = Path::new(DIR, FILE.replace(".log", ".snapshot"));
+    host.disk.replace(&snapshot, &encode_snapshot(&[])).expect("there is room");
+    (host, content, places)
+}
+
+fn stop(host: &Host, how: Stop) {
+    match how {
+        Stop::Clean => mark_clean(&host.disk, DIR, 0).expect("there is room"),
+        Stop::Killed => {
+            let point = encode_offsets([(NAME, END)]);
+            host.disk.replace(&Path::new(DIR, RECOVERY_POINT_CHECKPOINT), &point).expect("there is room");
+        }
+    }
+}
+
+/// Recovers twice: nothing of the file is gone, and of the log neither. Which batches a dump finds in their places.
+fn recovered(host: &mut Host, harmed: &[u8], how: Stop) -> Result<BTreeSet<usize>, String> {
+    host.disk.replace(&Path::new(DIR, FILE), harmed).expect("there is room");
+    for start in ["first", "second"] {
+        let _ = host.disk.remove(&Path::new(DIR, FILE.replace(".log", ".index")));
+        stop(host, how);
+        let found = recover(&host.disk, DIR, &RecoveryPolicy::default()).expect("the disk works");
+        let log = &found.logs[0];
+        if (log.start_offset(), log.end_offset()) != (0, END) {
+            return Err(format!("{start} start: ends at {}, {:?}", log.end_offset(), found.findings));
+        }
+        if log.replay.last().map(Header::next_offset) != Some(END) {
+            return Err(format!("{start} start: producers of {:?}", log.replay));
+        }
+        if host.disk.content(FILE).as_deref() != Some(harmed) {
+            return Err(format!("{start} start: the file changed, {:?}", found.findings));
+        }
+    }
+    let mut places = BTreeSet::new();
+    let mut note = |found| {
+        if let dump::Found::Batch { position, .. } = found {
+            places.insert(position as usize);
+        }
+    };
+    dump::dump(&host.disk, DIR, NAME, Depth::Checksums, &mut note).expect("the disk works");
+    Ok(places)
+}
+
+/// The batches in front of a damaged one can be read. There are no index entries to begin anew from behind it.
+fn read_up_to(host: &mut Host, damaged: usize) {
+    let now = Now { wall_ms: 1_000_000, mono: Mono(0) };
+    host.restart();
+    let found = recover(&host.disk, DIR, &RecoveryPolicy::default()).expect("the disk works").logs.remove(0);
+    let mut log = found.into_log(0, &mut FileIds::new(0), Uuid([7; 16]), LogConfig::default());
+    for batch in 0..damaged {
+        let offset = (batch * PER_BATCH) as i64;
+        let request = ReadRequest { offset, max_bytes: 1, min_one_batch: true, upto: END };
+        let (read, _) = host.read(&mut log, now, request);
+        assert!(matches!(read, Read::Ready(_)), "{read:?} at {offset} in front of batch {damaged}");
+    }
+}
+
+#[test]
+fn one_damaged_header_takes_nothing_else_with_it() {
+    let (mut host, content, places) = flushed();
+    for (batch, (byte, mask), how) in (0..BATCHES - 1)
+        .flat_map(|batch| HARMS.map(|harm| (batch, harm)))
+        .flat_map(|(batch, harm)| [Stop::Clean, Stop::Killed].map(|how| (batch, harm, how)))
+    {
+        let mut harmed = content.clone();
+        harmed[places[batch] + byte] ^= mask;
+        let found = recovered(&mut host, &harmed, how)
+            .unwrap_or_else(|why| panic!("byte {byte} ^ {mask:#x} of batch {batch}, {how:?}: {why}"));
+        let others: BTreeSet<usize> = places.iter().copied().filter(|at| *at != places[batch]).collect();
+        read_up_to(&mut host, batch);
+        assert_eq!(found, others, "byte {byte} ^ {mask:#x} of batch {batch}, {how:?}");
+    }
+}
+
+#[test]
+fn two_damaged_headers_take_nothing_else_with_them() {
+    let (mut host, content, places) = flushed();
+    // Beside another damaged one, a batch that overlaps its neighbour by an offset is believed, and the neighbour is not found.
+    let harms = &HARMS[..HARMS.len() - 1];
+    let pairs = [(0, 1), (0, 2), (3, 4), (3, 6)].map(|pair| (pair, Stop::Killed));
+    for (((one, other), how), (first, second)) in pairs
+        .into_iter()
+        .chain([((0, 1), Stop::Clean), ((3, 5), Stop::Clean)])
+        .flat_map(|case| harms.iter().map(move |first| (case, *first)))
+        .flat_map(|(case, first)| harms.iter().map(move |second| (case, (first, *second))))
+    {
+        let mut harmed = content.clone();
+        for (batch, (byte, mask)) in [(one, first), (other, second)] {
+            harmed[places[batch] + byte] ^= mask;
+        }
+        let case = || format!("{first:x?} of batch {one} and {second:x?} of batch {other}, {how:?}");
+        let found = recovered(&mut host, &harmed, how).unwrap_or_else(|why| panic!("{}: {why}", case()));
+        let mut others = places.iter().filter(|at| ![places[one], places[other]].contains(at));
+        assert!(others.all(|at| found.contains(at)), "{}: {found:?}", case());
+    }
+}
+
+/// What is behind damage was flushed and stays, at every start, also in a log that ends before its recovery point; and its producers stay
+/// known, though nothing but the batches tells of them.
+#[test]
+fn damage_in_a_log_that_ends_early_takes_nothing_else_with_it() {
+    // The length of the first batch, and a byte of its record.
+    for (harmed, full) in [(11, false), (90, false), (90, true)] {
+        let (mut host, now) = (Host::new(Pace::AtOnce), Now { wall_ms: 1_000_000, mono: Mono(0) });
+        let config = LogConfig::default();
+        let mut log = Log::create(0, &mut FileIds::new(0), DIR, NAME.into(), Uuid([7; 16]), config);
+        for i in 0..5 {
+            let batch = producer_batch(Some((1, 0, 3 * i)), 3, 60, now.wall_ms);
+            log.append(now, LeaderEpoch(0), None, &[batch], &mut Vec::new).expect("an append");
+            host.run(&mut log, now);
+        }
+        log.flush(now, &mut Vec::new);
+        host.run(&mut log, now);
+        drop(log);
+        let point = |offset| encode_offsets([(NAME, offset)]);
+        let path = Path::new(DIR, RECOVERY_POINT_CHECKPOINT);
+        host.disk.replace(&path, &point(15)).expect("there is room");
+        let file = format!("{NAME}/00000000000000000000.log");
+        let len = host.disk.content(&file).expect("it is there").len() as u64;
+        host.disk.truncate(&Path::new(DIR, file.clone()), len - 1).expect("a cut");
+        host.disk.damage(&file, harmed);
+        for life in 0..3 {
+            host.restart();
+            host.disk.limit_space((full && life == 0).then_some(0));
+            let recovered = recover(&host.disk, DIR, &RecoveryPolicy::default()).expect("it recovers");
+            host.disk.limit_space(None);
+            let found = recovered.logs.into_iter().next().expect("it is there");
+            assert_eq!(found.end_offset(), 12, "life {life}: {:?}", recovered.findings);
+            let known = found.replay.iter().map(|header| header.last_offset()).next_back();
+            assert_eq!((known, found.producers_offset), (Some(11), 0), "life {life}");
+            // On a full disk nothing could be written down: the point on disk is what it was.
+            if !full || life > 0 {
+                assert_eq!(found.flushed_offset(), 12, "life {life}");
+                assert_eq!(host.disk.content(RECOVERY_POINT_CHECKPOINT), Some(point(12)), "life {life}");
+            }
+            let log = found.into_log(0, &mut FileIds::new(0), Uuid([7; 16]), config);
+            assert!(log.deadline().is_some(), "a flush will write the producers down");
+            drop(log);
+            host.disk.crash(Crash::Power, &mut Rng::seeded(life));
+        }
+    }
+}
