@@ -37,8 +37,9 @@ const RECORD_BYTES: u64 = 32;
 /// Bytes of one proposal; more are refused.
 pub const MAX_PROPOSAL_BYTES: usize = 64 << 20;
 
-/// When a leader is lost, voters stand within so many microseconds, each at a random moment.
-const LOST_SPREAD_US: u64 = 20_000;
+/// When a leader is lost, the first of the other voters stands at once, and each further one so much later: of two that stood at
+/// the same time neither would be elected. It is a vote and two syncs of a slow disk.
+const LOST_STEP: Duration = Duration::from_millis(50);
 
 /// What a quorum is started with.
 #[derive(Clone, Debug)]
@@ -285,11 +286,22 @@ impl Quorum {
             return;
         }
         self.shared.borrow_mut().leader_lost = true;
+        let (term, before) = {
+            let metrics = self.raft.metrics();
+            let metrics = metrics.borrow_watched();
+            let voters = metrics.membership_config.membership().voter_ids();
+            let before = voters.filter(|voter| *voter != node).position(|voter| voter == self.node);
+            (metrics.current_term, before)
+        };
+        let Some(wait) = before.and_then(|before| LOST_STEP.checked_mul(u32::try_from(before).ok()?)) else {
+            return;
+        };
         let (raft, shared) = (self.raft.clone(), Rc::clone(&self.shared));
         self.runtime.start(async move {
-            // All voters hear of it at about the same time; who stands first should be through before the next does.
-            Runtime::sleep(Duration::from_micros(Runtime::random_below(LOST_SPREAD_US))).await;
-            if shared.borrow().leader_lost {
+            Runtime::sleep(wait).await;
+            // Whoever stood meanwhile, or was given this one's vote, has made the term another one.
+            let same = raft.metrics().borrow_watched().current_term == term;
+            if same && shared.borrow().leader_lost {
                 // A failure shows in the metrics, which `step` reads.
                 let _ = raft.trigger().elect(false).await;
             }

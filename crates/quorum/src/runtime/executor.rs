@@ -184,11 +184,6 @@ impl Runtime {
         Runtime { core: Rc::new(core) }
     }
 
-    /// A random number below `n` from the runtime in charge; 0 if `n` is 0.
-    pub fn random_below(n: u64) -> u64 {
-        current().rng.borrow_mut().below(n.max(1))
-    }
-
     /// Puts this runtime in charge of the thread until the guard is dropped.
     pub fn enter(&self) -> Entered {
         let before = CURRENT.with(|current| current.borrow_mut().replace(Rc::clone(&self.core)));
