@@ -163,6 +163,10 @@ impl Partition {
             self.raise_high_watermark(high_watermark, out);
         }
         if start > self.start_offset {
+            // What the leader has deleted need not be what is here: nobody who waits is told that it is safe.
+            if start > self.high_watermark {
+                self.refuse_cut(self.high_watermark, out);
+            }
             out.push(Effect::MoveLogStart { offset: start });
             self.start_at(start, out);
         }
