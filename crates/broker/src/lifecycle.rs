@@ -348,6 +348,10 @@ pub(crate) fn no_answer(shard: &mut Shard, node: NodeId, why: NoAnswer) {
 
 /// A connection with this node has ended: is it still there?
 pub(crate) fn suspect(shard: &mut Shard, node: NodeId) {
+    if node == shard.settings.node_id {
+        // Somebody else has called itself so.
+        return;
+    }
     if shard.control.is_none() {
         return shard.tell(crate::ShardId(0), Message::Suspect(node));
     }
