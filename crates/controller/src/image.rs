@@ -215,6 +215,16 @@ pub enum Misfit {
         /// The epoch in the record.
         says: BrokerEpoch,
     },
+    /// A broker whose epoch, which is the offset of a record that registered it, is yet to come.
+    #[error("broker {id} has epoch {epoch} in the record at offset {offset}")]
+    EpochAhead {
+        /// The broker.
+        id: NodeId,
+        /// Its epoch in the record.
+        epoch: BrokerEpoch,
+        /// The record's offset.
+        offset: i64,
+    },
     /// A topic whose name another topic has.
     #[error("there is a topic '{0}' already")]
     NameTaken(Arc<str>),
@@ -362,6 +372,9 @@ impl Image {
     /// Applies the record at `offset`. On an error the image is as before, its offset too.
     pub fn apply(&mut self, offset: i64, record: &Record) -> Result<(), Misfit> {
         match record {
+            Record::RegisterBroker(Broker { id, epoch, .. }) if epoch.0 > offset => {
+                return Err(Misfit::EpochAhead { id: *id, epoch: *epoch, offset });
+            }
             Record::RegisterBroker(broker) => {
                 let before = self.brokers.insert(broker.id, Arc::new(broker.clone()));
                 self.follow_broker(broker.id, before.as_deref())?;
@@ -509,6 +522,25 @@ mod tests {
         let again = image.apply(1, &Record::Topic { id, name: "b".into() });
         assert_eq!(again, Err(Misfit::IdTaken(id)));
         assert_eq!(image, before);
+    }
+
+    #[test]
+    fn the_epoch_of_a_broker_is_not_ahead_of_the_log() {
+        let broker = |epoch| Broker {
+            id: NodeId(1),
+            epoch: BrokerEpoch(epoch),
+            incarnation: Uuid([1; 16]),
+            listeners: vec![],
+            rack: None,
+            features: vec![],
+            log_dirs: vec![],
+            fenced: false,
+            stopping: false,
+        };
+        let mut image = Image::new("c");
+        let refused = image.apply(3, &Record::RegisterBroker(broker(4)));
+        assert_eq!(refused, Err(Misfit::EpochAhead { id: NodeId(1), epoch: BrokerEpoch(4), offset: 3 }));
+        image.apply(3, &Record::RegisterBroker(broker(3))).expect("its own offset");
     }
 
     #[test]

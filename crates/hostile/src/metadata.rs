@@ -83,7 +83,8 @@ fn image(input: &[u8]) {
     let mut input = Input(input);
     let empty = Image::new("cluster");
     let mut image = empty.clone();
-    let mut offset = 0;
+    // The epochs of brokers are offsets of earlier records.
+    let mut offset = 1 << 32;
     while let Some(piece) = input.piece() {
         let Ok(record) = Record::decode(Bytes::copy_from_slice(piece)) else { continue };
         let bytes = record.encode().expect("what was read can be written");

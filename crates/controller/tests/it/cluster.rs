@@ -339,7 +339,7 @@ proptest! {
 fn restored(image: &Image) -> Image {
     let mut again = Image::new(CLUSTER);
     for record in snapshot::records(image) {
-        again.apply(-1, &record).expect("fits");
+        again.apply(image.offset(), &record).expect("fits");
     }
     again.advance(image.offset());
     again

@@ -61,7 +61,7 @@ impl World {
         let mut image = Image::new(CLUSTER);
         for record in snapshot::records(self.controller.image()) {
             let record = Record::decode(record.encode().expect("encodes")).expect("decodes");
-            image.apply(-1, &record).expect("fits");
+            image.apply(self.controller.image().offset(), &record).expect("fits");
         }
         image.advance(self.controller.image().offset());
         image
