@@ -76,42 +76,19 @@ pub(super) fn recover(
     work: &mut Work,
 ) -> io::Result<RecoveredLog> {
     let mut files = Files::list(disk, dir, name)?;
-    let Work { recovered, unsynced } = work;
-    let findings = &mut recovered.findings;
-    let topic_id = recover_topic_id(&mut files, name, findings)?;
+    let topic_id = recover_topic_id(&mut files, name, &mut work.recovered.findings)?;
     let hints = hints.for_topic(topic_id);
     if topic_id.is_some() {
-        unsynced.extend(store_topic_id(&mut files, hints)?);
+        work.unsynced.extend(store_topic_id(&mut files, hints)?);
     }
-    let stored = read_text(&files, name, EPOCH_CHECKPOINT, parse_epochs, findings)?;
-    let can_read = stored.is_some();
-    let checkpointed = EpochHistory::from_entries(stored.unwrap_or_default());
-    let mut epochs = checkpointed.clone();
-    let mut segments = Segments {
-        files: &mut files,
-        log: name,
-        interval: policy.index_interval_bytes,
-        findings,
-        scanned_bytes: &mut recovered.scanned_bytes,
-        unsynced,
-        epochs: &mut epochs,
-        flushed_epochs: can_read.then_some(&checkpointed),
-    };
-    let body = recover_segments(&mut segments, hints)?;
-    let mut body = settle_start(&mut files, name, body, hints.start, findings)?;
-    if body.segments.is_empty() {
-        let own = files.path("");
-        let id = files.path(PARTITION_METADATA);
-        unsynced.retain(|path| path.dir != dir || !path.name.starts_with(&own.name) || *path == id);
-    }
-    epochs.truncate_end(body.end);
-    epochs.truncate_start(body.start);
-    if planted(Bug::ReuseOffset) && !hints.clean {
-        body.end = body.start.max(body.end - 1);
-    }
+    let stored = read_text(&files, name, EPOCH_CHECKPOINT, parse_epochs, &mut work.recovered.findings)?;
+    let checkpointed = stored.map(EpochHistory::from_entries);
+    let (body, epochs) =
+        recover_body(&mut files, name, hints, checkpointed.as_ref(), policy.index_interval_bytes, work)?;
+    let findings = &mut work.recovered.findings;
     let producers = recover_producers(&mut files, name, &body, hints, findings)?;
     let Body { segments, start, end } = body;
-    let epochs_dirty = epochs != checkpointed;
+    let epochs_dirty = epochs != checkpointed.unwrap_or_default();
     let flushed = flushed_until(hints, (start, end), epochs_dirty, &producers);
     let parts = LogParts {
         dir,
@@ -137,6 +114,41 @@ pub(super) fn recover(
         producers_offset: producers.offset,
         replay: producers.replay,
     })
+}
+
+/// What the segments hold, from the log's start on, and the epochs of their batches. `checkpointed` is what a flush has written of those.
+fn recover_body(
+    files: &mut Files<'_>,
+    log: &str,
+    hints: Hints,
+    checkpointed: Option<&EpochHistory>,
+    interval: u32,
+    work: &mut Work,
+) -> io::Result<(Body, EpochHistory)> {
+    let Work { recovered, unsynced } = work;
+    let mut epochs = checkpointed.cloned().unwrap_or_default();
+    let mut segments = Segments {
+        files,
+        log,
+        interval,
+        findings: &mut recovered.findings,
+        scanned_bytes: &mut recovered.scanned_bytes,
+        unsynced,
+        epochs: &mut epochs,
+        flushed_epochs: checkpointed,
+    };
+    let body = recover_segments(&mut segments, hints)?;
+    let mut body = settle_start(files, log, body, hints.start, &mut recovered.findings)?;
+    if body.segments.is_empty() {
+        let (own, id) = (files.path(""), files.path(PARTITION_METADATA));
+        unsynced.retain(|path| path.dir != own.dir || !path.name.starts_with(&own.name) || *path == id);
+    }
+    epochs.truncate_end(body.end);
+    epochs.truncate_start(body.start);
+    if planted(Bug::ReuseOffset) && !hints.clean {
+        body.end = body.start.max(body.end - 1);
+    }
+    Ok((body, epochs))
 }
 
 /// The topic that the log says it is of. What cannot be read is written again from its beginning on: nothing of it may stay behind that.
