@@ -10,6 +10,7 @@ mod checkpoints;
 mod connections;
 mod control;
 mod early;
+mod followed;
 mod forward;
 mod gather;
 mod groups;

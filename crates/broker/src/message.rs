@@ -211,6 +211,8 @@ pub struct Follower {
     pub broker_epoch: BrokerEpoch,
     /// The high watermark that it was told last.
     pub told: i64,
+    /// It asks by itself, and so says what it has; otherwise its session asks because there may be something for it.
+    pub heard: bool,
 }
 
 /// A search for an offset.

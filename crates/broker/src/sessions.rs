@@ -36,8 +36,6 @@ pub(crate) struct Entry {
     pub current_epoch: i32,
     /// Epoch of the client's last record, or -1.
     pub last_fetched_epoch: i32,
-    /// The high watermark that the client was told last; a follower says what it knows (KIP-1166).
-    pub told: i64,
     /// The partition, or why there is none.
     pub partition: Result<TopicPartition, ErrorCode>,
 }
@@ -100,7 +98,6 @@ impl Sessions {
         request: &Request,
         version: i16,
         image: &Image,
-        of_follower: bool,
     ) -> Result<(SessionRef, Vec<Entry>), ErrorCode> {
         let epoch = if version >= 7 { request.session_epoch } else { NONE };
         if epoch == FIRST || epoch == NONE {
@@ -109,7 +106,7 @@ impl Sessions {
             }
             let entries = entries_of(&request.topics, version, image);
             let session = match epoch {
-                FIRST => self.create(now, &entries, version >= 13, of_follower),
+                FIRST => self.create(now, &entries, version >= 13),
                 _ => SessionRef::None,
             };
             return Ok((session, entries));
@@ -130,9 +127,8 @@ impl Sessions {
         Ok((SessionRef::Incremental(request.session_id), session.look(image)))
     }
 
-    /// A follower always gets its session: there are no more of them than nodes.
-    fn create(&mut self, now: Mono, entries: &[Entry], by_id: bool, of_follower: bool) -> SessionRef {
-        if entries.is_empty() || !(self.make_room(now) || of_follower) {
+    fn create(&mut self, now: Mono, entries: &[Entry], by_id: bool) -> SessionRef {
+        if entries.is_empty() || !self.make_room(now) {
             return SessionRef::None;
         }
         let id = loop {
@@ -191,7 +187,6 @@ impl Session {
         let key = entry.key();
         match self.entries.get_mut(&key) {
             Some(_) if planted(Bug::SessionStands) => {}
-            // What was told is told again: a follower drops what it is told of a partition that it has named anew meanwhile.
             Some(known) => *known = (entry, None),
             None => {
                 self.order.push(key.clone());
@@ -229,8 +224,7 @@ impl Session {
 
     /// Whether a result says something that the client does not know yet.
     fn tell(&mut self, entry: &Entry, fetched: &Fetched) -> bool {
-        let Some((known, told)) = self.entries.get_mut(&entry.key()) else { return true };
-        known.told = fetched.high_watermark.max(0);
+        let Some((_, told)) = self.entries.get_mut(&entry.key()) else { return true };
         let tells = Told { high_watermark: fetched.high_watermark, log_start: fetched.log_start };
         let before = told.replace(tells);
         if fetched.error.is_err() {
@@ -259,63 +253,8 @@ fn entries_of(topics: &[request::Topic], version: i16, image: &Image) -> Vec<Ent
             max_bytes: u32::try_from(partition.partition_max_bytes).unwrap_or(0),
             current_epoch: partition.current_leader_epoch,
             last_fetched_epoch: partition.last_fetched_epoch,
-            told: partition.high_watermark,
             partition: found.and_then(|topic| api::find_partition(topic, partition.partition)),
         }));
     }
     all
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const VERSION: i16 = 18;
-
-    /// A follower's request that names the partition, which it knows to be high up to here, or names nothing.
-    fn request(session_id: i32, session_epoch: i32, named: Option<i64>) -> Request {
-        let partition = |high_watermark| request::Partition { high_watermark, ..Default::default() };
-        let topic = |known| request::Topic {
-            topic_id: Uuid::random(&mut Rng::seeded(7)),
-            partitions: vec![partition(known)],
-            ..Default::default()
-        };
-        Request {
-            session_id,
-            session_epoch,
-            topics: named.map(topic).into_iter().collect(),
-            ..Request::default()
-        }
-    }
-
-    /// The session after a request that finds this high watermark, and whether the partition is in the answer.
-    fn answered(sessions: &mut Sessions, request: &Request, high_watermark: i64) -> (i32, bool) {
-        let image = Image::new("cluster");
-        let (session, entries) = sessions.open(Mono(0), request, VERSION, &image, true).unwrap();
-        let found = Fetched { high_watermark, log_start: 0, ..Fetched::error(ErrorCode::NONE) };
-        let results = entries.into_iter().map(|entry| (entry, found.clone())).collect();
-        let (id, results) = sessions.close(Mono(0), session, results);
-        (id, !results.is_empty())
-    }
-
-    #[test]
-    fn only_news_are_told() {
-        let mut sessions = Sessions::new(1, Rng::seeded(1));
-        let (id, told) = answered(&mut sessions, &request(0, FIRST, Some(0)), 0);
-        assert!(told);
-        assert_eq!(answered(&mut sessions, &request(id, 1, None), 0), (id, false));
-        assert_eq!(answered(&mut sessions, &request(id, 2, None), 1), (id, true));
-        assert_eq!(answered(&mut sessions, &request(id, 3, None), 1), (id, false));
-    }
-
-    /// A follower drops what is answered for a partition that it has named again meanwhile.
-    #[test]
-    fn who_names_a_partition_again_is_told_again() {
-        let mut sessions = Sessions::new(1, Rng::seeded(1));
-        let (id, _) = answered(&mut sessions, &request(0, FIRST, Some(0)), 0);
-        assert_eq!(answered(&mut sessions, &request(id, 1, None), 1), (id, true));
-        // On its way before the answer arrived.
-        assert_eq!(answered(&mut sessions, &request(id, 2, Some(0)), 1), (id, true));
-        assert_eq!(answered(&mut sessions, &request(id, 3, None), 1), (id, false));
-    }
 }

@@ -17,6 +17,7 @@ use crate::api;
 use crate::api::fetch::Fetches;
 use crate::connections::{Connections, Context};
 use crate::control::Control;
+use crate::followed::Followers;
 use crate::gather::{Answers, Gathers};
 use crate::groups::Groups;
 use crate::message::{Answer, Ask, Message, Return, Update};
@@ -45,6 +46,7 @@ pub struct Shard {
     pub(crate) groups: Groups,
     pub(crate) control: Option<Control>,
     pub(crate) fetches: Fetches,
+    pub(crate) followers: Followers,
     pub(crate) peers: Peers,
     /// Shard 0 of a broker that is no voter: how it learns metadata.
     pub(crate) observer: Option<Observer>,
@@ -100,6 +102,7 @@ impl Shard {
             groups: Groups::new(settings.groups.clone(), rng.fork()),
             control,
             fetches: Fetches::new(&settings, rng.fork()),
+            followers: Followers::new(rng.fork()),
             peers: Peers::default(),
             observer: (id.0 == 0 && !settings.role.is_voter())
                 .then(|| Observer::new(settings.voters.clone())),
@@ -163,7 +166,7 @@ impl Shard {
 
     /// Files that answers of other shards have named, and that a reply may still name: no others of theirs are needed.
     pub fn named_files(&self) -> impl Iterator<Item = FileId> {
-        self.fetches.files()
+        self.fetches.files().chain(self.followers.files())
     }
 
     /// The metadata that this shard acts on.
@@ -212,7 +215,7 @@ impl Shard {
         match work {
             Work::Frames(conn) => {
                 if self.connections.is_pressed(conn) {
-                    api::fetch::hurry(self, conn);
+                    crate::followed::hurry(self, conn);
                 }
                 while let Some((sequence, frame)) = self.connections.next_frame(conn) {
                     api::dispatch(self, conn, sequence, frame);
@@ -220,13 +223,18 @@ impl Shard {
             }
             Work::Ask(to, ask) => self.asked(to, ask),
             Work::Answer(to, answer) => self.answered(to, answer),
-            Work::Wake(to) => api::fetch::woken(self, to),
+            Work::Wake(to) => {
+                if !crate::followed::woken(self, to) {
+                    api::fetch::woken(self, to);
+                }
+            }
         }
     }
 
     fn closed(&mut self, conn: ConnId) {
         let peer = self.connections.remove(conn);
         api::fetch::connection_closed(self, conn);
+        crate::followed::close(self, conn);
         if let Some(node) = peer {
             crate::lifecycle::suspect(self, node);
         }
@@ -290,6 +298,7 @@ impl Shard {
                 }
                 Timer::Call(call) => crate::peers::late(self, call),
                 Timer::Fetch(id) => api::fetch::timed_out(self, id),
+                Timer::Followed(conn) => crate::followed::timed_out(self, conn),
                 Timer::Log(slot) => crate::partitions::tick_log(self, slot),
                 Timer::Replica(slot) => crate::partitions::tick_replica(self, slot),
                 Timer::HandOver => crate::handover::tick(self),
@@ -427,7 +436,10 @@ impl Shard {
 
     fn answered(&mut self, to: Return, answer: Answer) {
         if let Answer::Fetched(fetched) = answer {
-            return api::fetch::answered(self, to, fetched);
+            if let Some(fetched) = crate::followed::answered(self, to, fetched) {
+                api::fetch::answered(self, to, fetched);
+            }
+            return;
         }
         if let Some((finish, answers)) = self.gathers.answer(to, answer) {
             self.timers.set(Timer::Gather(to.gather), None);

@@ -5,6 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use moldau_base::{Mono, NodeId};
 
+use crate::waist::ConnId;
+
 /// What is due.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Timer {
@@ -14,6 +16,8 @@ pub enum Timer {
     Call(u64),
     /// A parked fetch has waited long enough.
     Fetch(u64),
+    /// A follower's fetch over this connection has waited long enough.
+    Followed(ConnId),
     /// The log in this slot has something to flush.
     Log(u32),
     /// The partition in this slot looks after its followers.

@@ -110,6 +110,15 @@ pub struct EpochEnd {
     pub end_offset: i64,
 }
 
+/// A follower that waits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Told {
+    /// The node.
+    pub node: NodeId,
+    /// The high watermark that it was told; those who read from it wait for a higher one.
+    pub high_watermark: i64,
+}
+
 /// What came of a proposal for the in-sync set ([`Effect::ProposeIsr`](crate::Effect::ProposeIsr)). Each gets one answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum IsrAnswer {
@@ -235,8 +244,8 @@ pub enum Input<'a> {
         offset: i64,
         /// The end of its view when it looked ([`crate::Partition::end_of`]).
         beyond: i64,
-        /// Of a follower, the high watermark that it was told: wake it also when there is a higher one, for those who read from it.
-        told: Option<i64>,
+        /// Of a follower: wake it also when there is something that it does not know, or that has to be heard from itself.
+        told: Option<Told>,
     },
     /// The request has been answered otherwise (its time is up, its connection gone): forget the token. An append stays.
     Cancel {

@@ -65,6 +65,8 @@ pub(crate) struct Leader {
     /// The other replicas.
     peers: Vec<Peer>,
     proposed: Option<Proposed>,
+    /// Who has left the in-sync set, or was refused, since this was looked at last.
+    excluded: Vec<NodeId>,
     /// No proposal before: the last one was refused.
     quiet_until: Mono,
     /// When the followers in the set are looked at next; `None` while all of them have everything.
@@ -91,6 +93,7 @@ impl Leader {
             epoch_start,
             peers: Vec::new(),
             proposed: None,
+            excluded: Vec::new(),
             quiet_until: now,
             look_at: None,
             forgiven: false,
@@ -127,7 +130,10 @@ impl Leader {
         for peer in &mut self.peers {
             match (before.contains(&peer.node), self.state.isr.contains(&peer.node)) {
                 (false, true) => peer.joined(now),
-                (true, false) => peer.excluded(),
+                (true, false) => {
+                    peer.excluded();
+                    self.excluded.push(peer.node);
+                }
                 _ => {}
             }
         }
@@ -230,11 +236,19 @@ impl Leader {
                 }
                 self.quiet_until = retry;
                 let outsiders = self.peers.iter_mut().filter(|peer| !self.state.isr.contains(&peer.node));
-                outsiders.for_each(Peer::excluded);
+                for peer in outsiders {
+                    peer.excluded();
+                    self.excluded.push(peer.node);
+                }
             }
             IsrAnswer::Stale | IsrAnswer::Accepted { .. } => {}
         }
         self.proposed.is_none()
+    }
+
+    /// Who has left the in-sync set, or was refused, since the last call.
+    pub(crate) fn take_excluded(&mut self) -> Vec<NodeId> {
+        std::mem::take(&mut self.excluded)
     }
 
     /// When [`Leader::tick`] has something to do.

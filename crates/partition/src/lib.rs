@@ -33,7 +33,9 @@ mod refusal;
 mod waiting;
 
 pub use effect::{Effect, Proposal, ToFetch};
-pub use input::{Acks, EpochEnd, Fetched, FollowerFetch, Following, Input, IsrAnswer, News, Token, View};
+pub use input::{
+    Acks, EpochEnd, Fetched, FollowerFetch, Following, Input, IsrAnswer, News, Token, Told, View,
+};
 pub use leader::Leadership;
 pub use partition::{LogState, Partition};
 pub use peers::Patience;

@@ -117,11 +117,13 @@ impl Partition {
             Input::Gone { node } => {
                 let matters = self.leader_mut().is_some_and(|leader| leader.gone(node));
                 self.propose_if(matters, now, out);
+                self.listen_to(&[node], out);
             }
             Input::IsrAnswer { leader_epoch, partition_epoch, answer } => {
                 let of_now = leader_epoch == self.epoch;
                 let leader = self.leader_mut().filter(|_| of_now);
                 let changed = leader.is_some_and(|l| l.answered(now.mono, partition_epoch, answer));
+                self.listen_to_excluded(out);
                 self.advance(out);
                 self.propose_if(changed, now, out);
             }
@@ -184,12 +186,27 @@ impl Partition {
         out.extend(self.leader_mut().filter(|_| matters).and_then(propose).map(Effect::ProposeIsr));
     }
 
+    /// Followers that are out of the in-sync set, or said to be gone, come back by what they say themselves: one that waits, because it
+    /// has everything, is to ask again.
+    fn listen_to(&mut self, nodes: &[NodeId], out: &mut Vec<Effect>) {
+        let concerned = |parked: &Parked| parked.told.is_some_and(|told| nodes.contains(&told.node));
+        self.fetching.wake(concerned, |token| out.push(Effect::Wake { token }));
+    }
+
+    fn listen_to_excluded(&mut self, out: &mut Vec<Effect>) {
+        let excluded = self.leader_mut().map(Leader::take_excluded).unwrap_or_default();
+        if !excluded.is_empty() {
+            self.listen_to(&excluded, out);
+        }
+    }
+
     fn lead(&mut self, now: Now, state: Leadership, out: &mut Vec<Effect>) {
         let (me, epoch) = (self.me, state.epoch);
         match &mut self.role {
             _ if epoch < self.epoch => {}
             Role::Leader(leader) if epoch == self.epoch => {
                 if leader.update(now.mono, me, state) {
+                    self.listen_to_excluded(out);
                     self.advance(out);
                     self.propose_if(true, now, out);
                 }
@@ -376,13 +393,16 @@ impl Partition {
     /// Moves the first offset.
     pub(crate) fn start_at(&mut self, offset: i64, out: &mut Vec<Effect>) {
         assert!(offset <= self.end_offset, "a log that ends at {} cannot start at {offset}", self.end_offset);
+        let moved = offset > self.start_offset;
         self.start_offset = self.start_offset.max(offset);
         if self.high_watermark < self.start_offset {
             self.high_watermark = self.start_offset;
             out.push(Effect::HighWatermark { offset: self.high_watermark });
         }
         let start = self.start_offset;
-        self.fetching.wake(|parked| parked.offset < start, |token| out.push(Effect::Wake { token }));
+        // Followers take over the start.
+        let concerned = |parked: &Parked| parked.offset < start || moved && parked.told.is_some();
+        self.fetching.wake(concerned, |token| out.push(Effect::Wake { token }));
     }
 
     fn wait(&mut self, parked: Parked, out: &mut Vec<Effect>) {
@@ -399,7 +419,8 @@ impl Partition {
     }
 
     fn is_news(&self, parked: &Parked) -> bool {
-        parked.beyond < self.end_of(parked.view) || parked.told.is_some_and(|told| told < self.high_watermark)
+        parked.beyond < self.end_of(parked.view)
+            || parked.told.is_some_and(|told| told.high_watermark < self.high_watermark)
     }
 
     /// What follows when more is stored or fewer replicas have to.
@@ -437,7 +458,7 @@ impl Partition {
         self.fetching.wake(
             |parked| {
                 parked.beyond < ends[parked.view as usize]
-                    || parked.told.is_some_and(|told| told < high_watermark)
+                    || parked.told.is_some_and(|told| told.high_watermark < high_watermark)
             },
             |token| out.push(Effect::Wake { token }),
         );

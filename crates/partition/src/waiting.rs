@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use crate::input::{Acks, Token, View};
+use crate::input::{Acks, Token, Told, View};
 
 /// A produce request whose batches are in the log and not yet as safe as it asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -90,8 +90,8 @@ pub(crate) struct Parked {
     pub(crate) view: View,
     pub(crate) offset: i64,
     pub(crate) beyond: i64,
-    /// The high watermark that a follower was told.
-    pub(crate) told: Option<i64>,
+    /// What a follower was told.
+    pub(crate) told: Option<Told>,
 }
 
 /// Fetches, in the order they came.

@@ -1,7 +1,7 @@
 //! Plays `tests/transcripts/*.txt`: what a partition answers to what happens to it.
 //!
 //! Commands: `open start= end= hw=`, `lead epoch= pe= replicas= isr= min_isr=`, `follow epoch= [leader=]`, `stop WHY [epoch=]`,
-//! `produce NAME acks= batches= [append_time=]`, `stored END`, `taken_back END`, `start OFFSET`, `wait NAME view= [offset=] beyond= [told=]`, `cancel NAME`,
+//! `produce NAME acks= batches= [append_time=]`, `stored END`, `taken_back END`, `start OFFSET`, `wait NAME view= [offset=] beyond= [told= [node=]]`, `cancel NAME`,
 //! `expire after=`, `time MS`, `min_isr N`, `full` and `small_segments` (why the log will not take the next append),
 //! `ask [epoch=]` (leader epoch check and ListOffsets), `show`, `producers`, `restart` (from the log alone).
 //!
@@ -19,7 +19,7 @@ use moldau_batch::{Batch, Builder, Codec, Header, Marker, Outcome, Stamp};
 use moldau_check::transcript::{Line, check_dir};
 use moldau_partition::{
     Acks, Effect, EpochEnd, Fetched, FollowerFetch, Following, Input, IsrAnswer, Leadership, LogState, News,
-    Partition, Patience, Producers, Proposal, Refusal, Token, View,
+    Partition, Patience, Producers, Proposal, Refusal, Token, Told, View,
 };
 
 #[test]
@@ -83,7 +83,9 @@ impl World {
                 };
                 let beyond = line.number("beyond").unwrap();
                 let offset = line.number("offset").unwrap_or(beyond);
-                let told = line.number("told");
+                let node = NodeId(line.number("node").unwrap_or(2));
+                let known = |high_watermark| Told { node, high_watermark };
+                let told = line.number("told").map(known);
                 return self.step(Input::Wait { token, view, offset, beyond, told }, &[]);
             }
             "cancel" => {

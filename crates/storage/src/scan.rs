@@ -134,7 +134,7 @@ impl<'a> Scanner<'a> {
             Err(flaw) => Ok(Scanned::Flaw(flaw)),
             Ok(header) => {
                 let is_verified = depth == Depth::Checksums || header.base_offset >= self.verified;
-                self.passed = (!is_verified).then(|| (position, self.next, header));
+                self.passed = (!is_verified).then_some((position, self.next, header));
                 self.position += header.size() as u64;
                 self.next = header.next_offset();
                 Ok(Scanned::Batch { position, header })

@@ -15,7 +15,7 @@ use moldau_wire::{ErrorCode, Records, Response as AnyResponse};
 use super::elsewhere;
 use crate::Shard;
 use crate::connections::Context;
-use crate::message::{Ask, Fetch, Fetched, Follower, Return};
+use crate::message::{Ask, Fetch, Fetched, Return};
 use crate::sessions::{Entry, SessionRef, Sessions};
 use crate::settings::Settings;
 use crate::timers::Timer;
@@ -69,8 +69,6 @@ struct InWork {
     read_committed: bool,
     /// Where the consumer is.
     rack: Option<ByteString>,
-    /// The follower that fetches, with its broker's incarnation.
-    follower: Option<(NodeId, BrokerEpoch)>,
     deadline: Mono,
     /// Until then an epoch that is not known here yet is waited for.
     ahead_until: Mono,
@@ -106,14 +104,12 @@ impl Item {
 /// Starts a fetch.
 pub(crate) fn handle(shard: &mut Shard, context: Context, request: Request) {
     let replica = if context.version >= 15 { request.replica_state.replica_id } else { request.replica_id };
-    let follower =
-        (replica >= 0).then_some((NodeId(replica), BrokerEpoch(request.replica_state.replica_epoch)));
-    if let Some((node, _)) = follower {
-        shard.connections.is_of(context.conn, node);
+    if replica >= 0 {
+        let follower = (NodeId(replica), BrokerEpoch(request.replica_state.replica_epoch));
+        return crate::followed::handle(shard, context, request, follower);
     }
     let now = shard.now.mono;
-    let opened =
-        shard.fetches.sessions.open(now, &request, context.version, &shard.cluster.image, follower.is_some());
+    let opened = shard.fetches.sessions.open(now, &request, context.version, &shard.cluster.image);
     let (session, entries) = match opened {
         Ok(opened) => opened,
         Err(error_code) => {
@@ -132,9 +128,8 @@ pub(crate) fn handle(shard: &mut Shard, context: Context, request: Request) {
         missing: 0,
         min_bytes: u64::from(request.min_bytes.clamp(0, limit).unsigned_abs()),
         max_bytes: u64::from(limit.unsigned_abs()),
-        read_committed: request.isolation_level == 1 && follower.is_none(),
-        rack: Some(request.rack_id).filter(|rack| follower.is_none() && !rack.is_empty()),
-        follower,
+        read_committed: request.isolation_level == 1,
+        rack: Some(request.rack_id).filter(|rack| !rack.is_empty()),
         deadline: now.after_ms(i64::from(request.max_wait_ms)),
         ahead_until: now.after_ms(i64::from(request.max_wait_ms).min(AHEAD_MS)),
         phase: if request.max_wait_ms > 0 { Phase::First } else { Phase::Expired },
@@ -171,11 +166,7 @@ fn ask(shard: &mut Shard, id: u64, index: usize) {
         current_epoch: known(entry.current_epoch),
         last_fetched_epoch: known(entry.last_fetched_epoch),
         wait: fetch.phase == Phase::Parked,
-        follower: fetch.follower.map(|(node, broker_epoch)| Follower {
-            node,
-            broker_epoch,
-            told: entry.told,
-        }),
+        follower: None,
         rack: fetch.rack.clone(),
     };
     fetch.missing += 1;
@@ -230,13 +221,6 @@ fn ask_those_ahead(shard: &mut Shard, id: u64) {
     settle(shard, id);
 }
 
-/// A follower asks for more while its fetch waits: it is answered with what there is.
-pub(crate) fn hurry(shard: &mut Shard, conn: ConnId) {
-    if let Some(id) = shard.fetches.by_conn.get(&conn).copied() {
-        expire(shard, id);
-    }
-}
-
 /// The client of a fetch has gone.
 pub(crate) fn connection_closed(shard: &mut Shard, conn: ConnId) {
     if let Some(id) = shard.fetches.by_conn.remove(&conn)
@@ -263,13 +247,10 @@ fn settle(shard: &mut Shard, id: u64) {
         .filter_map(|item| item.fetched.as_ref())
         .map(|found| u64::from(found.bytes()))
         .sum();
-    let urgent = fetch.items.iter().any(|item| {
-        let tells = |fetched: &Fetched| {
-            let is_higher = fetch.follower.is_some() && fetched.high_watermark > item.entry.told;
-            fetched.error.is_err() || fetched.diverging.is_some() || fetched.preferred.is_some() || is_higher
-        };
-        item.fetched.as_ref().is_some_and(tells)
-    });
+    let urgent =
+        fetch.items.iter().filter_map(|item| item.fetched.as_ref()).any(|fetched| {
+            fetched.error.is_err() || fetched.diverging.is_some() || fetched.preferred.is_some()
+        });
     if found >= fetch.min_bytes || urgent || fetch.phase == Phase::Expired {
         return complete(shard, id);
     }
@@ -295,10 +276,7 @@ fn complete(shard: &mut Shard, id: u64) {
         .map(|found| u64::from(found.bytes()))
         .sum();
     shard.metrics.bytes_out += bytes;
-    let throttled = fetch.items.iter().filter_map(|item| item.fetched.as_ref()).filter(|it| it.throttled);
-    let throttled = throttled.map(|found| u64::from(found.bytes())).sum();
-    shard.settings.throttles.sent.take(throttled, shard.now.mono);
-    let InWork { context, session, items, read_committed, follower, .. } = fetch;
+    let InWork { context, session, items, read_committed, .. } = fetch;
     let results: Vec<(Entry, Fetched)> = items
         .into_iter()
         .map(|Item { entry, fetched }| {
@@ -307,8 +285,7 @@ fn complete(shard: &mut Shard, id: u64) {
         .collect();
     let (session_id, results) = shard.fetches.sessions.close(shard.now.mono, session, results);
     let mut response = Response { session_id, ..Response::default() };
-    let tells = context.version >= TELLS_LEADERS && follower.is_none();
-    let leaders = match tells {
+    let leaders = match context.version >= TELLS_LEADERS {
         true => tell_leaders(shard, &context, &results, &mut response),
         false => Leaders::new(),
     };
@@ -384,7 +361,7 @@ fn by_topic(
             13.. => topic.topic_id == entry.topic_id,
             _ => topic.topic == entry.topic,
         };
-        let mut partition = partition_entry(&entry, fetched, read_committed);
+        let mut partition = partition_entry(entry.index, fetched, read_committed);
         if let Some((leader, epoch)) = entry.partition.ok().and_then(|id| leaders.get(&id)) {
             partition.current_leader = response::CurrentLeader { leader_id: leader.0, leader_epoch: epoch.0 };
         }
@@ -400,9 +377,10 @@ fn by_topic(
     topics
 }
 
-fn partition_entry(entry: &Entry, fetched: Fetched, read_committed: bool) -> response::Partition {
+/// What is answered for one partition.
+pub(crate) fn partition_entry(index: i32, fetched: Fetched, read_committed: bool) -> response::Partition {
     let mut partition = response::Partition {
-        partition_index: entry.index,
+        partition_index: index,
         error_code: fetched.error,
         high_watermark: fetched.high_watermark,
         last_stable_offset: fetched.last_stable,

@@ -2,7 +2,7 @@
 
 use moldau_base::planted::{Bug, planted};
 use moldau_base::{LeaderEpoch, NodeId, TopicPartition};
-use moldau_partition::{FollowerFetch, Input, View};
+use moldau_partition::{FollowerFetch, Input, Told, View};
 use moldau_storage::{Read, ReadRequest};
 use moldau_wire::{ErrorCode, FileRange};
 
@@ -61,7 +61,7 @@ pub(crate) fn fetch(shard: &mut Shard, to: Return, fetch: Fetch) {
         let fetched = Fetched { preferred: Some(preferred), ..found(bounds, None) };
         return shard.answer(to, Answer::Fetched(fetched));
     }
-    if let Some(follower) = fetch.follower {
+    if let Some(follower) = fetch.follower.filter(|follower| follower.heard) {
         followed(shard, number, follower, &fetch);
     }
     fetch_below(shard, to, number, fetch, bounds);
@@ -169,9 +169,10 @@ fn fetch_read(shard: &mut Shard, number: u32, to: Return, fetch: &Fetch, bounds:
         Read::Empty | Read::Bytes(_) | Read::Pending(_) => found(bounds, None),
         Read::Refused(refusal) => Fetched::error(code_of(&refusal)),
     };
-    // A follower that is told of a higher high watermark is answered, and does not wait.
+    // A follower that is sent something, or told of a higher high watermark, is answered and does not wait.
     let is_told = fetch.follower.is_some_and(|follower| fetched.high_watermark > follower.told);
-    if fetch.wait && fetched.error.is_ok() && !is_told {
+    let is_sent = fetch.follower.is_some() && fetched.records.is_some();
+    if fetch.wait && fetched.error.is_ok() && !is_told && !is_sent {
         wait(shard, number, to, fetch, bounds);
     }
     shard.answer(to, Answer::Fetched(fetched));
@@ -194,7 +195,7 @@ fn wait(shard: &mut Shard, number: u32, to: Return, fetch: &Fetch, bounds: Bound
             view: bounds.view,
             offset: fetch.offset,
             beyond: bounds.upto,
-            told: fetch.follower.map(|follower| follower.told),
+            told: fetch.follower.map(|f| Told { node: f.node, high_watermark: f.told }),
         },
         &mut effects,
     );
