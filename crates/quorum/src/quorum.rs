@@ -448,8 +448,11 @@ impl Quorum {
     /// Whether a majority has followed this leader until a moment ago.
     fn is_followed(&self, now: Now) -> bool {
         let metrics = self.raft.metrics();
-        let acked = metrics.borrow_watched().last_quorum_acked.as_ref().map(|at| at.0);
-        !self.tell_of_commits || acked.is_some_and(|at| now.mono.since(at) < self.followed_for)
+        let metrics = metrics.borrow_watched();
+        // The last voter is acknowledged by nobody, and is the majority.
+        let is_last = metrics.membership_config.voter_ids().all(|voter| voter == self.node);
+        let acked = metrics.last_quorum_acked.as_ref().map(|at| at.0);
+        is_last || acked.is_some_and(|at| now.mono.since(at) < self.followed_for)
     }
 
     /// The other voters hear of a commit with the next thing that their leader says: at once, and not when its next sign of

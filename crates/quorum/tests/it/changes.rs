@@ -2,6 +2,7 @@
 
 use moldau_base::voter::{Voter, VoterChange, VoterRefusal};
 use moldau_base::{NodeId, Rng, Uuid};
+use moldau_quorum::{Event, Given, Pull, Wanted};
 
 use crate::voters::{World, id};
 
@@ -94,6 +95,30 @@ fn voters_come_and_go() {
     world.run(3_000_000);
     assert_eq!(voters(&world), [4, 5], "the log says who votes, not the configuration");
     world.finish();
+}
+
+/// Nobody is left who could follow it, and nobody who could lead in its place.
+#[test]
+fn the_last_voter_is_heard_by_observers() {
+    let mut world = World::with_joiners(5, 2, 0);
+    world.run(3_000_000);
+    let last = world.leader().expect("somebody leads");
+    assert_eq!(changed(&mut world, |world| remove(world, 1 - last)), Ok(()));
+    world.crash(1 - last);
+    world.run(10_000_000);
+    let now = world.time();
+    let quorum = world.nodes[last].quorum.as_mut().expect("it runs");
+    let wanted = Wanted::Records { from: 0, last_epoch: None, max_bytes: 1 << 20, wait_ms: 0 };
+    quorum.pull(1, Pull { observer: Some(NodeId(9)), directory: Uuid::ZERO, wanted }, now);
+    let mut events = Vec::new();
+    quorum.step(now, &mut events);
+    let told = events.into_iter().find_map(|event| match event {
+        Event::Pulled { token: 1, pulled } => Some(pulled),
+        _ => None,
+    });
+    let told = told.expect("an answer at once");
+    assert_eq!(told.leader, Some(id(last)));
+    assert!(matches!(told.given, Given::Records { batches, .. } if !batches.is_empty()));
 }
 
 #[test]

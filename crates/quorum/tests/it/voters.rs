@@ -103,7 +103,7 @@ impl World {
         world
     }
 
-    fn time(&self) -> Now {
+    pub fn time(&self) -> Now {
         let ms = (self.now / 1000) as i64;
         Now { wall_ms: 1_700_000_000_000 + ms, mono: Mono(self.now * 1000) }
     }
