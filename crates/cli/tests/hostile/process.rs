@@ -9,7 +9,8 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open};
 
 /// The longest that any test waits for anything.
 pub const PATIENCE: Duration = Duration::from_secs(60);
@@ -142,8 +143,7 @@ impl Node {
 
     /// Ends it as a power switch does, but for what the kernel still holds.
     pub fn kill(mut self) {
-        self.signal(Signal::KILL);
-        assert!(!ended(&mut self.child).success());
+        assert!(!end(&mut self.child).success());
     }
 
     /// Expects that it ends by itself, and not well.
@@ -153,9 +153,7 @@ impl Node {
 
     /// The process that this one watches.
     pub fn child(&self) -> i32 {
-        let id = self.child.id();
-        let children = std::fs::read_to_string(format!("/proc/{id}/task/{id}/children")).unwrap();
-        children.split_whitespace().next().unwrap().parse().unwrap()
+        watched(&self.child).unwrap().as_raw_nonzero().get()
     }
 
     fn signal(&self, signal: Signal) {
@@ -165,8 +163,7 @@ impl Node {
 
 impl Drop for Node {
     fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        end(&mut self.child);
         if thread::panicking() {
             eprintln!("the node's log:\n{}", self.log.text());
         }
@@ -200,8 +197,7 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        end(&mut self.child);
     }
 }
 
@@ -225,6 +221,28 @@ pub fn refused(arguments: &[String]) -> String {
     assert_eq!(status.code(), Some(1), "{}", errors.text());
     assert_eq!(said.text(), "", "standard output belongs to the ready line");
     errors.text()
+}
+
+/// The process that this one watches, if there is one.
+fn watched(parent: &Child) -> Option<Pid> {
+    let id = parent.id();
+    let children = std::fs::read_to_string(format!("/proc/{id}/task/{id}/children")).ok()?;
+    Pid::from_raw(children.split_whitespace().next()?.parse().ok()?)
+}
+
+/// Kills a process, and waits until what it watches is gone as well: that dies with it, but a moment later, and has ports and the
+/// lock of a directory until then.
+fn end(parent: &mut Child) -> ExitStatus {
+    // From before its parent's death, so that the number cannot be another process's.
+    let watched = watched(parent).and_then(|pid| pidfd_open(pid, PidfdFlags::empty()).ok());
+    let _ = parent.kill();
+    let status = ended(parent);
+    if let Some(watched) = watched {
+        let patience = Timespec::try_from(PATIENCE).unwrap();
+        let gone = poll(&mut [PollFd::new(&watched, PollFlags::IN)], Some(&patience));
+        assert!(gone.is_ok_and(|gone| gone == 1) || thread::panicking(), "a node outlives its parent");
+    }
+    status
 }
 
 fn ended(child: &mut Child) -> ExitStatus {
