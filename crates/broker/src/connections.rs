@@ -9,7 +9,7 @@ use std::net::IpAddr;
 
 use bytes::Bytes;
 use bytestring::ByteString;
-use moldau_base::NodeId;
+use moldau_base::{Mono, NodeId};
 use moldau_wire::{ApiKey, Frame};
 
 use crate::waist::{ConnId, Effect};
@@ -36,6 +36,19 @@ pub struct Context {
     pub listener: u16,
     /// The request came inside of another node's; the answer goes back inside of the answer to that.
     pub(crate) envelope: Option<Envelope>,
+    /// What another controller would be asked.
+    pub(crate) carriage: Option<Carriage>,
+}
+
+/// A request for the active controller, which another one may have to be asked.
+#[derive(Clone, Debug)]
+pub struct Carriage {
+    /// Header and body.
+    pub(crate) frame: Bytes,
+    /// When it came.
+    pub(crate) since: Mono,
+    /// How many controllers have resigned before they decided it.
+    pub(crate) resigned: u32,
 }
 
 /// A request that carries another.

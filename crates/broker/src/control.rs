@@ -329,6 +329,14 @@ fn refuse(shard: &mut Shard, origin: Origin, refusal: Refusal) {
     }
 }
 
+/// This node's controller does not decide any more, and has not decided this.
+fn resigned(shard: &mut Shard, origin: Origin) {
+    match origin {
+        Origin::Client(to) => shard.answer(to, Answer::Resigned),
+        origin => refuse(shard, origin, Refusal::plain(ErrorCode::NOT_CONTROLLER)),
+    }
+}
+
 /// News from the metadata quorum.
 pub(crate) fn quorum(shard: &mut Shard, news: FromQuorum) {
     match news {
@@ -340,6 +348,12 @@ pub(crate) fn quorum(shard: &mut Shard, news: FromQuorum) {
             if let Some(UnderWay { origin, reply, .. }) = take_under_way(shard, proposal) {
                 let offset = shard.cluster.offset;
                 confirm_at(shard, offset, Confirmed::Here(origin, reply));
+            }
+            propose_next(shard);
+        }
+        FromQuorum::NotLeader { proposal } => {
+            if let Some(UnderWay { origin, .. }) = take_under_way(shard, proposal) {
+                resigned(shard, origin);
             }
             propose_next(shard);
         }
@@ -400,7 +414,7 @@ pub(crate) fn leader(shard: &mut Shard, node: Option<NodeId>) {
     if !active {
         control.controller.resign();
         for (origin, _) in std::mem::take(&mut control.waiting) {
-            refuse(shard, origin, Refusal::plain(ErrorCode::NOT_CONTROLLER));
+            resigned(shard, origin);
         }
     }
     if began {

@@ -18,7 +18,7 @@ use moldau_wire::frame::LENGTH_PREFIX;
 use moldau_wire::{ErrorCode, Frame, Response, allocate_producer_ids, create_topics, forward};
 
 use crate::Shard;
-use crate::connections::Context;
+use crate::connections::{Carriage, Context, Envelope};
 use crate::control::{self, Confirmed};
 use crate::message::{Answer, Return};
 use crate::waist::{Address, Lane, Purpose, Trace};
@@ -56,9 +56,15 @@ pub(crate) struct Job {
 }
 
 /// A client's request; the answer is [`Answer::Forwarded`].
-pub(crate) fn client(shard: &mut Shard, to: Return, frame: Bytes) {
-    let since = shard.now.mono;
-    send(shard, Job { to, since, until: since.after_ms(PATIENCE_MS), frame, own: None });
+pub(crate) fn client(shard: &mut Shard, to: Return, Carriage { frame, since, resigned }: Carriage) {
+    let job = Job { to, since, until: since.after_ms(PATIENCE_MS), frame, own: None };
+    // Who has resigned may be the last to hear of the next one.
+    if resigned > 0 { stall(shard, job) } else { send(shard, job) }
+}
+
+/// Whether there is time left to ask another controller.
+pub(crate) fn may_wait(shard: &Shard, carriage: &Carriage) -> bool {
+    shard.now.mono < carriage.since.after_ms(PATIENCE_MS)
 }
 
 /// A request of this broker to the controller, which is elsewhere; the answer is [`Answer::Controller`].
@@ -159,12 +165,26 @@ fn stall(shard: &mut Shard, job: Job) {
 pub(crate) fn reply(shard: &mut Shard, context: Context, frame: Frame) {
     let Some(envelope) = context.envelope else { return shard.reply_frame(context, Some(frame)) };
     let metadata_offset = shard.cluster.offset;
-    let carried = frame.into_bytes().and_then(|frame| {
-        let frame = frame.slice(LENGTH_PREFIX..);
-        let response = forward::Response { error_code: ErrorCode::NONE, metadata_offset, frame };
-        moldau_wire::encode_response(envelope.correlation, envelope.version, &Response::Forward(response))
-    });
-    match carried {
+    match frame.into_bytes() {
+        Ok(frame) => {
+            let frame = frame.slice(LENGTH_PREFIX..);
+            let response = forward::Response { error_code: ErrorCode::NONE, metadata_offset, frame };
+            wrapped(shard, context, envelope, response);
+        }
+        Err(error) => shard.close(context.conn, format!("cannot carry {}: {error}", context.api.name())),
+    }
+}
+
+/// Tells the node that has carried a request here that another controller has to be asked.
+pub(crate) fn resigned(shard: &mut Shard, context: Context, envelope: Envelope) {
+    let error_code = ErrorCode::NOT_CONTROLLER;
+    let response = forward::Response { error_code, metadata_offset: -1, ..Default::default() };
+    wrapped(shard, context, envelope, response);
+}
+
+fn wrapped(shard: &mut Shard, context: Context, envelope: Envelope, response: forward::Response) {
+    let Envelope { correlation, version } = envelope;
+    match moldau_wire::encode_response(correlation, version, &Response::Forward(response)) {
         Ok(frame) => shard.reply_frame(context, Some(frame)),
         Err(error) => shard.close(context.conn, format!("cannot carry {}: {error}", context.api.name())),
     }

@@ -13,6 +13,7 @@ use moldau_controller::{Delta, Image};
 use moldau_wire::{ErrorCode, FileRange};
 
 use crate::checkpoints::Report;
+use crate::connections::Carriage;
 use crate::waist::ShardId;
 
 /// Where an answer goes: a gather of a shard, and which of its questions this was.
@@ -151,8 +152,8 @@ pub enum Ask {
     Controller(Box<moldau_controller::Request>),
     /// A producer id.
     ProducerId,
-    /// A client's request for the active controller: header and body.
-    Forward(Bytes),
+    /// A client's request for the active controller.
+    Forward(Carriage),
     /// What another voter of the metadata quorum asks.
     Voter {
         /// The voter.
@@ -257,6 +258,8 @@ pub enum Answer {
     ProducerId(Result<i64, ErrorCode>),
     /// To [`Ask::Forward`]: response header and body, or nothing when this node can answer itself, or nobody else.
     Forwarded(Option<Bytes>),
+    /// To [`Ask::Controller`]: this node's controller resigned before it decided, and nothing was done.
+    Resigned,
     /// To [`Ask::Controller`] with wishes for in-sync sets, when another node's controller has decided.
     InSync(Vec<(TopicPartition, moldau_partition::IsrAnswer)>),
     /// To [`Ask::Voter`].

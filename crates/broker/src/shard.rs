@@ -426,7 +426,7 @@ impl Shard {
             Ask::EveryGroup { request } => crate::groups::request_all(self, to, request),
             Ask::Controller(request) => crate::control::request(self, to, *request),
             Ask::ProducerId => crate::control::producer_id(self, to),
-            Ask::Forward(frame) => crate::forward::client(self, to, frame),
+            Ask::Forward(carriage) => crate::forward::client(self, to, carriage),
             Ask::Voter { from, message } => crate::control::called_by_voter(self, to, from, message),
             Ask::Pull(pull) => crate::control::called_by_observer(self, to, pull),
             Ask::Quorum => crate::control::describe_quorum(self, to),

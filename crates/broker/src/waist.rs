@@ -239,6 +239,11 @@ pub enum FromQuorum {
         /// It will never be committed; otherwise nobody knows.
         certain: bool,
     },
+    /// A proposal was not accepted and never will be: this node does not lead.
+    NotLeader {
+        /// Which.
+        proposal: u64,
+    },
     /// A proposal was not accepted and never will be: the disk of the metadata log is full.
     NoRoom {
         /// Which.

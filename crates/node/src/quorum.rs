@@ -171,6 +171,7 @@ impl Host {
                             Err(error @ ProposeError::NoRoom(_)) => {
                                 FromQuorum::NoRoom { proposal, reason: error.to_string() }
                             }
+                            Err(ProposeError::NotLeader(_)) => FromQuorum::NotLeader { proposal },
                             Err(error) => FromQuorum::Refused {
                                 proposal,
                                 reason: error.to_string(),

@@ -27,7 +27,7 @@ pub(crate) fn handle(shard: &mut Shard, context: Context, request: Request) {
     let names: Vec<ResourceName> = resources.iter().map(|(name, _)| name.clone()).collect();
     let mode = if request.validate_only { Mode::Validate } else { Mode::Apply };
     let alter = ToController::AlterConfigs(AlterConfigs { resources, mode });
-    shard.gather(super::to_controller(alter), super::patience(30_000), move |shard, answers| {
+    super::decide(shard, context, alter, super::patience(30_000), move |shard, context, answers| {
         let responses = results(names, answers)
             .map(|(name, code, message)| response::Resource {
                 error_code: code,

@@ -21,7 +21,7 @@ pub(crate) fn handle(shard: &mut Shard, context: Context, request: Request) {
     let partitions = request.topics.iter().flat_map(wishes).collect();
     let alter = ToController::AlterReassignments(AlterReassignments { partitions, factor });
     let patience = super::patience(request.timeout_ms);
-    shard.gather(super::to_controller(alter), patience, move |shard, answers| {
+    super::decide(shard, context, alter, patience, move |shard, context, answers| {
         let mut response = Response { allow_replication_factor_change, ..Response::default() };
         match super::from_controller(answers) {
             Ok(Reply::ReassignmentsAltered(outcomes)) => response.responses = by_topic(&outcomes),

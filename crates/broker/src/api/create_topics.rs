@@ -22,7 +22,7 @@ pub(crate) fn handle(shard: &mut Shard, context: Context, request: Request) {
         mode: if request.validate_only { Mode::Validate } else { Mode::Apply },
     });
     let patience = super::patience(request.timeout_ms);
-    shard.gather(super::to_controller(create), patience, move |shard, answers| {
+    super::decide(shard, context, create, patience, move |shard, context, answers| {
         let topics = match super::from_controller(answers) {
             Ok(Reply::TopicsCreated(created)) => created.iter().map(|topic| entry(shard, topic)).collect(),
             Ok(_) => Vec::new(),

@@ -28,8 +28,9 @@ pub(crate) fn handle(shard: &mut Shard, context: Context, request: Request) {
         .iter()
         .map(|topic| TopicRef { name: topic.name.as_deref().map(Arc::from), id: topic.topic_id })
         .collect();
-    let delete = super::to_controller(ToController::DeleteTopics(topics));
-    shard.gather(delete, super::patience(request.timeout_ms), move |shard, answers| {
+    let delete = ToController::DeleteTopics(topics);
+    let patience = super::patience(request.timeout_ms);
+    super::decide(shard, context, delete, patience, move |shard, context, answers| {
         let responses = match super::from_controller(answers) {
             Ok(Reply::TopicsDeleted(deleted)) => deleted
                 .into_iter()

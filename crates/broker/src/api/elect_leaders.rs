@@ -35,7 +35,7 @@ pub(crate) fn handle(shard: &mut Shard, context: Context, request: Request) {
     let named = partitions.clone().unwrap_or_default();
     let elect = ToController::ElectLeaders(ElectLeaders { kind, partitions });
     let patience = super::patience(request.timeout_ms);
-    shard.gather(super::to_controller(elect), patience, move |shard, answers| {
+    super::decide(shard, context, elect, patience, move |shard, context, answers| {
         let response = match super::from_controller(answers) {
             Ok(Reply::LeadersElected(outcomes)) => AnyResponse::ElectLeaders(Response {
                 replica_election_results: by_topic(&outcomes),

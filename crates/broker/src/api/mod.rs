@@ -57,7 +57,7 @@ use moldau_wire::frame::LENGTH_PREFIX;
 use moldau_wire::{ApiKey, ErrorCode, Frame, Request, Segment, VersionRange};
 
 use crate::Shard;
-use crate::connections::{Context, Envelope};
+use crate::connections::{Carriage, Context, Envelope};
 use crate::message::{Answer, Ask};
 use crate::waist::{ConnId, ShardId};
 
@@ -169,6 +169,7 @@ pub(crate) fn dispatch(shard: &mut Shard, conn: ConnId, sequence: u64, frame: By
         address,
         listener,
         envelope: None,
+        carriage: None,
     };
     let to_nodes = shard.settings.is_for_nodes(listener);
     if !served(api, to_nodes).is_some_and(|range| range.contains(context.version)) {
@@ -181,7 +182,8 @@ pub(crate) fn dispatch(shard: &mut Shard, conn: ConnId, sequence: u64, frame: By
         // Who asks a controller how the quorum is wants its own answer.
         Ok(request) if to_nodes && api == ApiKey::DescribeQuorum => handle(shard, context, request),
         Ok(request) if FORWARDED.contains(&api) && !shard.settings.is_alone() => {
-            carry(shard, context, frame, request);
+            let since = shard.now.mono;
+            carry(shard, context, Carriage { frame, since, resigned: 0 }, request);
         }
         Ok(request) => handle(shard, context, request),
         Err(error) => shard.close(conn, format!("malformed {api} version {}: {error}", context.version)),
@@ -189,8 +191,8 @@ pub(crate) fn dispatch(shard: &mut Shard, conn: ConnId, sequence: u64, frame: By
 }
 
 /// Has the active controller answer, unless it is this node.
-fn carry(shard: &mut Shard, context: Context, frame: Bytes, request: Request) {
-    let question = vec![(ShardId(0), Ask::Forward(frame))];
+fn carry(shard: &mut Shard, mut context: Context, carriage: Carriage, request: Request) {
+    let question = vec![(ShardId(0), Ask::Forward(carriage.clone()))];
     shard.gather(question, None, move |shard, answers| match answers.into_iter().next().flatten() {
         Some(Answer::Forwarded(Some(answer))) => {
             let mut length = BytesMut::with_capacity(LENGTH_PREFIX);
@@ -199,8 +201,42 @@ fn carry(shard: &mut Shard, context: Context, frame: Bytes, request: Request) {
             let segments = vec![Segment::Bytes(length.freeze()), Segment::Bytes(answer)];
             shard.reply_frame(context, Some(Frame { segments, len }));
         }
-        _ => handle(shard, context, request),
+        _ => {
+            context.carriage = Some(carriage);
+            handle(shard, context, request);
+        }
     });
+}
+
+/// Has the controller decide what a client asks. Where this node's resigns before it has, the next one is asked: by this node, or by
+/// the one that has carried the request here.
+pub(crate) fn decide(
+    shard: &mut Shard,
+    context: Context,
+    question: moldau_controller::Request,
+    patience: Option<i64>,
+    finish: impl FnOnce(&mut Shard, Context, Vec<Option<Answer>>) + 'static,
+) {
+    shard.gather(to_controller(question), patience, move |shard, answers| {
+        if !matches!(answers.as_slice(), [Some(Answer::Resigned)]) {
+            return finish(shard, context, answers);
+        }
+        match (context.envelope, context.carriage.clone()) {
+            (Some(envelope), _) => crate::forward::resigned(shard, context, envelope),
+            (None, Some(carriage)) if crate::forward::may_wait(shard, &carriage) => {
+                carry_again(shard, context, carriage);
+            }
+            (None, _) => finish(shard, context, answers),
+        }
+    });
+}
+
+fn carry_again(shard: &mut Shard, context: Context, mut carriage: Carriage) {
+    carriage.resigned += 1;
+    match moldau_wire::decode_request(carriage.frame.clone()) {
+        Ok((_, request)) => carry(shard, context, carriage, request),
+        Err(error) => shard.close(context.conn, format!("malformed {}: {error}", context.api)),
+    }
 }
 
 /// A request that another node has carried here, as if its client had come.
@@ -328,6 +364,7 @@ pub(crate) fn from_controller(answers: Vec<Option<Answer>>) -> Result<moldau_con
     match answers.into_iter().next().flatten() {
         Some(Answer::Controller(answer)) => answer,
         Some(Answer::Unavailable(code)) => Err(Refusal::plain(code)),
+        Some(Answer::Resigned) => Err(Refusal::plain(ErrorCode::NOT_CONTROLLER)),
         _ => Err(Refusal::plain(ErrorCode::REQUEST_TIMED_OUT)),
     }
 }

@@ -11,7 +11,7 @@ use crate::connections::Context;
 /// Passes the request to the controller.
 pub(crate) fn handle(shard: &mut Shard, context: Context, request: Request) {
     let unregister = ToController::UnregisterBroker(NodeId(request.broker_id));
-    shard.gather(super::to_controller(unregister), super::patience(30_000), move |shard, answers| {
+    super::decide(shard, context, unregister, super::patience(30_000), move |shard, context, answers| {
         let response = match super::from_controller(answers) {
             Ok(_) => Response { error_code: ErrorCode::NONE, ..Response::default() },
             Err(refusal) => Response {
