@@ -405,6 +405,10 @@ fn settle(shard: &mut Shard, conn: ConnId) {
     }
     let Some(fetch) = session.fetch.take() else { return };
     let mut response = Response { session_id: session.id, ..Response::default() };
+    if !refuses {
+        // It asks for them again by asking for anything.
+        session.ahead.clear();
+    }
     let (bytes, throttled) = session.fill(fetch.max_bytes, &mut response.responses);
     for id in fetch.unknown {
         push(&mut response.responses, id, Fetched::error(ErrorCode::UNKNOWN_TOPIC_ID));

@@ -14,7 +14,8 @@ use crate::leader::Own;
 /// How long a leader waits for its followers, and for the controller.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Patience {
-    /// A follower that stands still for so long, while an acknowledgement waits for it, is proposed to leave the in-sync set.
+    /// A follower that stands still for so long, while an acknowledgement waits for it, is proposed to leave the in-sync set: a look and
+    /// an answer of the controller later, writes go on, within half a second.
     pub stuck_ms: u32,
     /// So is one that has not had everything for so long.
     pub slow_ms: u32,
@@ -28,7 +29,7 @@ pub struct Patience {
 
 impl Default for Patience {
     fn default() -> Patience {
-        Patience { stuck_ms: 500, slow_ms: 1_000, retry_ms: 100, readmit_ms: 1_000, readmit_max_ms: 60_000 }
+        Patience { stuck_ms: 440, slow_ms: 1_000, retry_ms: 100, readmit_ms: 1_000, readmit_max_ms: 60_000 }
     }
 }
 

@@ -3,7 +3,7 @@
 use super::super::def::{Def, Unit, bool, int, long, text};
 
 const OWN: &str = "followers fetch in a way of their own: one fetcher per shard and leader, as much as there is, as soon as it is there";
-const EVIDENCE: &str = "a follower leaves the in-sync set on evidence: when its process is gone, when an acknowledgement waits for it for half a second, when it is behind for a second";
+const EVIDENCE: &str = "a follower leaves the in-sync set on evidence: when its process is gone, when an acknowledgement waits for it for nearly half a second (440 ms), when it is behind for a second";
 /// The choice of replicas that is there.
 const RACK_AWARE: &str = "org.apache.kafka.common.replica.RackAwareReplicaSelector";
 const THREADS: &str = "there are no such threads: moldau.shards sets the number of event loops";
