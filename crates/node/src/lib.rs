@@ -3,7 +3,7 @@
 //!
 //! Threads: one per shard with an event loop of its own (`host`), one for the metadata quorum (`quorum`), three per log
 //! directory that wait for the disk (`background`), and the main thread, which accepts connections, serves HTTP and
-//! waits for signals (`node`).
+//! waits for signals (`listeners`, `node`).
 
 mod agree;
 mod background;
@@ -16,6 +16,7 @@ mod host;
 pub mod http;
 mod ids;
 mod links;
+mod listeners;
 mod lock;
 pub mod logging;
 mod machine;

@@ -1,8 +1,6 @@
 //! A node from start to stop: claim the data directories, recover the logs, start the shards and the quorum, open the
-//! listeners, and at the end flush everything and mark it clean.
+//! listeners, wait for a signal, and at the end flush everything and mark it clean.
 
-use std::io::Write as _;
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc::Sender;
@@ -16,18 +14,17 @@ use moldau_base::{BrokerEpoch, PartitionIndex, Rng, TopicPartition, Uuid};
 use moldau_broker::{Settings, Shard, ShardId, ToQuorum, owner};
 use moldau_quorum::{Voter, meta};
 use moldau_storage::{Recovered, RecoveredLog, RecoveryPolicy};
-use tokio::net::{TcpListener, TcpSocket};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::background::Threads;
 use crate::clock::Clock;
-use crate::config::{Limits as ClientLimits, Listener, NodeConfig};
+use crate::config::NodeConfig;
 use crate::files::Files;
 use crate::fs::FsDisk;
 use crate::host::{self, Host, Limits};
+use crate::listeners::Open;
 use crate::lock;
-use crate::mailbox::{Item, Mailbox};
-use crate::pacing::Pacing;
+use crate::mailbox::Item;
 use crate::shared::Shared;
 use crate::{agree, machine, quorum, settings, space};
 
@@ -61,9 +58,8 @@ pub fn run(mut config: NodeConfig) -> anyhow::Result<()> {
     let recovered = recover(&disk, &dirs, with_partitions(&config), &clock)?;
 
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let listeners = runtime.block_on(async { open_listeners(&config) })?;
-    let addresses: Vec<SocketAddr> = listeners.iter().map(|listener| listener.address).collect();
-    let settings = Arc::new(settings::settings(&config, &metas, &addresses, &dirs, boot, stopped_at));
+    let open = runtime.block_on(Open::of(&config))?;
+    let settings = Arc::new(settings::settings(&config, &metas, &open.addresses(), &dirs, boot, stopped_at));
     space::measure(&settings);
     let shared = Arc::new(Shared::new(settings.shards));
 
@@ -75,7 +71,7 @@ pub fn run(mut config: NodeConfig) -> anyhow::Result<()> {
     let (to_quorum, quorum) = config.role.is_voter().then(start_quorum).transpose()?.unzip();
     let start = Start { config: &config, settings: &settings, shared: &shared, clock: &clock, dirs: &dirs };
     let threads = start.shards(recovered, to_quorum, &mut rng)?;
-    let served = runtime.block_on(serve(&config, &settings, &shared, listeners));
+    let served = runtime.block_on(serve(&config, &settings, &shared, open));
     runtime.shutdown_timeout(Duration::from_millis(100));
     for thread in threads {
         if thread.join().is_err() {
@@ -352,126 +348,24 @@ fn raise_descriptor_limit() -> u64 {
     limit.current.unwrap_or(1 << 16)
 }
 
-// ---- listeners
-
-/// A listener, or what will be one.
-struct Bound {
-    socket: BoundSocket,
-    address: SocketAddr,
-    name: String,
-}
-
-enum BoundSocket {
-    /// Connections are refused.
-    Closed(TcpSocket),
-    /// They wait to be accepted.
-    Listening(TcpListener),
-}
-
-impl Bound {
-    fn listen(self, backlog: u32) -> anyhow::Result<TcpListener> {
-        match self.socket {
-            BoundSocket::Closed(socket) => socket.listen(backlog).with_context(|| cannot_listen(&self.name)),
-            BoundSocket::Listening(listener) => Ok(listener),
-        }
-    }
-}
-
-fn cannot_listen(listener: &str) -> String {
-    format!("cannot listen on {listener}: is another process there? Name another port in listeners")
-}
-
-/// Clients of a cluster are refused until they can be served, so that they turn to another node at once; a node that is alone
-/// lets them wait.
-fn open_listeners(config: &NodeConfig) -> anyhow::Result<Vec<Bound>> {
-    let several = !config.is_alone();
-    let for_nodes = if several { config.controller_listeners.as_slice() } else { &[] };
-    let clients = config.listeners.iter().map(|listener| open_listener(listener, &config.limits, !several));
-    clients.chain(for_nodes.iter().map(|listener| open_listener(listener, &config.limits, true))).collect()
-}
-
-fn open_listener(listener: &Listener, limits: &ClientLimits, at_once: bool) -> anyhow::Result<Bound> {
-    let name = listener.to_string();
-    let refused = || cannot_listen(&name);
-    let host = match listener.endpoint.is_wildcard() && listener.endpoint.host.is_empty() {
-        true => "0.0.0.0",
-        false => &listener.endpoint.host,
-    };
-    let address = std::net::ToSocketAddrs::to_socket_addrs(&(host, listener.endpoint.port))
-        .with_context(refused)?
-        .next()
-        .with_context(refused)?;
-    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
-    socket.set_reuseaddr(true)?;
-    if let Some(bytes) = limits.receive_buffer_bytes {
-        socket.set_recv_buffer_size(bytes)?;
-    }
-    if let Some(bytes) = limits.send_buffer_bytes {
-        socket.set_send_buffer_size(bytes)?;
-    }
-    socket.bind(address).with_context(refused)?;
-    let address = socket.local_addr()?;
-    let socket = match at_once {
-        true => BoundSocket::Listening(socket.listen(limits.backlog).with_context(refused)?),
-        false => BoundSocket::Closed(socket),
-    };
-    Ok(Bound { socket, address, name })
-}
-
 /// Serves until a signal comes, then lets the shards finish.
 async fn serve(
     config: &NodeConfig,
-    settings: &Arc<Settings>,
+    settings: &Settings,
     shared: &Arc<Shared>,
-    listeners: Vec<Bound>,
+    open: Open,
 ) -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
-    let mut ready = shared.readiness();
     let mut failed = shared.failure();
     let mut measure = tokio::time::interval(Duration::from_secs(10));
-    let http = match &config.http {
-        Some(endpoint) => Some(crate::http::bind(endpoint).await?),
-        None => None,
-    };
-    let http = async {
-        match http {
-            Some(listener) => {
-                let registry = Arc::new(shared.metrics.registry());
-                crate::http::serve(listener, registry, shared.health.clone(), std::future::pending()).await
-            }
-            None => std::future::pending().await,
-        }
-    };
-    tokio::pin!(http);
-    let acceptors = async {
-        let mut all = tokio::task::JoinSet::new();
-        let mut accepting = |at: usize, listener: TcpListener, shards: usize| {
-            let mailboxes = shared.mailboxes()[..shards].to_vec();
-            all.spawn(accept(listener, at as u16, mailboxes, shared.clone(), config.limits.clone()));
-        };
-        let mut listeners = listeners;
-        let address = listeners.first().map(|listener| listener.address).context("there is no listener")?;
-        // Before this node can be ready, others have to reach it. All they say is for shard 0.
-        for (at, listener) in listeners.split_off(config.listeners.len()).into_iter().enumerate() {
-            accepting(config.listeners.len() + at, listener.listen(config.limits.backlog)?, 1);
-        }
-        ready.wait_for(|cluster| cluster.is_some()).await?;
-        for (at, listener) in listeners.into_iter().enumerate() {
-            accepting(at, listener.listen(config.limits.backlog)?, usize::from(settings.shards));
-        }
-        shared.is_serving().await;
-        announce(config, settings, address)?;
-        all.join_all().await;
-        anyhow::Ok(())
-    };
-    tokio::pin!(acceptors);
+    let served = open.serve(config, settings, shared);
+    tokio::pin!(served);
     let why = loop {
         tokio::select! {
             _ = terminate.recv() => break None,
             _ = interrupt.recv() => break None,
-            ended = &mut acceptors => break ended.err(),
-            ended = &mut http => break ended.err().map(anyhow::Error::from),
+            ended = &mut served => break ended.err(),
             why = failure(&mut failed) => break Some(anyhow::anyhow!(why)),
             _ = measure.tick() => space::measure(settings),
         }
@@ -480,19 +374,8 @@ async fn serve(
         "stopping: other nodes take over, requests in work are finished, logs flushed; a second signal ends at once"
     );
     shared.health.set(crate::http::HealthState::Stopping);
-    let is_well = why.is_none();
-    let stop = async {
-        if is_well {
-            shared.mailbox(ShardId(0)).send(Item::Leave);
-            if tokio::time::timeout(HAND_OVER, shared.has_left()).await.is_err() {
-                tracing::warn!("other nodes have not taken over within {HAND_OVER:?}");
-            }
-        }
-        shared.mailboxes().iter().for_each(|mailbox| mailbox.send(Item::Stop));
-        shared.all_stopped().await;
-    };
     tokio::select! {
-        () = stop => {}
+        () = stop(shared, why.is_none()) => {}
         _ = terminate.recv() => std::process::exit(143),
         _ = interrupt.recv() => std::process::exit(130),
         () = tokio::time::sleep(GRACE * 3) => bail!("the logs could not be flushed within {:?}", GRACE * 3),
@@ -500,68 +383,21 @@ async fn serve(
     why.map_or(Ok(()), Err)
 }
 
+/// Lets others take over what this node leads, if it is well, and the shards finish.
+async fn stop(shared: &Shared, is_well: bool) {
+    if is_well {
+        shared.mailbox(ShardId(0)).send(Item::Leave);
+        if tokio::time::timeout(HAND_OVER, shared.has_left()).await.is_err() {
+            tracing::warn!("other nodes have not taken over within {HAND_OVER:?}");
+        }
+    }
+    shared.mailboxes().iter().for_each(|mailbox| mailbox.send(Item::Stop));
+    shared.all_stopped().await;
+}
+
 async fn failure(failed: &mut tokio::sync::watch::Receiver<Option<String>>) -> String {
     match failed.wait_for(Option::is_some).await {
         Ok(why) => why.clone().unwrap_or_default(),
         Err(_) => std::future::pending().await,
-    }
-}
-
-fn announce(config: &NodeConfig, settings: &Settings, address: SocketAddr) -> anyhow::Result<()> {
-    tracing::info!(
-        node = settings.node_id.0,
-        cluster = &*settings.cluster_id,
-        listeners = %config.listeners.iter().chain(&config.controller_listeners).map(ToString::to_string).collect::<Vec<_>>().join(","),
-        data = %settings::names(&config.log_dirs),
-        shards = settings.shards,
-        "ready"
-    );
-    let mut out = std::io::stdout().lock();
-    writeln!(out, "ready {address}")?;
-    out.flush()?;
-    Ok(())
-}
-
-/// Accepts on one listener and deals connections out to the shards in turn.
-async fn accept(
-    listener: TcpListener,
-    at: u16,
-    mailboxes: Vec<Arc<Mailbox>>,
-    shared: Arc<Shared>,
-    limits: ClientLimits,
-) {
-    let mut next = 0;
-    let pacing = Pacing::of(&listener);
-    loop {
-        let (stream, address) = match listener.accept().await {
-            Ok(accepted) => accepted,
-            Err(error) => {
-                // Out of descriptors: wait for connections to end.
-                tracing::warn!(%error, "cannot accept a connection");
-                tokio::time::sleep(Duration::from_millis(100)).await;
-                continue;
-            }
-        };
-        let ip = address.ip();
-        let most_per_ip = limits.connections_of_ip.get(&ip).copied().unwrap_or(limits.connections_per_ip);
-        if !shared.connected(ip, limits.connections as usize, most_per_ip as usize) {
-            tracing::warn!(address = %ip, "connection refused: too many (max.connections, max.connections.per.ip)");
-            shared.metrics.connections_refused.inc();
-            continue;
-        }
-        shared.metrics.connections_accepted.inc();
-        let _ = stream.set_nodelay(true);
-        pacing.apply(&stream);
-        match stream.into_std() {
-            Ok(stream) => {
-                mailboxes[next % mailboxes.len()].send(Item::Connection {
-                    stream,
-                    address: ip,
-                    listener: at,
-                });
-                next += 1;
-            }
-            Err(_) => shared.disconnected(ip),
-        }
     }
 }
