@@ -9,28 +9,25 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use moldau_base::voter::{VoterChange, Voters};
+use moldau_base::voter::Voters;
 use moldau_base::{NodeId, Rng};
 use moldau_controller::{
     Controller, Decision, Delta, Image, ProducerIdBlock, Record, Refusal, Reply, Request,
 };
-use moldau_quorum::Pull;
-use moldau_wire::{ErrorCode, Response, voters};
+use moldau_wire::ErrorCode;
 
-use crate::Shard;
 use crate::forward::Stalled;
 use crate::lifecycle::Lifecycle;
 use crate::message::{Answer, Message, Return, Update};
 use crate::settings::Settings;
 use crate::timers::Timer;
-use crate::waist::{Address, Effect, FromQuorum, Lane, Purpose, ShardId, ToPeer, ToQuorum, Trace};
+use crate::waist::{Effect, FromQuorum, Lane, Purpose, ShardId, ToPeer, ToQuorum, Trace};
+use crate::{Shard, voters};
 
 /// Most administrative requests that may wait for their turn; more are refused.
 const WAITING_REQUESTS: usize = 4_096;
 /// Between two looks at who is silent, in milliseconds.
 const LIVENESS_PAUSE_MS: i64 = 10;
-/// How long a voter may take to answer another, in milliseconds: more than a sync and a large piece of a snapshot take.
-const VOTER_PATIENCE_MS: i64 = 2_000;
 
 /// The controller and what is under way for it.
 pub(crate) struct Control {
@@ -59,10 +56,10 @@ pub(crate) struct Control {
     /// Who votes, as far as the metadata log has told.
     pub(crate) voters: Voters,
     /// Voters that do not answer.
-    silent: Vec<NodeId>,
+    pub(crate) silent: Vec<NodeId>,
     /// Calls of other voters and of observers, and questions of operators, that the quorum has not answered.
-    called: BTreeMap<u64, Return>,
-    next_called: u64,
+    pub(crate) called: BTreeMap<u64, Return>,
+    pub(crate) next_called: u64,
 }
 
 /// What follows when all shards have a change.
@@ -140,7 +137,7 @@ pub(crate) fn request(shard: &mut Shard, to: Return, request: Request) {
         return shard.answer(to, Answer::Controller(Err(refusal)));
     }
     if is_active(shard) || shard.settings.is_alone() {
-        if missing_voters(shard).is_some() && !matches!(request, Request::Heartbeat(_)) {
+        if voters::missing(shard).is_some() && !matches!(request, Request::Heartbeat(_)) {
             let refusal = no_controller(shard);
             return shard.answer(to, Answer::Controller(Err(refusal)));
         }
@@ -366,11 +363,11 @@ pub(crate) fn quorum(shard: &mut Shard, news: FromQuorum) {
             refused(shard, proposal, Refusal::new(ErrorCode::KAFKA_STORAGE_ERROR, reason));
         }
         FromQuorum::Leader { node, epoch: _ } => leader(shard, node),
-        FromQuorum::Call { call, to, message } => call_voter(shard, call, to, message),
-        FromQuorum::Answer { token, message } => quorum_answers(shard, token, Answer::Voter(message)),
-        FromQuorum::State { token, state } => quorum_answers(shard, token, Answer::Quorum(state)),
+        FromQuorum::Call { call, to, message } => voters::call(shard, call, to, message),
+        FromQuorum::Answer { token, message } => voters::answered(shard, token, Answer::Voter(message)),
+        FromQuorum::State { token, state } => voters::answered(shard, token, Answer::Quorum(state)),
         FromQuorum::Changed { token, result } => {
-            quorum_answers(shard, token, Answer::VotersChanged(result));
+            voters::answered(shard, token, Answer::VotersChanged(result));
         }
         FromQuorum::Voters(voters) => {
             if let Some(control) = shard.control.as_mut() {
@@ -382,7 +379,7 @@ pub(crate) fn quorum(shard: &mut Shard, news: FromQuorum) {
                 control.silent = silent;
             }
         }
-        FromQuorum::Pulled { token, pulled } => quorum_answers(shard, token, Answer::Pulled(pulled)),
+        FromQuorum::Pulled { token, pulled } => voters::answered(shard, token, Answer::Pulled(pulled)),
     }
 }
 
@@ -443,103 +440,12 @@ pub(crate) fn arm(shard: &mut Shard) {
     shard.timers.set(Timer::Controller, next);
 }
 
-/// Carries a message of the quorum to another voter.
-fn call_voter(shard: &mut Shard, call: u64, to: NodeId, message: Bytes) {
-    let answered = move |shard: &mut Shard, message| {
-        shard.effect(Effect::Send(ToPeer::Quorum(ToQuorum::Answered { call, message })));
-    };
-    let Some(address) = voter_address(shard, to) else { return answered(shard, None) };
-    let request = voters::Request {
-        cluster_id: crate::api::text(&shard.settings.cluster_id),
-        from: shard.settings.node_id.0,
-        to: to.0,
-        message,
-    };
-    let lane = Lane { node: to, purpose: Purpose::Voter };
-    let request = moldau_wire::Request::Voters(request);
-    crate::peers::call(shard, lane, address, &request, VOTER_PATIENCE_MS, move |shard, result| {
-        let message = match result {
-            Ok(Response::Voters(response)) if response.error_code == ErrorCode::NONE => {
-                Some(response.message)
-            }
-            Ok(Response::Voters(response)) => {
-                let what = format!("node {to} does not hear this voter: {}", response.error_code.name());
-                shard.warn_once(what);
-                None
-            }
-            Ok(_) => None,
-            Err(why) => {
-                crate::lifecycle::no_answer(shard, to, why);
-                None
-            }
-        };
-        answered(shard, message);
-    });
-}
-
-/// Another voter asks; the answer goes to `to`.
-pub(crate) fn called_by_voter(shard: &mut Shard, to: Return, from: NodeId, message: Bytes) {
-    ask_quorum(shard, to, |token| ToQuorum::Called { token, from, message });
-}
-
-/// Somebody wants to know how far the voters are; the answer goes to `to`.
-pub(crate) fn describe_quorum(shard: &mut Shard, to: Return) {
-    ask_quorum(shard, to, |token| ToQuorum::Describe { token });
-}
-
-/// Somebody wants other voters; the answer goes to `to`.
-pub(crate) fn change_voters(shard: &mut Shard, to: Return, change: VoterChange) {
-    ask_quorum(shard, to, |token| ToQuorum::Change { token, change });
-}
-
-/// Where a node listens for others, if it is a voter or was one: by the configuration, by the metadata log, or as another voter said.
-pub(crate) fn voter_address(shard: &Shard, node: NodeId) -> Option<Address> {
-    if let Some(address) = shard.settings.voters.get(&node) {
-        return Some(address.clone());
-    }
-    if let Some(observer) = &shard.observer {
-        return observer.address(node).cloned();
-    }
-    let Voters { voters, observers } = &shard.control.as_ref()?.voters;
-    let endpoints = &voters.get(&node).or_else(|| observers.get(&node))?.endpoints;
-    let named = endpoints.iter().find(|endpoint| endpoint.listener == shard.settings.controller_listener);
-    let endpoint = named.or(endpoints.first())?;
-    Some(Address { host: endpoint.host.clone(), port: endpoint.port })
-}
-
-/// Who is missing, if there cannot be an active controller for that.
-pub(crate) fn missing_voters(shard: &Shard) -> Option<String> {
-    // A leader stays one when nobody hears it any more, and decides nothing.
-    let control = shard.control.as_ref().filter(|control| control.leader.is_none() || control.active)?;
-    control.voters.without(&control.silent)
-}
-
 /// There is no active controller, and why if it is known.
 pub(crate) fn no_controller(shard: &Shard) -> Refusal {
-    match missing_voters(shard) {
+    match voters::missing(shard) {
         Some(why) => Refusal::new(ErrorCode::NOT_CONTROLLER, why),
         None => Refusal::plain(ErrorCode::NOT_CONTROLLER),
     }
-}
-
-fn ask_quorum(shard: &mut Shard, to: Return, question: impl FnOnce(u64) -> ToQuorum) {
-    let Some(control) = shard.control.as_mut() else { return };
-    let token = control.next_called;
-    control.next_called += 1;
-    control.called.insert(token, to);
-    shard.effect(Effect::Send(ToPeer::Quorum(question(token))));
-}
-
-fn quorum_answers(shard: &mut Shard, token: u64, answer: Answer) {
-    let waiting = shard.control.as_mut().and_then(|control| control.called.remove(&token));
-    if let Some(to) = waiting {
-        shard.answer(to, answer);
-    }
-}
-
-/// An observer asks; the answer goes to `to`.
-pub(crate) fn called_by_observer(shard: &mut Shard, to: Return, pull: Pull) {
-    ask_quorum(shard, to, |token| ToQuorum::Pull { token, pull });
 }
 
 /// The image begins anew with what a snapshot holds. Its records have no offsets of their own any more and all count as its last one.

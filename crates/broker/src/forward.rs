@@ -149,7 +149,7 @@ fn send(shard: &mut Shard, job: Job) {
 
 fn stall(shard: &mut Shard, job: Job) {
     let now = shard.now.mono;
-    let hopeless = job.since.after_ms(HOPELESS_MS) <= now && control::missing_voters(shard).is_some();
+    let hopeless = job.since.after_ms(HOPELESS_MS) <= now && crate::voters::missing(shard).is_some();
     let refusal = control::no_controller(shard);
     let Some(control) = shard.control.as_mut() else { return };
     if hopeless || job.until <= now || control.stalled.waiting.len() >= WAITING_REQUESTS {
@@ -229,7 +229,7 @@ fn topics_created(frame: Bytes) -> Result<Reply, Refusal> {
 /// The active controller, if it is another node, and how to reach it.
 fn controller(shard: &Shard) -> Option<(Lane, Address)> {
     let node = shard.control.as_ref()?.leader.filter(|leader| *leader != shard.settings.node_id)?;
-    let address = control::voter_address(shard, node)?;
+    let address = crate::voters::address(shard, node)?;
     Some((Lane { node, purpose: Purpose::Controller }, address))
 }
 

@@ -32,6 +32,7 @@ mod stop;
 mod suspects;
 mod throttle;
 mod timers;
+mod voters;
 mod waist;
 
 pub use api::SERVED;

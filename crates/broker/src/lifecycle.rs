@@ -142,7 +142,7 @@ fn registration(shard: &Shard) -> RegisterBroker {
 
 /// Registers with the active controller, which is another node.
 fn ask(shard: &mut Shard, leader: NodeId) {
-    let Some(address) = control::voter_address(shard, leader) else { return register_again(shard) };
+    let Some(address) = crate::voters::address(shard, leader) else { return register_again(shard) };
     let request = moldau_wire::Request::BrokerRegistration(as_request(registration(shard)));
     let lane = Lane { node: leader, purpose: Purpose::Liveness };
     crate::peers::call(shard, lane, address, &request, PATIENCE_MS, |shard, result| match result {
@@ -263,7 +263,7 @@ pub(crate) fn beat_now(shard: &mut Shard) {
 }
 
 fn send_beat(shard: &mut Shard, leader: NodeId, beat: &Heartbeat) {
-    let Some(address) = control::voter_address(shard, leader) else { return beaten(shard, None) };
+    let Some(address) = crate::voters::address(shard, leader) else { return beaten(shard, None) };
     let request = moldau_wire::Request::BrokerHeartbeat(broker_heartbeat::Request {
         broker_id: beat.broker.0,
         broker_epoch: beat.epoch.0,
@@ -383,7 +383,7 @@ pub(crate) fn suspect(shard: &mut Shard, node: NodeId) {
 
 /// Where this node listens for others.
 fn address(shard: &Shard, node: NodeId) -> Option<Address> {
-    control::voter_address(shard, node)
+    crate::voters::address(shard, node)
         .or_else(|| broker_address(shard, shard.control.as_ref().map(Control::image)?, node))
 }
 

@@ -427,10 +427,10 @@ impl Shard {
             Ask::Controller(request) => crate::control::request(self, to, *request),
             Ask::ProducerId => crate::control::producer_id(self, to),
             Ask::Forward(carriage) => crate::forward::client(self, to, carriage),
-            Ask::Voter { from, message } => crate::control::called_by_voter(self, to, from, message),
-            Ask::Pull(pull) => crate::control::called_by_observer(self, to, pull),
-            Ask::Quorum => crate::control::describe_quorum(self, to),
-            Ask::ChangeVoters(change) => crate::control::change_voters(self, to, change),
+            Ask::Voter { from, message } => crate::voters::called(self, to, from, message),
+            Ask::Pull(pull) => crate::voters::called_by_observer(self, to, pull),
+            Ask::Quorum => crate::voters::describe(self, to),
+            Ask::ChangeVoters(change) => crate::voters::change(self, to, change),
         }
     }
 

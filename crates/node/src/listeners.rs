@@ -96,6 +96,12 @@ fn open_listeners(config: &NodeConfig) -> anyhow::Result<Vec<Bound>> {
     clients.chain(for_nodes.iter().map(|listener| open_listener(listener, &config.limits, true))).collect()
 }
 
+/// The listeners for other nodes alone.
+pub(crate) fn for_nodes(config: &NodeConfig) -> anyhow::Result<Vec<TcpListener>> {
+    let bound = config.controller_listeners.iter().map(|l| open_listener(l, &config.limits, true));
+    bound.map(|bound| bound?.listen(config.limits.backlog)).collect()
+}
+
 fn open_listener(listener: &Listener, limits: &Limits, at_once: bool) -> anyhow::Result<Bound> {
     let name = listener.to_string();
     let refused = || cannot_listen(&name);

@@ -26,7 +26,7 @@ use crate::listeners::Open;
 use crate::lock;
 use crate::mailbox::Item;
 use crate::shared::Shared;
-use crate::{agree, machine, quorum, settings, space};
+use crate::{agree, listeners, machine, quorum, settings, space};
 
 /// Descriptors that are left to sockets and everything else; log files may use half of the rest.
 const RESERVED_DESCRIPTORS: u64 = 128;
@@ -203,9 +203,7 @@ fn agreed(
     }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
-        let bound = config.controller_listeners.iter().map(|l| open_listener(l, &config.limits, true));
-        let listeners = bound.map(|bound| bound?.listen(config.limits.backlog));
-        let listeners = listeners.collect::<anyhow::Result<Vec<_>>>()?;
+        let listeners = listeners::for_nodes(config)?;
         agree::cluster_id(config, &listeners, rng).await.map(Some)
     })
 }
@@ -328,7 +326,7 @@ impl Start<'_> {
     }
 
     fn limits(&self) -> Limits {
-        let limits: &ClientLimits = &self.config.limits;
+        let limits = &self.config.limits;
         let shards = u64::from(self.settings.shards);
         Limits {
             frame_bytes: limits.request_bytes,

@@ -85,7 +85,7 @@ fn controllers(shard: &Shard) -> (i32, Vec<response::Broker>) {
     let told: Vec<&NodeId> = control.voters.voters.keys().collect();
     let ids = if told.is_empty() { shard.settings.voters.keys().collect() } else { told };
     let voters = ids.into_iter().filter_map(|id| {
-        let address = crate::control::voter_address(shard, *id)?;
+        let address = crate::voters::address(shard, *id)?;
         Some(response::Broker {
             broker_id: id.0,
             host: text(&address.host),

@@ -50,7 +50,7 @@ pub(crate) fn handle(shard: &mut Shard, context: Context, request: Request) {
 
 /// Where the leader listens for nodes (KIP-853): who asks may not know it yet.
 fn endpoint(shard: &Shard, leader: NodeId) -> Option<response::NodeEndpoint> {
-    let address = crate::control::voter_address(shard, leader)?;
+    let address = crate::voters::address(shard, leader)?;
     Some(response::NodeEndpoint {
         node_id: leader.0,
         host: super::text(&address.host),
