@@ -163,18 +163,19 @@ impl<'a> Scanner<'a> {
     }
 
     /// Whether a batch behind has its place, from `fitting` on, before what would be next. Its own offset may be what is damaged: then the
-    /// one that directly follows it does not go on from it. Only whole batches count: recovery may cut off what else there is, and is to
-    /// find the same the next time.
+    /// one that directly follows it does not go on from it. Only what recovery does not cut off counts, since it is to find the same the
+    /// next time: whole batches, and of those that were not flushed the one directly behind.
     fn is_contradicted(&mut self, fitting: i64) -> io::Result<bool> {
         let mut against: Option<(u64, i64)> = None;
-        let next = self.next;
-        let stands = self.ask_whole(self.position, fitting, WITNESSES, |at, found| {
+        let (position, next, verified) = (self.position, self.next, self.verified);
+        let stands = self.ask_whole(position, fitting, WITNESSES, |at, found| {
             let is_odd = |&(end, follows): &(u64, i64)| end == at && follows != found.base_offset;
             if against.take().is_some_and(|last| !is_odd(&last)) {
                 return Some(());
             }
             let end = at + found.size() as u64;
-            against = (found.base_offset < next).then_some((end, found.next_offset()));
+            let stays = at == position || found.base_offset < verified;
+            against = (stays && found.base_offset < next).then_some((end, found.next_offset()));
             None
         })?;
         Ok(stands.is_some() || against.is_some())
