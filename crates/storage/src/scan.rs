@@ -152,23 +152,27 @@ impl<'a> Scanner<'a> {
         if header.base_offset == before || before >= self.verified || !self.holds(position, header)? {
             return Ok(scanned);
         }
-        let fitting = before.saturating_add(header.last_offset_delta.into()).saturating_add(1);
-        if !self.is_contradicted(fitting)? {
+        // What was flushed lies in front of what was not, however many offsets this one has.
+        let floor = match header.base_offset < self.verified {
+            true => before.saturating_add(header.last_offset_delta.into()).saturating_add(1),
+            false => before,
+        };
+        if !self.is_contradicted(floor)? {
             return Ok(scanned);
         }
         let flaw = Flaw::Offsets { base: header.base_offset, last: header.last_offset(), next: before };
-        self.next = fitting;
+        self.next = floor;
         self.passed = None;
         Ok(Scanned::Misplaced { position, flaw })
     }
 
-    /// Whether a batch behind has its place, from `fitting` on, before what would be next. Its own offset may be what is damaged: then the
+    /// Whether a batch behind has its place, from `floor` on, before what would be next. Its own offset may be what is damaged: then the
     /// one that directly follows it does not go on from it. Only what recovery does not cut off counts, since it is to find the same the
     /// next time: whole batches, and of those that were not flushed the one directly behind.
-    fn is_contradicted(&mut self, fitting: i64) -> io::Result<bool> {
+    fn is_contradicted(&mut self, floor: i64) -> io::Result<bool> {
         let mut against: Option<(u64, i64)> = None;
         let (position, next, verified) = (self.position, self.next, self.verified);
-        let stands = self.ask_whole(position, fitting, WITNESSES, |at, found| {
+        let stands = self.ask_whole(position, floor, WITNESSES, |at, found| {
             let is_odd = |&(end, follows): &(u64, i64)| end == at && follows != found.base_offset;
             if against.take().is_some_and(|last| !is_odd(&last)) {
                 return Some(());
