@@ -138,6 +138,8 @@ bugs! {
     /// Another leader takes over in the leader epoch of the former.
     SameLeaderEpoch,
     of clusters:
+    /// A partition that has more does not wake the session of a follower that has everything.
+    FollowersSleepOn,
     /// A new leader tells where the log ends before it knows what its followers have.
     EndAtOnce,
     /// Consumers are given what the leader has stored, whoever else has it.

@@ -8,6 +8,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use moldau_base::disk::FileId;
+use moldau_base::planted::{Bug, planted};
 use moldau_base::{BrokerEpoch, LeaderEpoch, Mono, NodeId, PartitionIndex, Rng, TopicPartition, Uuid};
 use moldau_wire::fetch::{Request, Response, request, response};
 use moldau_wire::{ErrorCode, Response as AnyResponse};
@@ -355,7 +356,9 @@ pub(crate) fn answered(shard: &mut Shard, to: Return, fetched: Fetched) -> Optio
 /// A partition has something for a session that sleeps there. False when it is not for a follower.
 pub(crate) fn woken(shard: &mut Shard, to: Return) -> bool {
     let Some((conn, session)) = shard.followers.watching(to.gather) else { return false };
-    let Some(entry) = session.entries.get_mut(&to.index) else { return true };
+    let Some(entry) = session.entries.get_mut(&to.index).filter(|_| !planted(Bug::FollowersSleepOn)) else {
+        return true;
+    };
     session.awake.insert(to.index);
     match entry.asking {
         Asking::No if session.fetch.is_some() && entry.fetched.is_none() => {

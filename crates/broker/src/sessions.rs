@@ -258,3 +258,46 @@ fn entries_of(topics: &[request::Topic], version: i16, image: &Image) -> Vec<Ent
     }
     all
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const VERSION: i16 = 18;
+
+    fn request(session_id: i32, session_epoch: i32, names: bool) -> Request {
+        let topic = || request::Topic {
+            topic_id: Uuid::random(&mut Rng::seeded(7)),
+            partitions: vec![request::Partition::default()],
+            ..Default::default()
+        };
+        Request {
+            session_id,
+            session_epoch,
+            topics: names.then(topic).into_iter().collect(),
+            ..Request::default()
+        }
+    }
+
+    /// The session after a request that finds this high watermark, and whether the partition is in the answer.
+    fn answered(sessions: &mut Sessions, request: &Request, high_watermark: i64) -> (i32, bool) {
+        let image = Image::new("cluster");
+        let (session, entries) = sessions.open(Mono(0), request, VERSION, &image).unwrap();
+        let found = Fetched { high_watermark, log_start: 0, ..Fetched::error(ErrorCode::NONE) };
+        let results = entries.into_iter().map(|entry| (entry, found.clone())).collect();
+        let (id, results) = sessions.close(Mono(0), session, results);
+        (id, !results.is_empty())
+    }
+
+    #[test]
+    fn only_news_are_told() {
+        let mut sessions = Sessions::new(1, Rng::seeded(1));
+        let (id, told) = answered(&mut sessions, &request(0, FIRST, true), 0);
+        assert!(told);
+        assert_eq!(answered(&mut sessions, &request(id, 1, false), 0), (id, false));
+        assert_eq!(answered(&mut sessions, &request(id, 2, false), 1), (id, true));
+        assert_eq!(answered(&mut sessions, &request(id, 3, false), 1), (id, false));
+        // Who names a partition again is told again.
+        assert_eq!(answered(&mut sessions, &request(id, 4, true), 1), (id, true));
+    }
+}

@@ -109,6 +109,7 @@ pub fn expectation(bug: Bug) -> Expectation {
         Bug::FencesIgnored => ("cluster", &[failure::FENCED_MEMBER]),
         Bug::MovedTooEarly => ("cluster-moves", UNSHARED),
         Bug::SameLeaderEpoch => ("cluster", &[failure::TWO_LEADERS, failure::NO_PROGRESS]),
+        Bug::FollowersSleepOn => ("cluster", &[failure::NO_PROGRESS]),
         Bug::EndAtOnce => ("cluster", &["HighWatermarkBack"]),
         Bug::ReadStored => ("cluster", &["ReadAboveHighWatermark"]),
         Bug::LogsNeverPart => ("cluster", UNSHARED),
