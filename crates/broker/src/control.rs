@@ -486,6 +486,8 @@ fn apply(shard: &mut Shard, before: Image, last: i64, records: Vec<(i64, Bytes)>
         become_current(shard);
     }
     problems.into_iter().for_each(|problem| shard.trace(Trace::Warning(problem)));
+    // Whose silence is waited for may be somebody else now. A controller that is no broker has nothing else that looks after this.
+    arm(shard);
 }
 
 /// The image is that of the cluster: logs without a topic id are given to the shards that own their names, and the shards begin.

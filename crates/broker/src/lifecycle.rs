@@ -29,6 +29,8 @@ const PATIENCE_MS: i64 = 2_000;
 const TWIN_MS: i64 = 10_000;
 /// How long a node that is asked whether it is there may take, in milliseconds.
 const PROBE_MS: i64 = 500;
+/// So often a node is asked that hangs up.
+const PROBES: u32 = 10;
 
 /// Who this broker is to the controller.
 pub(crate) struct Lifecycle {
@@ -352,9 +354,13 @@ pub(crate) fn suspect(shard: &mut Shard, node: NodeId) {
         // Somebody else has called itself so.
         return;
     }
-    if shard.control.is_none() {
-        return shard.tell(crate::ShardId(0), Message::Suspect(node));
+    match shard.control {
+        Some(_) => probe(shard, node, PROBES),
+        None => shard.tell(crate::ShardId(0), Message::Suspect(node)),
     }
+}
+
+fn probe(shard: &mut Shard, node: NodeId, left: u32) {
     let Some(address) = address(shard, node) else { return };
     let Some(control) = shard.control.as_mut() else { return };
     if !control.lifecycle.probed.insert(node) {
@@ -375,6 +381,8 @@ pub(crate) fn suspect(shard: &mut Shard, node: NodeId) {
         match result {
             Ok(_) => crate::suspects::acquit(shard, node),
             Err(NoAnswer::Refused) => gone(shard, node),
+            // A process that ends may take a connection while it closes the others.
+            Err(NoAnswer::Broken) if left > 1 => probe(shard, node, left - 1),
             // It says nothing of the node; what it leads will be moved when it was silent for long enough.
             Err(NoAnswer::Broken | NoAnswer::Unreachable | NoAnswer::Late) => {}
         }

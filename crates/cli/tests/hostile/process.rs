@@ -151,6 +151,12 @@ impl Node {
         assert!(!ended(&mut self.child).success());
     }
 
+    /// Stands still, and with it the process that would end it for that; its connections stay.
+    pub fn freeze(&self) {
+        self.signal(Signal::STOP);
+        kill_process(watched(&self.child).unwrap(), Signal::STOP).unwrap();
+    }
+
     /// The process that this one watches.
     pub fn child(&self) -> i32 {
         watched(&self.child).unwrap().as_raw_nonzero().get()

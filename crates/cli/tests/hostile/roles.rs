@@ -208,6 +208,20 @@ fn a_controller_and_a_broker_that_die_together() {
     cluster.holds("kept", 200);
 }
 
+/// Nothing but its silence tells that a broker is gone, and a controller that is no broker has no heartbeats of its own to be woken by.
+#[test]
+fn a_broker_that_falls_silent_is_fenced() {
+    let cluster = Cluster::start();
+    cluster.create("kept");
+    cluster.produce("kept", 0..100);
+    let (leader, _) = cluster.leader("kept");
+    let active = cluster.controllers[cluster.active()].as_ref().unwrap();
+    cluster.brokers[leader].as_ref().unwrap().freeze();
+    active.logs(&[&format!("broker {} is fenced", leader + 11)]);
+    cluster.produce("kept", 100..200);
+    cluster.holds("kept", 200);
+}
+
 /// The metadata log has been cut off behind snapshots meanwhile, so the broker begins with one.
 #[test]
 fn a_broker_that_was_away_learns_what_changed() {
