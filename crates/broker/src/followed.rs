@@ -14,6 +14,7 @@ use moldau_wire::fetch::{Request, Response, request, response};
 use moldau_wire::{ErrorCode, Response as AnyResponse};
 
 use crate::Shard;
+use crate::api::fetch::{AHEAD_MS, LOOK_AGAIN_MS, partition_entry};
 use crate::connections::Context;
 use crate::message::{Ask, Fetch, Fetched, Follower, Return};
 use crate::timers::Timer;
@@ -24,9 +25,6 @@ const BY_ID: i16 = 13;
 /// Epochs of a fetch request with a meaning of their own: the first of a session, and none at all.
 const FIRST: i32 = 0;
 const NONE: i32 = -1;
-/// How long a fetch waits for a leader epoch that is not known here yet, in milliseconds, and between two looks.
-const AHEAD_MS: i64 = 100;
-const LOOK_AGAIN_MS: i64 = 3;
 
 /// The sessions of followers.
 #[derive(Debug)]
@@ -456,7 +454,7 @@ impl Session {
 }
 
 fn push(topics: &mut Vec<response::Topic>, id: TopicPartition, fetched: Fetched) {
-    let partition = crate::api::fetch::partition_entry(id.partition.0, fetched, false);
+    let partition = partition_entry(id.partition.0, fetched, false);
     match topics.last_mut().filter(|topic| topic.topic_id == id.topic) {
         Some(topic) => topic.partitions.push(partition),
         None => topics.push(response::Topic {

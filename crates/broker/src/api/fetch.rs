@@ -25,8 +25,8 @@ use crate::waist::ConnId;
 const TELLS_LEADERS: i16 = 16;
 
 /// How long a fetch waits for a leader epoch that is not known here yet, in milliseconds, and between two looks.
-const AHEAD_MS: i64 = 100;
-const LOOK_AGAIN_MS: i64 = 3;
+pub(crate) const AHEAD_MS: i64 = 100;
+pub(crate) const LOOK_AGAIN_MS: i64 = 3;
 
 /// Leaders that are other nodes.
 type Leaders = BTreeMap<TopicPartition, (NodeId, LeaderEpoch)>;
