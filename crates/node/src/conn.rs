@@ -8,10 +8,12 @@ use std::fs::File;
 use std::io::{self, ErrorKind, IoSlice};
 use std::net::IpAddr;
 use std::task::Waker;
+use std::time::Duration;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use moldau_broker::ConnId;
 use moldau_wire::frame::{FrameError, LENGTH_PREFIX};
+use rustix::net::sockopt::set_socket_linger;
 use rustix::net::{SendAncillaryBuffer, SendFlags};
 use tokio::io::{AsyncRead, AsyncReadExt, Interest};
 use tokio::net::TcpStream;
@@ -28,6 +30,8 @@ const FIRST_CAPACITY: std::ops::RangeInclusive<usize> = 4 * 1024..=256 * 1024;
 const LARGE: usize = 16 * 1024;
 /// Frames from this length on are not copied out of the buffer that they were read into.
 const SHARED: usize = 8 * 1024;
+/// After so many answers, its versions and one more, a client takes the end of a connection for what it is.
+const INTRODUCED: u32 = 2;
 /// Of a file this much is looked for in memory, or brought there, at a time.
 const WINDOW: u64 = 1024 * 1024;
 /// Most slices handed to one `sendmsg`.
@@ -47,6 +51,8 @@ pub struct Conn {
     pub out: Outgoing,
     /// Bytes of the requests that are not answered, in order.
     pub unanswered: VecDeque<usize>,
+    /// Answers that it got, the first few.
+    answers: u32,
     /// Close when everything is sent.
     pub closing: bool,
     /// Close at once: silent for too long.
@@ -64,8 +70,10 @@ pub struct Conn {
 }
 
 impl Conn {
-    /// A connection that has just been accepted.
+    /// A connection that has just been accepted. If the process dies before the client has been answered, the connection is reset: a client
+    /// whose first request finds a mere end takes it for a missing TLS or SASL and gives up what it would otherwise try again (franz-go does).
     pub fn new(id: ConnId, stream: TcpStream, address: IpAddr, limit: u32, now_ms: u64) -> Conn {
+        linger(&stream, Some(Duration::ZERO));
         Conn {
             id,
             stream,
@@ -73,6 +81,7 @@ impl Conn {
             reader: Reader::new(limit),
             out: Outgoing::default(),
             unanswered: VecDeque::new(),
+            answers: 0,
             closing: false,
             abandoned: false,
             held: false,
@@ -88,11 +97,34 @@ impl Conn {
         !self.closing && self.unanswered.len() + self.out.frames < IN_WORK
     }
 
+    /// An answer is about to be sent. From the second on, a death of the process ends the connection as any other: the kernel repeats an
+    /// end until it has arrived, and a reset never.
+    pub fn answers(&mut self) {
+        if self.answers < INTRODUCED {
+            self.answers += 1;
+            if self.answers == INTRODUCED {
+                linger(&self.stream, None);
+            }
+        }
+    }
+
+    /// The connection ends, and not because the process does: what was sent arrives.
+    pub fn part(&self) {
+        linger(&self.stream, None);
+    }
+
     /// Wakes the connection's task, if it sleeps.
     pub fn wake(&self) {
         if let Some(waker) = &self.waker {
             waker.wake_by_ref();
         }
+    }
+}
+
+/// How long the kernel goes on sending when the socket is closed: `None` until all has arrived, no time for a reset.
+fn linger(stream: &TcpStream, time: Option<Duration>) {
+    if let Err(error) = set_socket_linger(stream, time) {
+        tracing::debug!(%error, "SO_LINGER");
     }
 }
 

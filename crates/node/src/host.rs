@@ -208,6 +208,7 @@ impl Host {
             }
         }
         conn.out.push(Piece::End);
+        conn.answers();
         conn.active_ms = self.now_ms();
     }
 
@@ -347,6 +348,7 @@ impl Host {
     }
 
     fn forget(&mut self, conn: &Conn) {
+        conn.part();
         if self.conns.remove(&conn.id).is_some() {
             let bytes = conn.unanswered.iter().sum::<usize>() + conn.counted;
             self.release(bytes);

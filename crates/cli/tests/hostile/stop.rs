@@ -1,9 +1,13 @@
 //! Ends of all kinds, and what the next start finds: a clean stop, a kill, files that were lost or damaged in between.
 
+use std::io::{ErrorKind, Read};
+use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 
-use crate::client::Witness;
-use crate::process::{Folder, Node};
+use moldau_wire::{ErrorCode, api_versions, fetch};
+
+use crate::client::{Client, Witness, fetch_request, frame};
+use crate::process::{Folder, Node, wait_for};
 
 /// A node with a topic of some records, stopped.
 fn stopped(folder: &Folder) -> Witness {
@@ -63,6 +67,56 @@ fn a_kill_keeps_what_was_acknowledged() {
         witness = again;
     }
     let (node, _) = serves_again(&folder, witness);
+    node.stop();
+}
+
+/// Has asked for something that takes its time; `introduced` when something was answered before.
+fn waiting(node: &Node, introduced: bool) -> Client {
+    let mut client = Client::to(node);
+    client.call(3, &api_versions::Request::default());
+    if introduced {
+        client.call(3, &api_versions::Request::default());
+    }
+    let request =
+        fetch::Request { max_wait_ms: 60_000, min_bytes: 1, ..fetch_request("watched", 0, 1 << 20) };
+    client.say(&frame(7, 11, &request));
+    client
+}
+
+/// Whether the node has read all that it was sent, as the kernel tells in /proc/net/tcp: the queues of both ends are empty.
+fn is_read(stream: &TcpStream) -> bool {
+    let ports =
+        [stream.local_addr(), stream.peer_addr()].map(|address| format!(":{:04X}", address.unwrap().port()));
+    let table = std::fs::read_to_string("/proc/net/tcp").unwrap();
+    let of_both = table.lines().filter(|line| ports.iter().all(|port| line.contains(port)));
+    let queues: Vec<&str> = of_both.filter_map(|line| line.split_whitespace().nth(4)).collect();
+    queues == ["00000000:00000000"; 2]
+}
+
+/// A client that was never answered takes the end of a connection for a missing TLS or SASL, and gives up.
+#[test]
+fn a_killed_node_resets_who_was_not_answered_yet_and_takes_leave_of_the_others() {
+    let folder = Folder::new();
+    let node = Node::start(&folder);
+    let mut created = Client::to(&node);
+    assert_eq!(created.create("watched").error_code, ErrorCode::NONE);
+    let mut clients = [false, true].map(|introduced| waiting(&node, introduced));
+    // What has not been read would make it a reset in any case.
+    wait_for("the node to read", || clients.iter().all(|client| is_read(&client.stream)).then_some(()));
+    node.kill();
+    let ends =
+        clients.each_mut().map(|client| client.stream.read(&mut [0; 64]).map_err(|error| error.kind()));
+    assert_eq!(ends, [Err(ErrorKind::ConnectionReset), Ok(0)]);
+}
+
+/// What is refused is told by an orderly end, however early.
+#[test]
+fn a_stranger_that_is_refused_is_not_reset() {
+    let folder = Folder::new();
+    let node = Node::start(&folder);
+    let mut stranger = Client::to(&node);
+    stranger.say(&[0x7f, 0xff, 0xff, 0xff]);
+    assert_eq!(stranger.stream.read(&mut [0; 64]).map_err(|error| error.kind()), Ok(0));
     node.stop();
 }
 
