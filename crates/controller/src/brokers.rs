@@ -123,12 +123,12 @@ fn forget_replica(
         ..PartitionChange::default()
     });
     if swapped {
-        let directories = change.directories.get_or_insert_with(|| partition.directories.clone());
+        let directories = change.directories.get_or_insert_with(|| partition.directories.to_vec());
         if let Some(directory) = directories.get_mut(place) {
             *directory = only(&request.log_dirs);
         }
         // An empty disk is not the best there is, even of the one that led last.
-        let known = change.last_known_eligible.as_ref().unwrap_or(&partition.last_known_eligible);
+        let known = change.last_known_eligible.as_deref().unwrap_or(&partition.last_known_eligible);
         if known.contains(&id) {
             change.last_known_eligible = Some(known.iter().copied().filter(|other| *other != id).collect());
         }

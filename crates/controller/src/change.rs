@@ -61,13 +61,13 @@ impl<'a> Change<'a> {
             min_isr,
             may_lead,
             election: Election::Clean,
-            isr: before.isr.clone(),
-            replicas: before.replicas.clone(),
-            removing: before.removing.clone(),
-            adding: before.adding.clone(),
+            isr: before.isr.to_vec(),
+            replicas: before.replicas.to_vec(),
+            removing: before.removing.to_vec(),
+            adding: before.adding.to_vec(),
             recovering: before.recovering,
             lost: None,
-            eligible: before.eligible.clone(),
+            eligible: before.eligible.to_vec(),
         }
     }
 
@@ -93,7 +93,7 @@ impl<'a> Change<'a> {
             index,
             leader,
             isr: other(self.isr, &before.isr),
-            directories: (directories != before.directories).then_some(directories),
+            directories: (directories != *before.directories).then_some(directories),
             replicas: other(self.replicas, &before.replicas),
             removing: other(self.removing, &before.removing),
             adding: other(self.adding, &before.adding),
@@ -170,8 +170,8 @@ impl<'a> Change<'a> {
 
     /// The one that led last, when everybody that was in sync may have lost something: the best there is (KIP-966).
     fn last_leader(&self) -> Option<NodeId> {
-        match self.before.last_known_eligible.as_slice() {
-            [last] => Some(*last).filter(|last| self.replicas.contains(last)),
+        match *self.before.last_known_eligible {
+            [last] => Some(last).filter(|last| self.replicas.contains(last)),
             _ => None,
         }
     }
@@ -212,7 +212,7 @@ impl<'a> Change<'a> {
         if self.before.leader != NO_LEADER && self.isr.is_empty() {
             return vec![self.before.leader];
         }
-        self.before.last_known_eligible.clone()
+        self.before.last_known_eligible.to_vec()
     }
 }
 

@@ -98,19 +98,19 @@ impl Broker {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Partition {
     /// All replicas, in order of preference.
-    pub replicas: Vec<NodeId>,
+    pub replicas: Box<[NodeId]>,
     /// The log directory of each replica, in the same order; zero where it is not known.
-    pub directories: Vec<Uuid>,
+    pub directories: Box<[Uuid]>,
     /// The in-sync replicas.
-    pub isr: Vec<NodeId>,
+    pub isr: Box<[NodeId]>,
     /// Replicas that a reassignment takes away.
-    pub removing: Vec<NodeId>,
+    pub removing: Box<[NodeId]>,
     /// Replicas that a reassignment adds.
-    pub adding: Vec<NodeId>,
+    pub adding: Box<[NodeId]>,
     /// Replicas outside the ISR that are still safe to elect (KIP-966).
-    pub eligible: Vec<NodeId>,
+    pub eligible: Box<[NodeId]>,
     /// The last members of ISR and eligible replicas known (KIP-966).
-    pub last_known_eligible: Vec<NodeId>,
+    pub last_known_eligible: Box<[NodeId]>,
     /// The leader, or [`NO_LEADER`].
     pub leader: NodeId,
     /// Counts leaders.
@@ -119,6 +119,12 @@ pub struct Partition {
     pub partition_epoch: PartitionEpoch,
     /// True while the leader of an unclean election still recovers.
     pub recovering: bool,
+}
+
+/// One directory for each replica: zero stands for those that are not known.
+pub(crate) fn directories_of(mut known: Vec<Uuid>, replicas: usize) -> Box<[Uuid]> {
+    known.resize(replicas, Uuid::ZERO);
+    known.into()
 }
 
 impl Partition {
@@ -130,9 +136,9 @@ impl Partition {
     /// The partition after `change`. Naming a leader, the same one too, begins a new leader epoch.
     fn changed(&self, change: &PartitionChange) -> Partition {
         let mut next = self.clone();
-        let take = |slot: &mut Vec<NodeId>, value: &Option<Vec<NodeId>>| {
+        let take = |slot: &mut Box<[NodeId]>, value: &Option<Vec<NodeId>>| {
             if let Some(value) = value {
-                slot.clone_from(value);
+                *slot = value.as_slice().into();
             }
         };
         take(&mut next.replicas, &change.replicas);
@@ -141,10 +147,8 @@ impl Partition {
         take(&mut next.adding, &change.adding);
         take(&mut next.eligible, &change.eligible);
         take(&mut next.last_known_eligible, &change.last_known_eligible);
-        if let Some(directories) = &change.directories {
-            next.directories.clone_from(directories);
-        }
-        next.directories.resize(next.replicas.len(), Uuid::ZERO);
+        let directories = change.directories.as_deref().unwrap_or(&self.directories);
+        next.directories = directories_of(directories.to_vec(), next.replicas.len());
         if let Some(leader) = change.leader {
             next.leader = leader;
             if !planted(Bug::SameLeaderEpoch) {
@@ -483,7 +487,7 @@ impl Image {
     ) -> Result<(), Misfit> {
         let topic = self.topics.get_mut(&id).ok_or(Misfit::NoTopic(id))?;
         let before = Arc::make_mut(topic).partitions.insert(index, partition.clone());
-        let replicas = before.as_deref().map_or(&[][..], |before| before.replicas.as_slice());
+        let replicas = before.as_deref().map_or(&[][..], |before| &before.replicas);
         self.index_replicas(TopicPartition { topic: id, partition: index }, replicas, &partition.replicas);
         Ok(())
     }
@@ -547,19 +551,19 @@ mod tests {
     fn each_replica_has_a_directory_after_a_change() {
         let ids = vec![NodeId(1), NodeId(2)];
         let partition = Partition {
-            replicas: vec![NodeId(1)],
-            directories: vec![Uuid([5; 16])],
-            isr: vec![],
-            removing: vec![],
-            adding: vec![],
-            eligible: vec![],
-            last_known_eligible: vec![],
+            replicas: [NodeId(1)].into(),
+            directories: [Uuid([5; 16])].into(),
+            isr: [].into(),
+            removing: [].into(),
+            adding: [].into(),
+            eligible: [].into(),
+            last_known_eligible: [].into(),
             leader: NO_LEADER,
             leader_epoch: LeaderEpoch(0),
             partition_epoch: PartitionEpoch(0),
             recovering: false,
         };
         let change = PartitionChange { replicas: Some(ids), ..PartitionChange::default() };
-        assert_eq!(partition.changed(&change).directories, [Uuid([5; 16]), Uuid::ZERO]);
+        assert_eq!(*partition.changed(&change).directories, [Uuid([5; 16]), Uuid::ZERO]);
     }
 }

@@ -12,7 +12,7 @@ use moldau_base::{BrokerEpoch, LeaderEpoch, NodeId, PartitionEpoch, PartitionInd
 use moldau_wire::metadata_records as wire;
 use moldau_wire::{DecodeError, EncodeError, metadata_frame};
 
-use crate::image::{Broker, FeatureRange, Listener, Partition, Resource};
+use crate::image::{Broker, FeatureRange, Listener, Partition, Resource, directories_of};
 use crate::request::ResourceName;
 
 /// A record of the metadata log.
@@ -340,27 +340,25 @@ fn whole_partition(topic: Uuid, index: PartitionIndex, p: &Partition) -> wire::P
         leader_recovery_state: i8::from(p.recovering),
         leader_epoch: p.leader_epoch.0,
         partition_epoch: p.partition_epoch.0,
-        directories: p.directories.clone(),
+        directories: p.directories.to_vec(),
         eligible_leader_replicas: some(&p.eligible),
         last_known_elr: some(&p.last_known_eligible),
     }
 }
 
 fn partition(r: wire::Partition) -> Result<Partition, BadRecord> {
-    // Before version 1 the record has no directories: zero says that they are not known.
-    let mut directories = r.directories;
-    directories.resize(r.replicas.len(), Uuid::ZERO);
     if r.partition_id < 0 {
         return Err(BadRecord::Field("partition number below zero"));
     }
     Ok(Partition {
-        replicas: nodes(r.replicas),
-        directories,
-        isr: nodes(r.isr),
-        removing: nodes(r.removing_replicas),
-        adding: nodes(r.adding_replicas),
-        eligible: nodes(r.eligible_leader_replicas.unwrap_or_default()),
-        last_known_eligible: nodes(r.last_known_elr.unwrap_or_default()),
+        // Before version 1 the record has no directories.
+        directories: directories_of(r.directories, r.replicas.len()),
+        replicas: nodes(r.replicas).into(),
+        isr: nodes(r.isr).into(),
+        removing: nodes(r.removing_replicas).into(),
+        adding: nodes(r.adding_replicas).into(),
+        eligible: nodes(r.eligible_leader_replicas.unwrap_or_default()).into(),
+        last_known_eligible: nodes(r.last_known_elr.unwrap_or_default()).into(),
         leader: NodeId(r.leader),
         leader_epoch: LeaderEpoch(r.leader_epoch),
         partition_epoch: PartitionEpoch(r.partition_epoch),

@@ -36,7 +36,7 @@ fn topics(image: &Image) -> impl Iterator<Item = Record> + '_ {
             topic: topic.id,
             index: PartitionIndex(index.0),
             partition: match planted(Bug::SnapshotForgetsEligible) {
-                true => Partition { eligible: vec![], ..(**partition).clone() },
+                true => Partition { eligible: [].into(), ..(**partition).clone() },
                 false => (**partition).clone(),
             },
         });

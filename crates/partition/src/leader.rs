@@ -64,7 +64,8 @@ pub(crate) struct Leader {
     pub(crate) epoch_start: i64,
     /// The other replicas.
     peers: Vec<Peer>,
-    proposed: Option<Proposed>,
+    /// In a box: most partitions have none.
+    proposed: Option<Box<Proposed>>,
     /// Who has left the in-sync set, or was refused, since this was looked at last.
     excluded: Vec<NodeId>,
     /// No proposal before: the last one was refused.
@@ -337,7 +338,7 @@ impl Leader {
             partition_epoch: self.state.partition_epoch,
             isr: isr.into(),
         };
-        self.proposed = Some(Proposed::new(what.clone()));
+        self.proposed = Some(Box::new(Proposed::new(what.clone())));
         Some(what)
     }
 }

@@ -149,7 +149,7 @@ impl Cluster {
                 let safe = was.isr.contains(&now.leader)
                     || was.eligible.contains(&now.leader)
                     || self.vouched.contains(&now.leader)
-                    || (now.recovering && (self.unclean || was.last_known_eligible == [now.leader]));
+                    || (now.recovering && (self.unclean || *was.last_known_eligible == [now.leader]));
                 if now.leader != NO_LEADER && now.leader != was.leader && !safe {
                     self.watch
                         .found

@@ -104,9 +104,9 @@ impl World {
             |id| self.controller.image().broker(node(id)).map_or((true, true), |b| (b.fenced, b.stopping));
         Essence {
             leader: partition.leader,
-            isr: sorted(partition.isr),
-            eligible: sorted(partition.eligible),
-            last_known: partition.last_known_eligible,
+            isr: sorted(partition.isr.into()),
+            eligible: sorted(partition.eligible.into()),
+            last_known: partition.last_known_eligible.into(),
             recovering: partition.recovering,
             brokers: (0..BROKERS).map(state).collect(),
             up: self.up,
