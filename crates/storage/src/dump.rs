@@ -132,7 +132,7 @@ fn dump_segment(
                 visit(Found::Batch { segment, position, header });
                 indexes.pass(position, &header, visit);
             }
-            Scanned::Misplaced { position, flaw } => {
+            Scanned::Damaged { position, flaw } => {
                 visit(Found::Damage { segment, position, resumes: Some(scanner.position()), flaw });
             }
             Scanned::Flaw(flaw) => {

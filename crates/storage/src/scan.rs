@@ -2,6 +2,7 @@
 //! whatever the file claims. For recovery and offline tools.
 
 use std::io;
+use std::ops::Range;
 
 use bytes::Bytes;
 use moldau_base::disk::{Disk, Path};
@@ -57,12 +58,12 @@ pub enum Scanned {
         /// Its header.
         header: Header,
     },
-    /// A batch whose offset is damaged: it leaves a hole, and whole batches behind it have their place in that. Told by
+    /// A batch that seems to be in order by its header, and was gone past: its offset is damaged, or its length. Told by
     /// [`Scanner::next_in_place`] alone.
-    Misplaced {
+    Damaged {
         /// Where it begins.
         position: u64,
-        /// Its offsets and what would have been next.
+        /// What is wrong with it.
         flaw: Flaw,
     },
     /// Something else.
@@ -82,6 +83,8 @@ pub struct Scanner<'a> {
     verified: i64,
     /// The batch that was passed last, if by its header alone: where it begins, and the smallest offset that was possible there.
     passed: Option<(u64, i64, Header)>,
+    /// No batch whose header ends behind this is hidden by a damaged length in front.
+    hidden_until: u64,
     buffer: Bytes,
     buffer_at: u64,
     /// Bytes that [`Scanner::resync`] may still check in vain.
@@ -102,6 +105,7 @@ impl<'a> Scanner<'a> {
             next,
             verified: i64::MAX,
             passed: None,
+            hidden_until: len,
             buffer: Bytes::new(),
             buffer_at: 0,
             resync_bytes,
@@ -112,6 +116,14 @@ impl<'a> Scanner<'a> {
     /// Has the checksums of batches from this offset on verified at any depth.
     pub fn verifying_from(self, verified: i64) -> Scanner<'a> {
         Scanner { verified, ..self }
+    }
+
+    /// For a scanner that begins at the last entry of an index with this distance of entries: a batch behind that distance would have an
+    /// entry of its own. So what a batch hides is found in what is read anyway.
+    pub fn behind_last_entry(self, interval: u32) -> Scanner<'a> {
+        let distance = (u64::from(interval) + HEADER_BYTES as u64).max(HEADER_CHUNK as u64);
+        let hidden_until = self.position.saturating_add(distance);
+        Scanner { hidden_until, ..self }
     }
 
     /// Where the next batch begins, or the flaw is.
@@ -142,15 +154,71 @@ impl<'a> Scanner<'a> {
         }
     }
 
-    /// As [`Scanner::next`]; but the offset of a batch, which is under no checksum, is held against what lies behind it where it leaves a hole.
-    /// Goes behind a batch that is misplaced; how many offsets it has is under the checksum. From the offset on that checksums are verified, holes are
-    /// not looked into: what follows a batch that is not what it says is nothing there.
+    /// As [`Scanner::next`]; but the offset of a batch and its length, which are under no checksum, are held against the whole batches inside of it
+    /// and behind where they leave a hole or lead to the end of the file. Goes past a batch that is damaged.
     pub fn next_in_place(&mut self, depth: Depth) -> io::Result<Scanned> {
         let before = self.next;
         let scanned = self.next(depth)?;
-        let Scanned::Batch { position, ref header } = scanned else { return Ok(scanned) };
+        let Scanned::Batch { position, header } = scanned else { return Ok(scanned) };
+        let flaw = match self.find_hidden(depth)? {
+            None => self.find_misplaced(position, &header, before)?,
+            hidden => hidden,
+        };
+        Ok(flaw.map_or(scanned, |flaw| Scanned::Damaged { position, flaw }))
+    }
+
+    /// Whether the length of the batch that was passed last is damaged and leads past whole batches, to a place where nothing tells: the end
+    /// of the file, or a batch that may follow. Goes to the first of those that it hides.
+    fn find_hidden(&mut self, depth: Depth) -> io::Result<Option<Flaw>> {
+        let Some((position, next, header)) = self.passed else { return Ok(None) };
+        let end = self.position;
+        if !self.may_hide(position, next)? || !self.is_at_hole(depth)? {
+            return Ok(None);
+        }
+        let computed = self.computed(position, &header)?;
+        if computed == header.crc {
+            return Ok(None);
+        }
+        let Some(at) = self.ask_whole(position + 1..end, next, 1, |at, _| Some(at))? else {
+            return Ok(None);
+        };
+        self.go_back(at, next);
+        Ok(Some(BatchError::BadChecksum { stored: header.crc, computed }.into()))
+    }
+
+    /// Whether the file ends here, or a batch follows that leaves a hole.
+    fn is_at_hole(&mut self, depth: Depth) -> io::Result<bool> {
+        if self.position >= self.len {
+            return Ok(true);
+        }
+        let is_verified = depth == Depth::Checksums || self.next >= self.verified;
+        let chunk = if is_verified { VERIFY_CHUNK } else { HEADER_CHUNK };
+        let bytes = self.bytes(self.position, HEADER_BYTES, chunk)?;
+        Ok(Header::parse(&bytes).is_ok_and(|follower| follower.base_offset > self.next))
+    }
+
+    /// Whether something inside of the batch that was passed last looks like a batch, as far as batches can be hidden there. Where that is
+    /// all of it, its checksum is less work.
+    fn may_hide(&mut self, position: u64, next: i64) -> io::Result<bool> {
+        if self.position <= self.hidden_until {
+            return Ok(true);
+        }
+        let (first, window) = (position + 1, self.hidden_until.saturating_sub(position + 1));
+        let bytes = self.bytes(first, usize::try_from(window).unwrap_or(usize::MAX), HEADER_CHUNK)?;
+        for (at, bytes) in (first..).zip(bytes.windows(HEADER_BYTES)) {
+            if Header::parse(bytes).is_ok() && self.check(at, next, Depth::Headers)?.is_ok() {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// Whether the offset of the batch that was passed last, `before` or above, is damaged: it leaves a hole, and whole batches behind have
+    /// their place in that. How many offsets it has is under the checksum. From the offset on that checksums are verified, holes are not
+    /// looked into: what follows a batch that is not what it says is nothing there.
+    fn find_misplaced(&mut self, position: u64, header: &Header, before: i64) -> io::Result<Option<Flaw>> {
         if header.base_offset == before || before >= self.verified || !self.holds(position, header)? {
-            return Ok(scanned);
+            return Ok(None);
         }
         // What was flushed lies in front of what was not, however many offsets this one has.
         let floor = match header.base_offset < self.verified {
@@ -158,12 +226,11 @@ impl<'a> Scanner<'a> {
             false => before,
         };
         if !self.is_contradicted(floor)? {
-            return Ok(scanned);
+            return Ok(None);
         }
-        let flaw = Flaw::Offsets { base: header.base_offset, last: header.last_offset(), next: before };
         self.next = floor;
         self.passed = None;
-        Ok(Scanned::Misplaced { position, flaw })
+        Ok(Some(Flaw::Offsets { base: header.base_offset, last: header.last_offset(), next: before }))
     }
 
     /// Whether a batch behind has its place, from `floor` on, before what would be next. Its own offset may be what is damaged: then the
@@ -172,7 +239,7 @@ impl<'a> Scanner<'a> {
     fn is_contradicted(&mut self, floor: i64) -> io::Result<bool> {
         let mut against: Option<(u64, i64)> = None;
         let (position, next, verified) = (self.position, self.next, self.verified);
-        let stands = self.ask_whole(position, floor, WITNESSES, |at, found| {
+        let stands = self.ask_whole(position..self.len, floor, WITNESSES, |at, found| {
             let is_odd = |&(end, follows): &(u64, i64)| end == at && follows != found.base_offset;
             if against.take().is_some_and(|last| !is_odd(&last)) {
                 return Some(());
@@ -198,7 +265,12 @@ impl<'a> Scanner<'a> {
 
     /// Whether the checksum of a batch that was passed is right.
     fn holds(&mut self, position: u64, header: &Header) -> io::Result<bool> {
-        Ok(self.checksum(position + CHECKED_AT, position + header.size() as u64)? == header.crc)
+        Ok(self.computed(position, header)? == header.crc)
+    }
+
+    /// The checksum that a batch should have.
+    fn computed(&mut self, position: u64, header: &Header) -> io::Result<u32> {
+        self.checksum(position + CHECKED_AT, position + header.size() as u64)
     }
 
     /// Goes back to a place that was passed, with the smallest offset that was possible there.
@@ -211,21 +283,21 @@ impl<'a> Scanner<'a> {
     /// Looks for the next undamaged batch behind a flaw and goes there; false when there is none. An error also when too much looks like one:
     /// what lies behind is neither found nor given up then.
     pub fn resync(&mut self) -> io::Result<bool> {
-        let found = self.ask_whole(self.position + 1, self.next, 1, |at, _| Some(at))?;
+        let found = self.ask_whole(self.position + 1..self.len, self.next, 1, |at, _| Some(at))?;
         self.position = found.unwrap_or(self.position);
         Ok(found.is_some())
     }
 
-    /// Asks the undamaged batches from `at` on whose offsets are `next` or above, at most so many of them: the first answer.
+    /// Asks the undamaged batches that begin in a range and whose offsets are `next` or above, at most so many of them: the first answer.
     fn ask_whole<T>(
         &mut self,
-        mut at: u64,
+        range: Range<u64>,
         next: i64,
         most: usize,
         mut ask: impl FnMut(u64, &Header) -> Option<T>,
     ) -> io::Result<Option<T>> {
-        let mut asked = 0;
-        while asked < most && at + HEADER_BYTES as u64 <= self.len {
+        let (mut at, mut asked) = (range.start, 0);
+        while asked < most && at < range.end && at + HEADER_BYTES as u64 <= self.len {
             let bytes = self.bytes(at, HEADER_BYTES, VERIFY_CHUNK)?;
             if Header::parse(&bytes).is_ok() {
                 match self.check(at, next, Depth::Checksums)? {
@@ -279,7 +351,7 @@ impl<'a> Scanner<'a> {
             return Ok(Err(Flaw::Offsets { base, last, next }));
         }
         if depth == Depth::Checksums || header.base_offset >= self.verified {
-            let computed = self.checksum(at + CHECKED_AT, at + header.size() as u64)?;
+            let computed = self.computed(at, &header)?;
             if computed != header.crc && !planted(Bug::RecoveryTakesTorn) {
                 return Ok(Err(BatchError::BadChecksum { stored: header.crc, computed }.into()));
             }

@@ -5,11 +5,12 @@ mod model;
 use std::collections::BTreeSet;
 
 use moldau_base::disk::{DirId, Disk, Path};
+use moldau_base::limits::BATCHES_PER_PRODUCER;
 use moldau_base::{LeaderEpoch, Mono, Now, Rng, Uuid};
 use moldau_batch::Header;
 use moldau_storage::names::RECOVERY_POINT_CHECKPOINT;
 use moldau_storage::{
-    Depth, FileIds, Log, LogConfig, Read, ReadRequest, RecoveryPolicy, Scanned, Scanner, dump,
+    Depth, FileIds, FindingKind, Log, LogConfig, Read, ReadRequest, RecoveryPolicy, Scanned, Scanner, dump,
     encode_offsets, encode_snapshot, mark_clean, recover,
 };
 
@@ -160,6 +161,88 @@ fn two_damaged_headers_take_nothing_else_with_them() {
         let found = recovered(&mut host, &harmed, how).unwrap_or_else(|why| panic!("{}: {why}", case()));
         let mut others = places.iter().filter(|at| ![places[one], places[other]].contains(at));
         assert!(others.all(|at| found.contains(at)), "{}: {found:?}", case());
+    }
+}
+
+/// A length is under no checksum. Where it leads to the end of the file or to a later batch, everything seems to be in order.
+#[test]
+fn a_length_that_leads_to_the_end_or_to_a_later_batch_hides_nothing() {
+    let (mut host, content, places) = flushed();
+    let ends = [&places[1..], &[content.len()]].concat();
+    for (batch, end, how) in (0..BATCHES)
+        .flat_map(|batch| ends[batch + 1..].iter().map(move |end| (batch, *end)))
+        .flat_map(|(batch, end)| [Stop::Clean, Stop::Killed].map(|how| (batch, end, how)))
+    {
+        let harmed = leading(&content, places[batch], end);
+        let found = recovered(&mut host, &harmed, how)
+            .unwrap_or_else(|why| panic!("batch {batch} seems to end at {end}, {how:?}: {why}"));
+        let others: BTreeSet<usize> = places.iter().copied().filter(|at| *at != places[batch]).collect();
+        assert_eq!(found, others, "batch {batch} seems to end at {end}, {how:?}");
+        stop(&host, how);
+        let mut again = recover(&host.disk, DIR, &RecoveryPolicy::default()).expect("the disk works");
+        let place = places[batch] as u64;
+        let is_named = again
+            .findings
+            .iter()
+            .any(|found| matches!(found.what, FindingKind::Damaged { position, .. } if position == place));
+        assert!(is_named, "batch {batch} seems to end at {end}, {how:?}: {:?}", again.findings);
+        let replayed = again.logs.remove(0).replay.into_iter().map(|header| header.base_offset as usize);
+        let last = (0..BATCHES).rev().filter(|other| *other != batch).take(BATCHES_PER_PRODUCER);
+        let last: Vec<usize> = last.map(|batch| batch * PER_BATCH).collect();
+        assert!(replayed.rev().eq(last), "batch {batch} seems to end at {end}, {how:?}");
+    }
+}
+
+/// The content with another length of the batch at `at`: it seems to end at `end`.
+fn leading(content: &[u8], at: usize, end: usize) -> Vec<u8> {
+    let mut harmed = content.to_vec();
+    harmed[at + 8..at + 12].copy_from_slice(&((end - at - 12) as i32).to_be_bytes());
+    harmed
+}
+
+/// Whether the last batch hides others costs its checksum; after a clean stop that is asked of what is read anyway.
+#[test]
+fn a_clean_start_does_not_read_a_large_last_batch() {
+    const LARGE: usize = 400_000;
+    let (mut host, now) = (Host::new(Pace::AtOnce), Now { wall_ms: 1_000_000, mono: Mono(0) });
+    let mut log = Log::create(0, &mut FileIds::new(0), DIR, NAME.into(), Uuid([7; 16]), LogConfig::default());
+    // The third one has an index entry.
+    for (i, bytes) in [3000, 3000, 60, 60, LARGE].into_iter().enumerate() {
+        let batch = producer_batch(Some((1, 0, i as i32)), 1, bytes, now.wall_ms);
+        log.append(now, LeaderEpoch(0), None, &[batch], &mut Vec::new).expect("an append");
+        host.run(&mut log, now);
+    }
+    log.flush(now, &mut Vec::new);
+    host.run(&mut log, now);
+    let content = host.disk.content(FILE).expect("the log's file");
+    let start = |content: &[u8], how| {
+        host.disk.replace(&Path::new(DIR, FILE), content).expect("there is room");
+        match how {
+            Stop::Clean => mark_clean(&host.disk, DIR, 0).expect("there is room"),
+            Stop::Killed => {
+                let point = encode_offsets([(NAME, 5)]);
+                host.disk.replace(&Path::new(DIR, RECOVERY_POINT_CHECKPOINT), &point).expect("there is room");
+            }
+        }
+        let found = recover(&host.disk, DIR, &RecoveryPolicy::default()).expect("the disk works");
+        assert_eq!(
+            (found.clean, found.logs[0].end_offset()),
+            (how == Stop::Clean, 5),
+            "{:?}",
+            found.findings
+        );
+        (found.scanned_bytes, found.findings.len())
+    };
+    let (bytes, findings) = start(&content, Stop::Clean);
+    assert!(bytes <= 64 << 10 && findings == 0, "{bytes} bytes, {findings} findings");
+    let (bytes, findings) = start(&content, Stop::Killed);
+    assert!(bytes > LARGE as u64 && findings == 0, "{bytes} bytes, {findings} findings");
+    // The small one in front of it seems to hold it.
+    let at = content.len() - LARGE;
+    let small = (0..at).rev().find(|at| Header::verify(&content[*at..]).is_ok_and(|h| h.base_offset == 3));
+    let harmed = leading(&content, small.expect("a small batch"), content.len());
+    for how in [Stop::Clean, Stop::Killed, Stop::Clean] {
+        assert_eq!(start(&harmed, how).1, 1, "{how:?}");
     }
 }
 

@@ -68,7 +68,7 @@ pub(super) fn replay(files: &Files<'_>, segments: &[SegmentMeta], from: i64) -> 
             }
             match scanned {
                 Scanned::Batch { header, .. } => passed = Some(header),
-                Scanned::Misplaced { .. } => {}
+                Scanned::Damaged { .. } => {}
                 Scanned::Flaw(_) if scanner.resync()? => {}
                 Scanned::Flaw(_) | Scanned::End => break,
             }

@@ -237,6 +237,9 @@ impl Segments<'_, '_> {
         let path = self.files.segment_path(base, FileKind::Log);
         let scanner = Scanner::new(self.files.disk, path, size, beginning.position, beginning.next);
         let mut scanner = scanner.verifying_from(verified);
+        if verified == i64::MAX && beginning.position > 0 {
+            scanner = scanner.behind_last_entry(self.interval);
+        }
         let (mut passed, mut epoch): (Option<Passed>, i32) = (None, -1);
         let flaw = loop {
             let before = scanner.next_offset();
@@ -253,7 +256,7 @@ impl Segments<'_, '_> {
                     scanner.go_back(position, before);
                     why
                 }
-                Scanned::Misplaced { position, flaw } => {
+                Scanned::Damaged { position, flaw } => {
                     self.take(&mut segment, passed.take(), None, &mut epoch);
                     let why = flaw.to_string();
                     self.find(FindingKind::Damaged { offset: before, segment: base, position, why });
