@@ -8,7 +8,7 @@ use moldau_base::{LeaderEpoch, Mono, NodeId, Now, ProducerEntry, Rng, Uuid};
 use moldau_batch::{Batch, Builder, Codec, Header};
 use moldau_quorum::meta;
 use moldau_sim::disk::SimDisk;
-use moldau_storage::names::{RECOVERY_POINT_CHECKPOINT, TOPIC_ID_CHECKPOINT};
+use moldau_storage::names::{LOG_START_CHECKPOINT, RECOVERY_POINT_CHECKPOINT, TOPIC_ID_CHECKPOINT};
 use moldau_storage::{
     AppendError, Depth, EpochHistory, FileIds, Log, LogConfig, Read, ReadRequest, RecoveredLog,
     RecoveryPolicy, State, dump, encode_epochs, encode_metadata, encode_offsets, encode_snapshot,
@@ -129,7 +129,7 @@ fn use_log(disk: &SimDisk, found: RecoveredLog) {
     assert_eq!(Header::verify(&bytes).map(|header| header.base_offset), Ok(end));
     log.flush(now, &mut Vec::new);
     host.drain(&mut log, now);
-    checkpoint(disk, &name, topic, log.flushed_offset());
+    checkpoint(disk, &name, topic, &log);
     let appended = log.end_offset();
     let middle = log.start_offset() + (end - log.start_offset()) / 2;
     drop(log);
@@ -150,19 +150,23 @@ fn use_log(disk: &SimDisk, found: RecoveredLog) {
     );
 }
 
-/// Writes the log's recovery point down and whose it is, as its host does after a flush.
-fn checkpoint(disk: &SimDisk, name: &str, topic: Uuid, flushed: i64) {
+/// Writes the log's recovery point and start down and whose they are, as its host does after a flush.
+fn checkpoint(disk: &SimDisk, name: &str, topic: Uuid, log: &Log) {
     let stored = |file: &str| {
         let path = Path::new(DIR, file);
         let read = disk.len(&path).expect("the disk works").map(|len| disk.read(&path, 0, len as usize));
         (path, read.transpose().expect("the disk works").unwrap_or_default())
     };
-    let (path, content) = stored(RECOVERY_POINT_CHECKPOINT);
-    let mut points = parse_offsets(&content).unwrap_or_default();
-    points.retain(|(other, _)| other != name);
-    points.push((name.to_owned(), flushed));
-    let content = encode_offsets(points.iter().map(|(name, offset)| (name.as_str(), *offset)));
-    disk.replace(&path, &content).expect("a disk in memory has room");
+    let marks =
+        [(RECOVERY_POINT_CHECKPOINT, log.flushed_offset()), (LOG_START_CHECKPOINT, log.start_offset())];
+    for (file, mark) in marks {
+        let (path, content) = stored(file);
+        let mut points = parse_offsets(&content).unwrap_or_default();
+        points.retain(|(other, _)| other != name);
+        points.push((name.to_owned(), mark));
+        let content = encode_offsets(points.iter().map(|(name, offset)| (name.as_str(), *offset)));
+        disk.replace(&path, &content).expect("a disk in memory has room");
+    }
     let (path, content) = stored(TOPIC_ID_CHECKPOINT);
     let mut topics = parse_topic_ids(&content).unwrap_or_default();
     topics.retain(|(other, _)| other != name);

@@ -214,21 +214,17 @@ impl<'a> Scanner<'a> {
     }
 
     /// Whether the offset of the batch that was passed last, `before` or above, is damaged: it leaves a hole, and whole batches behind have
-    /// their place in that. How many offsets it has is under the checksum. From the offset on that checksums are verified, holes are not
-    /// looked into: what follows a batch that is not what it says is nothing there.
+    /// their place in that. All of the hole is theirs: what is next must not depend on whether this one says that it was flushed, which may be
+    /// otherwise at the next start. From the offset on that checksums are verified, holes are not looked into: what follows a batch that is
+    /// not what it says is nothing there.
     fn find_misplaced(&mut self, position: u64, header: &Header, before: i64) -> io::Result<Option<Flaw>> {
         if header.base_offset == before || before >= self.verified || !self.holds(position, header)? {
             return Ok(None);
         }
-        // What was flushed lies in front of what was not, however many offsets this one has.
-        let floor = match header.base_offset < self.verified {
-            true => before.saturating_add(header.last_offset_delta.into()).saturating_add(1),
-            false => before,
-        };
-        if !self.is_contradicted(floor)? {
+        if !self.is_contradicted(before)? {
             return Ok(None);
         }
-        self.next = floor;
+        self.next = before;
         self.passed = None;
         Ok(Some(Flaw::Offsets { base: header.base_offset, last: header.last_offset(), next: before }))
     }
