@@ -56,7 +56,9 @@ class Writer:
 
     def send(self, p, number, key, value):
         def report(err, m):
-            self.done(p, number, m.offset() if err is None else -1, err)
+            # None where a later acknowledgement told librdkafka that this record is stored, too (rd_kafka_dr_implicit_ack).
+            known = err is None and m.offset() is not None
+            self.done(p, number, m.offset() if known else -1, err)
 
         while True:
             try:
