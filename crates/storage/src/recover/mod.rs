@@ -1,9 +1,10 @@
 //! Recovery: from a log directory, however it was left, to logs that can be appended to and read.
 //!
 //! After a clean stop only the headers behind the last index entry of each log are looked at. After any other, each log is read from its
-//! recovery point on, which a running log keeps within [`crate::FLUSH_BYTES`] and [`crate::FLUSH_INTERVAL_MS`] of its end; checksums are
-//! verified there, as is that of a batch in front that the file ends with, and the log is cut at the first batch that is torn, since nothing behind it was acknowledged as flushed. A batch whose header is damaged below the recovery point is
-//! reported and left where it is; reads refuse it. Everything that was changed or doubted is a [`Finding`].
+//! recovery point on, which a running log keeps within [`crate::FLUSH_BYTES`] and [`crate::FLUSH_INTERVAL_MS`] of its end. Checksums are
+//! verified there, as is that of a batch in front that the file ends with, and the log is cut at the first batch that is torn, since
+//! nothing behind it was acknowledged as flushed. A batch whose header is damaged below the recovery point is reported and left where it
+//! is; reads refuse it. Everything that was changed or doubted is a [`Finding`].
 
 mod files;
 mod partition;
