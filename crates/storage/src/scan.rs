@@ -16,7 +16,8 @@ const HEADER_CHUNK: usize = 64 << 10;
 /// How often the length of the file may have its checksum computed for places behind damage where no batch begins: bytes of a payload that
 /// look like headers could otherwise have the same bytes checked again and again.
 const RESYNC_PASSES: u64 = 16;
-/// How many whole batches behind a hole are asked about it: the offsets of some of them may be damaged as well.
+/// How many whole batches behind a hole are asked about it, of those that can stand against it: the offsets of some of them may be damaged
+/// as well.
 const WITNESSES: usize = 8;
 /// Where the checksummed part of a batch begins.
 const CHECKED_AT: u64 = 21;
@@ -179,7 +180,7 @@ impl<'a> Scanner<'a> {
         if computed == header.crc {
             return Ok(None);
         }
-        let Some(at) = self.ask_whole(position + 1..end, next, 1, |at, _| Some(at))? else {
+        let Some(at) = self.ask_whole(position + 1..end, next, |at, _| Some(at))? else {
             return Ok(None);
         };
         self.go_back(at, next);
@@ -216,16 +217,19 @@ impl<'a> Scanner<'a> {
     /// Whether the offset of the batch that was passed last, `before` or above, is damaged: it leaves a hole, and whole batches behind have
     /// their place in that. All of the hole is theirs: what is next must not depend on whether this one says that it was flushed, which may be
     /// otherwise at the next start. From the offset on that checksums are verified, holes are not looked into: what follows a batch that is
-    /// not what it says is nothing there.
+    /// not what it says is nothing there. A batch that is not whole must not move what is next past those whole ones either.
     fn find_misplaced(&mut self, position: u64, header: &Header, before: i64) -> io::Result<Option<Flaw>> {
-        if header.base_offset == before || before >= self.verified || !self.holds(position, header)? {
+        if header.base_offset == before || before >= self.verified || !self.is_contradicted(before)? {
             return Ok(None);
         }
-        if !self.is_contradicted(before)? {
-            return Ok(None);
+        let end = self.position;
+        self.go_back(position, before);
+        if self.holds(position, header)? {
+            self.position = end;
+        } else {
+            // Its length is not to be trusted either.
+            self.resync()?;
         }
-        self.next = before;
-        self.passed = None;
         Ok(Some(Flaw::Offsets { base: header.base_offset, last: header.last_offset(), next: before }))
     }
 
@@ -233,19 +237,20 @@ impl<'a> Scanner<'a> {
     /// one that directly follows it does not go on from it. Only what recovery does not cut off counts, since it is to find the same the
     /// next time: whole batches, and of those that were not flushed the one directly behind.
     fn is_contradicted(&mut self, floor: i64) -> io::Result<bool> {
-        let mut against: Option<(u64, i64)> = None;
+        let (mut against, mut asked): (Option<(u64, i64)>, usize) = (None, 0);
         let (position, next, verified) = (self.position, self.next, self.verified);
-        let stands = self.ask_whole(position..self.len, floor, WITNESSES, |at, found| {
+        let stands = self.ask_whole(position..self.len, floor, |at, found| {
             let is_odd = |&(end, follows): &(u64, i64)| end == at && follows != found.base_offset;
             if against.take().is_some_and(|last| !is_odd(&last)) {
-                return Some(());
+                return Some(true);
             }
             let end = at + found.size() as u64;
             let stays = at == position || found.base_offset < verified;
             against = (stays && found.base_offset < next).then_some((end, found.next_offset()));
-            None
+            asked += usize::from(stays);
+            (asked == WITNESSES).then_some(against.is_some())
         })?;
-        Ok(stands.is_some() || against.is_some())
+        Ok(stands.unwrap_or(against.is_some()))
     }
 
     /// Goes back to the batch that is in front of a flaw if that is what is damaged: a damaged length leads to a place where no batch begins,
@@ -279,21 +284,20 @@ impl<'a> Scanner<'a> {
     /// Looks for the next undamaged batch behind a flaw and goes there; false when there is none. An error also when too much looks like one:
     /// what lies behind is neither found nor given up then.
     pub fn resync(&mut self) -> io::Result<bool> {
-        let found = self.ask_whole(self.position + 1..self.len, self.next, 1, |at, _| Some(at))?;
+        let found = self.ask_whole(self.position + 1..self.len, self.next, |at, _| Some(at))?;
         self.position = found.unwrap_or(self.position);
         Ok(found.is_some())
     }
 
-    /// Asks the undamaged batches that begin in a range and whose offsets are `next` or above, at most so many of them: the first answer.
+    /// Asks the undamaged batches that begin in a range and whose offsets are `next` or above: the first answer.
     fn ask_whole<T>(
         &mut self,
         range: Range<u64>,
         next: i64,
-        most: usize,
         mut ask: impl FnMut(u64, &Header) -> Option<T>,
     ) -> io::Result<Option<T>> {
-        let (mut at, mut asked) = (range.start, 0);
-        while asked < most && at < range.end && at + HEADER_BYTES as u64 <= self.len {
+        let mut at = range.start;
+        while at < range.end && at + HEADER_BYTES as u64 <= self.len {
             let bytes = self.bytes(at, HEADER_BYTES, VERIFY_CHUNK)?;
             if Header::parse(&bytes).is_ok() {
                 match self.check(at, next, Depth::Checksums)? {
@@ -301,7 +305,9 @@ impl<'a> Scanner<'a> {
                         if let Some(answer) = ask(at, &header) {
                             return Ok(Some(answer));
                         }
-                        asked += 1;
+                        if header.base_offset >= self.verified {
+                            self.pay(&bytes)?;
+                        }
                         at += header.size() as u64;
                         continue;
                     }
@@ -314,7 +320,7 @@ impl<'a> Scanner<'a> {
         Ok(None)
     }
 
-    /// Counts the bytes of a batch that was none.
+    /// Counts the bytes of a batch that was none, or that tells nothing.
     fn pay(&mut self, header: &[u8]) -> io::Result<()> {
         let size = Header::parse(header).map_or(0, |header| header.size() as u64);
         let too_much = || {

@@ -164,6 +164,49 @@ fn two_damaged_headers_take_nothing_else_with_them() {
     }
 }
 
+/// A batch of which the offset is damaged and something else as well must not move what is next behind whole batches that follow: the
+/// damaged offset of its neighbour would then be believed.
+#[test]
+fn a_batch_that_is_not_whole_does_not_hide_that_the_next_one_is_misplaced() {
+    let (mut host, content, places) = flushed();
+    // Whatever lies in front of where it was leaves no hole.
+    let is_above =
+        |batch: usize, (byte, mask): (usize, u8)| byte != 7 || (batch * PER_BATCH) as u8 & mask == 0;
+    let offsets = || HARMS.into_iter().filter(|(byte, _)| *byte < 8);
+    for (batch, how) in (0..BATCHES - 2).flat_map(|batch| [Stop::Clean, Stop::Killed].map(|how| (batch, how)))
+    {
+        for first in offsets().filter(|harm| is_above(batch, *harm)) {
+            for second in offsets().filter(|harm| is_above(batch + 1, *harm)) {
+                let mut harmed = content.clone();
+                let crc = (17, 0x5a);
+                for (batch, (byte, mask)) in [(batch, first), (batch, crc), (batch + 1, second)] {
+                    harmed[places[batch] + byte] ^= mask;
+                }
+                let case = || format!("{first:x?} of batch {batch} and {second:x?} of the next, {how:?}");
+                let found =
+                    recovered(&mut host, &harmed, how).unwrap_or_else(|why| panic!("{}: {why}", case()));
+                let mut others = places.iter().filter(|at| ![places[batch], places[batch + 1]].contains(at));
+                assert!(others.all(|at| found.contains(at)), "{}: {found:?}", case());
+            }
+        }
+    }
+}
+
+/// What says that it was not flushed does not stand against a damaged offset, and does not use up the number of batches that are asked.
+#[test]
+fn one_flushed_batch_in_its_place_stands_against_all_others() {
+    let (host, content, places) = flushed();
+    let mut harmed = content;
+    places[..BATCHES - 1].iter().for_each(|at| harmed[at + 4] ^= 0x10);
+    host.disk.replace(&Path::new(DIR, FILE), &harmed).expect("there is room");
+    for start in ["first", "second"] {
+        stop(&host, Stop::Killed);
+        let found = recover(&host.disk, DIR, &RecoveryPolicy::default()).expect("the disk works");
+        assert_eq!(found.logs[0].end_offset(), END, "{start} start: {:?}", found.findings);
+    }
+    assert_eq!(host.disk.content(FILE).as_deref(), Some(&harmed[..]));
+}
+
 /// A length is under no checksum. Where it leads to the end of the file or to a later batch, everything seems to be in order.
 #[test]
 fn a_length_that_leads_to_the_end_or_to_a_later_batch_hides_nothing() {
