@@ -92,7 +92,7 @@ fn answer_of(outcome: Result<Arc<Partition>, ErrorCode>) -> IsrAnswer {
     match outcome {
         Ok(partition) => IsrAnswer::Accepted {
             partition_epoch: partition.partition_epoch,
-            isr: partition.isr.clone().into(),
+            isr: partition.isr.clone(),
         },
         Err(error) => refusal(error),
     }

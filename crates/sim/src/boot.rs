@@ -7,7 +7,7 @@ use std::time::Duration;
 use moldau_base::config::BrokerLayers;
 use moldau_base::disk::DirId;
 use moldau_base::{BrokerEpoch, NodeId, Now, PartitionIndex, Rng, TopicPartition, Uuid};
-use moldau_broker::{Address, LogDir, Role, Settings, Shard, ShardId, owner};
+use moldau_broker::{Address, LogDir, Settings, Shard, ShardId, owner};
 use moldau_controller::Listener;
 use moldau_storage::{
     RecoveredLog, RecoveryPolicy, common_boot_epoch, common_clean_epoch, is_marked_clean, recover,
@@ -140,6 +140,7 @@ fn directory_id(place: usize, dir: u16, replaced: u8) -> Uuid {
 fn settings(setup: &Setup, place: usize, replaced: u8) -> Settings {
     let overrides = &setup.overrides;
     let nodes = setup.weather.nodes;
+    let role = setup.weather.role(place);
     let host_of = |place| host(place, nodes).as_str().into();
     let listener =
         Listener { name: "PLAINTEXT".into(), host: host_of(place), port: CLIENTS, security_protocol: 0 };
@@ -152,7 +153,7 @@ fn settings(setup: &Setup, place: usize, replaced: u8) -> Settings {
     let mut controller = moldau_controller::Settings::default();
     controller.offsets_topic.partitions =
         overrides.number("offsets.topic.num.partitions").unwrap_or(3) as i32;
-    controller.offsets_topic.replication_factor = nodes.min(3) as i16;
+    controller.offsets_topic.replication_factor = setup.weather.brokers().min(3) as i16;
     controller.session_timeout = (nodes > 1).then_some(SESSION);
     let small = ("internal.segment.bytes".to_owned(), "20000".to_owned());
     controller.offsets_topic.configs.extend([small]);
@@ -164,15 +165,15 @@ fn settings(setup: &Setup, place: usize, replaced: u8) -> Settings {
     let fixed = overrides.0.iter().map(|(key, value)| (key.as_str().into(), value.as_str().into())).collect();
     Settings {
         node_id: node_id(place),
-        role: Role::Both,
+        role,
         cluster_id: cluster_id().into(),
         rack: (nodes > 1).then(|| format!("zone-{place}")),
-        listeners: vec![listener],
+        listeners: if role.is_broker() { vec![listener] } else { vec![] },
         inter_broker_listener: "PLAINTEXT".into(),
         bootstrapped: false,
-        voters: if nodes > 1 { (0..nodes).map(voter).collect() } else { BTreeMap::new() },
+        voters: if nodes > 1 { setup.weather.voters().map(voter).collect() } else { BTreeMap::new() },
         controller_listener: "CONTROLLER".into(),
-        log_dirs: (0..setup.weather.log_dirs).map(log_dir).collect(),
+        log_dirs: if role.is_broker() { (0..setup.weather.log_dirs).map(log_dir).collect() } else { vec![] },
         stopped_at: None,
         boot: None,
         rack_aware_reads: false,

@@ -77,7 +77,7 @@ pub(crate) struct Shared {
     pub(crate) wall_zero_ms: i64,
     /// A fault took what nobody promised to keep, at least once.
     pub(crate) lossy: bool,
-    /// How many nodes there are.
+    /// How many nodes there are that serve clients.
     pub(crate) nodes: usize,
     /// The topics that there are, newest lives only.
     pub(crate) topics: Vec<Rc<Topic>>,
@@ -350,7 +350,7 @@ impl Cx {
         }
     }
 
-    /// How many nodes there are.
+    /// How many nodes there are that serve clients.
     pub fn nodes(&self) -> usize {
         self.shared.borrow().nodes
     }

@@ -62,8 +62,13 @@ pub struct Outcome {
 /// The conditions of a run.
 pub fn weather(plan: &Plan) -> Weather {
     let mut rng = Rng::seeded(plan.seed);
-    let mut weather =
-        Weather::draw(&mut rng, plan.workload.faults, plan.workload.nodes, plan.workload.trouble_ms);
+    let mut weather = Weather::draw(
+        &mut rng,
+        plan.workload.faults,
+        plan.workload.nodes,
+        plan.workload.controllers,
+        plan.workload.trouble_ms,
+    );
     plan.schedule.apply(&mut weather);
     weather
 }
@@ -144,6 +149,7 @@ fn finish(world: &mut World, scene: &Scene) {
     if !world.has_failed() {
         world.compare_replays();
         world.compare_nodes();
+        world.compare_observers();
     }
     if !world.has_failed() && world.nodes.len() > 1 && !world.is_whole() {
         return not_whole(world);

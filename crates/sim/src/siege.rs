@@ -123,6 +123,7 @@ impl Siege {
 fn weather() -> Weather {
     Weather {
         nodes: 1,
+        controllers: 0,
         shards: 2,
         log_dirs: 1,
         network: Speed { least: 1_000, jitter: 0, slow_one_in: 0 },

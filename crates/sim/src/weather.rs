@@ -2,8 +2,10 @@
 //! happen and when. Faults are data, so that a failing run can be tried again with fewer of them.
 
 use std::fmt;
+use std::ops::Range;
 
 use moldau_base::{Mono, Rng};
+use moldau_broker::Role;
 
 use crate::net::Speed;
 
@@ -167,6 +169,8 @@ impl Faults {
 pub struct Weather {
     /// How many nodes there are.
     pub nodes: usize,
+    /// How many of them, the last ones, are controllers and nothing else; the others are brokers only then, and both without any.
+    pub controllers: usize,
     /// Event loops of the node.
     pub shards: u16,
     /// Log directories of the node.
@@ -186,8 +190,14 @@ pub struct Weather {
 }
 
 impl Weather {
-    /// The weather of a seed; there are as many nodes as one of `nodes` says.
-    pub fn draw(rng: &mut Rng, allowed: Faults, nodes: &[usize], trouble_ms: u64) -> Weather {
+    /// The weather of a seed; there are as many nodes as one of `nodes` says, and `controllers` more.
+    pub fn draw(
+        rng: &mut Rng,
+        allowed: Faults,
+        nodes: &[usize],
+        controllers: usize,
+        trouble_ms: u64,
+    ) -> Weather {
         let network = *rng.pick(&[10 * MICRO, 200 * MICRO, 2 * MILLI]).unwrap_or(&MILLI);
         let network = Speed {
             least: network / 2,
@@ -199,8 +209,10 @@ impl Weather {
             [only] => *only,
             several => *rng.pick(several).unwrap_or(&1),
         };
+        let nodes = nodes + controllers;
         Weather {
             nodes,
+            controllers,
             shards: 1 + rng.below(3) as u16,
             log_dirs: 1 + rng.below(2) as u16,
             network,
@@ -210,6 +222,25 @@ impl Weather {
             trouble,
             dark_end: allowed.power_loss && rng.chance(1, 2),
         }
+    }
+
+    /// How many nodes serve clients.
+    pub fn brokers(&self) -> usize {
+        self.nodes - self.controllers
+    }
+
+    /// What the node at this place is.
+    pub fn role(&self, place: usize) -> Role {
+        match self.controllers {
+            0 => Role::Both,
+            _ if place < self.brokers() => Role::Broker,
+            _ => Role::Controller,
+        }
+    }
+
+    /// The nodes that vote in the metadata quorum, by their places.
+    pub fn voters(&self) -> Range<usize> {
+        if self.controllers == 0 { 0..self.nodes } else { self.brokers()..self.nodes }
     }
 }
 

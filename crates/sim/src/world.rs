@@ -139,7 +139,8 @@ pub(crate) struct World {
 impl World {
     pub(crate) fn new(mut rng: Rng, setup: Setup) -> World {
         let nodes = setup.weather.nodes;
-        let shared = Rc::new(RefCell::new(Shared::new(Watch::all(2_000), nodes)));
+        let brokers = setup.weather.brokers();
+        let shared = Rc::new(RefCell::new(Shared::new(Watch::all(2_000), brokers)));
         let mut world = World {
             clock: Clock::new(rng.fork()),
             shared,
@@ -191,6 +192,7 @@ impl World {
             if self.events.is_multiple_of(REPLAY_EVERY) {
                 self.compare_replays();
                 self.compare_nodes();
+                self.compare_observers();
             } else if self.events.is_multiple_of(ENDS_EVERY) {
                 self.compare_ends();
             }

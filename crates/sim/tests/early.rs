@@ -14,6 +14,7 @@ const YOUNG: Workload = Workload {
     faults: Faults { cut: true, pause: true, ..Faults::NONE },
     synced: false,
     nodes: &[3],
+    controllers: 0,
     trouble_ms: 5_000,
     settings: |_, _| {},
     start: |scene| {

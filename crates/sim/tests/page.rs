@@ -17,6 +17,7 @@ const TAIL: Workload = Workload {
     faults: Faults { reset: true, ..Faults::NONE },
     synced: false,
     nodes: &[1],
+    controllers: 0,
     trouble_ms: 10_000,
     settings: |_, overrides| overrides.set("log.retention.check.interval.ms", 1_000),
     start: |scene| {

@@ -185,8 +185,8 @@ fn lead(shard: &mut Shard, number: u32, partition: &moldau_controller::Partition
         Some(leader) if leader == me => Input::Lead(Leadership {
             epoch,
             partition_epoch: partition.partition_epoch,
-            replicas: partition.replicas.clone().into(),
-            isr: partition.isr.clone().into(),
+            replicas: partition.replicas.clone(),
+            isr: partition.isr.clone(),
             min_isr: slot.config.min_insync_replicas as usize,
             patience: Patience::default(),
         }),

@@ -13,6 +13,7 @@ pub(super) const ALTER: Workload = Workload {
     faults: Faults { power_loss: true, ..Faults::ORDINARY },
     synced: true,
     nodes: &[1],
+    controllers: 0,
     trouble_ms: 30_000,
     settings: |_, _| {},
     start: |scene| {

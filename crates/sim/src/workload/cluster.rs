@@ -17,6 +17,7 @@ pub(super) const CLUSTER: Workload = Workload {
     faults: FAULTS,
     synced: false,
     nodes: &[3, 3, 3, 5],
+    controllers: 0,
     trouble_ms: 30_000,
     settings: |_, _| {},
     start,
@@ -47,6 +48,15 @@ pub(super) const CLUSTER_MOVES: Workload = Workload {
     nodes: &[3, 5, 5],
     start: |scene| start_with(scene, true),
     ..CLUSTER_POWER
+};
+
+/// Brokers that follow the metadata log as observers, and controllers that hold no partition.
+pub(super) const CLUSTER_ROLES: Workload = Workload {
+    name: "cluster-roles",
+    about: "as cluster; three controllers that are no brokers, and brokers that are no controllers",
+    nodes: &[3],
+    controllers: 3,
+    ..CLUSTER
 };
 
 fn start(scene: &Scene) {

@@ -26,6 +26,7 @@ pub(super) const EXPIRY: Workload = Workload {
     faults: Faults { power_loss: true, clock: false, ..Faults::ORDINARY },
     synced: true,
     nodes: &[1],
+    controllers: 0,
     trouble_ms: 40_000,
     settings: |rng, overrides| {
         overrides.set("log.retention.check.interval.ms", 500 + rng.below(CHECK_MS - 500));

@@ -17,6 +17,7 @@ pub(super) const GROUPS: Workload = Workload {
     faults: Faults::ORDINARY,
     synced: false,
     nodes: &[1],
+    controllers: 0,
     trouble_ms: 60_000,
     settings: |rng, overrides| {
         overrides.set("group.initial.rebalance.delay.ms", rng.below(3_000));

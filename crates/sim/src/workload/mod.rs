@@ -34,6 +34,8 @@ pub struct Workload {
     pub synced: bool,
     /// How many nodes there may be; the seed picks.
     pub nodes: &'static [usize],
+    /// So many nodes more are controllers and nothing else, and those others are brokers and nothing else; without any each node is both.
+    pub controllers: usize,
     /// Milliseconds of trouble.
     pub trouble_ms: u64,
     /// Settings of the node that differ from the simulator's defaults.
@@ -62,6 +64,7 @@ pub const ALL: &[Workload] = &[
     cluster::CLUSTER_BAD_DISK,
     cluster::CLUSTER_MOVES,
     offsets::CLUSTER_OFFSETS,
+    cluster::CLUSTER_ROLES,
 ];
 
 /// The workload of this name.

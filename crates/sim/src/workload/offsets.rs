@@ -11,6 +11,7 @@ pub(super) const OFFSETS: Workload = Workload {
     faults: Faults { power_loss: true, ..Faults::ORDINARY },
     synced: true,
     nodes: &[1],
+    controllers: 0,
     trouble_ms: 40_000,
     settings: |rng, overrides| overrides.set("offsets.topic.num.partitions", 1 + rng.below(4)),
     start,

@@ -14,6 +14,7 @@ pub(super) const PRODUCE: Workload = Workload {
     faults: Faults::ORDINARY,
     synced: false,
     nodes: &[1],
+    controllers: 0,
     trouble_ms: 30_000,
     settings: |_, _| {},
     start,

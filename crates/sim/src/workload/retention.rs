@@ -17,6 +17,7 @@ pub(super) const RETENTION: Workload = Workload {
     faults: Faults { power_loss: true, ..Faults::ORDINARY },
     synced: true,
     nodes: &[1],
+    controllers: 0,
     trouble_ms: 30_000,
     settings: |rng, overrides| overrides.set("log.retention.check.interval.ms", 1_000 + rng.below(10_000)),
     start,

@@ -39,8 +39,8 @@ impl World {
         let now = self.clock.now();
         let listener = self.net.listener(link);
         let is_open = |process: &&Process| match listener {
-            0 => process.ready,
-            _ => process.stopping.is_none(),
+            0 => process.ready && self.setup.weather.role(node).is_broker(),
+            _ => process.stopping.is_none() && self.setup.weather.role(node).is_voter(),
         };
         let shards = self.nodes[node].process.as_ref().filter(is_open).map(Process::shards);
         let Some(shards) = shards else { return self.refuse(node, link) };

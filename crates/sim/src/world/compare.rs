@@ -72,16 +72,35 @@ impl World {
         }
     }
 
+    /// A broker that is no voter reads the metadata log of those who are: at one offset it has the same image.
+    pub(crate) fn compare_observers(&mut self) {
+        let observers = self.nodes.iter().enumerate().filter(|(_, node)| node.quorum.is_none());
+        let found = observers
+            .filter_map(|(place, node)| Some((place, node.process.as_ref()?.image()?)))
+            .find_map(|(place, image)| {
+                let known = self.seen.images.get(&image.offset()).filter(|known| *known != image)?;
+                let (node, offset) = (boot::node_id(place), image.offset());
+                Some(format!(
+                    "node {node}, an observer at metadata offset {offset}: {}",
+                    first_difference(known, image)
+                ))
+            });
+        if let Some(what) = found {
+            self.fail(failure::IMAGES_DIFFER, what);
+        }
+    }
+
     /// Every node is registered and serves, and every replica is in sync, as every node sees it.
     pub(crate) fn is_whole(&self) -> bool {
-        let nodes = self.nodes.len();
+        let brokers = self.setup.weather.brokers();
         self.nodes.iter().all(|node| {
             let image =
                 node.process.as_ref().filter(|process| process.ready).and_then(|process| process.image());
             image.is_some_and(|image| {
                 let serve = image.brokers().values().filter(|broker| broker.is_active()).count();
                 let mut partitions = image.topics().values().flat_map(|topic| topic.partitions.values());
-                serve == nodes && partitions.all(|partition| partition.isr.len() == partition.replicas.len())
+                serve == brokers
+                    && partitions.all(|partition| partition.isr.len() == partition.replicas.len())
             })
         })
     }

@@ -125,8 +125,9 @@ impl World {
         let recently =
             |node: &Node| node.lost_at.is_some_and(|at| at.0 + CARRIED_MS * MILLI > self.clock.now().0);
         let standing = |node: &Node| node.quorum.as_ref().and_then(Quorum::standing);
-        let first = self.nodes.first().and_then(standing);
-        let agree = first.is_some() && self.nodes.iter().all(|node| standing(node) == first);
+        let voters = &self.nodes[self.setup.weather.voters()];
+        let first = voters.first().and_then(standing);
+        let agree = first.is_some() && voters.iter().all(|node| standing(node) == first);
         self.nodes.len() > 1 && agree && self.is_whole() && !self.nodes.iter().any(recently)
     }
 

@@ -30,9 +30,11 @@ impl World {
         let booted = boot::boot(&self.setup, place, node, self.rng.fork(), now);
         let started = booted.and_then(|booted| {
             let (disk, cluster) = (node.disk.clone(), boot::cluster_id());
-            let voters = (0..self.setup.weather.nodes).map(boot::node_id);
-            let quorum = Quorum::start(disk, &cluster, boot::node_id(place), voters, &mut self.rng, now)?;
-            Ok((booted, quorum))
+            let voters = self.setup.weather.voters();
+            let votes = voters.contains(&place);
+            let (id, voters) = (boot::node_id(place), voters.map(boot::node_id));
+            let quorum = || Quorum::start(disk, &cluster, id, voters, &mut self.rng, now);
+            Ok((booted, votes.then(quorum).transpose()?))
         });
         let blown = node.disk.set_fuse(None);
         let (Booted { shards, findings }, quorum) = match started {
@@ -62,8 +64,8 @@ impl World {
         let mut process = Process::new(life, born, shards, Queue::new(node.disk.clone()), tell);
         process.strangers = self.setup.strangers;
         node.process = Some(process);
-        let news = quorum.news.len();
-        node.quorum = Some(quorum);
+        let news = quorum.as_ref().map_or(0, |quorum| quorum.news.len());
+        node.quorum = quorum;
         for _ in 0..news {
             self.clock.after(0, Happening::News { life });
         }
