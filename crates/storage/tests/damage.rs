@@ -207,6 +207,25 @@ fn one_flushed_batch_in_its_place_stands_against_all_others() {
     assert_eq!(host.disk.content(FILE).as_deref(), Some(&harmed[..]));
 }
 
+/// So much is damaged that whole batches are cut off which stood against an offset in front: the second start must not come to believe it.
+#[test]
+fn what_stood_against_a_batch_and_was_cut_off_is_not_missed_at_the_next_start() {
+    let (host, mut harmed, places) = flushed();
+    // The second batch and the fourth seem to lie far up. The third is not whole, seems to be in the place of the second, and to hold all offsets.
+    for (batch, byte, mask) in [(1, 4, 0x10), (2, 7, 6 ^ 3), (2, 17, 0x5a), (2, 26, 2 ^ 26), (3, 4, 0x10)] {
+        harmed[places[batch] + byte] ^= mask;
+    }
+    host.disk.replace(&Path::new(DIR, FILE), &harmed).expect("there is room");
+    let start = || {
+        stop(&host, Stop::Killed);
+        let found = recover(&host.disk, DIR, &RecoveryPolicy::default()).expect("the disk works");
+        (found.logs[0].end_offset(), host.disk.content(FILE).map_or(0, |content| content.len()))
+    };
+    let first = start();
+    assert!(first.1 < harmed.len(), "the end was cut off");
+    assert_eq!(start(), first);
+}
+
 /// A length is under no checksum. Where it leads to the end of the file or to a later batch, everything seems to be in order.
 #[test]
 fn a_length_that_leads_to_the_end_or_to_a_later_batch_hides_nothing() {

@@ -17,6 +17,9 @@ use crate::names::FileKind;
 use crate::scan::{Depth, Scanned, Scanner};
 use crate::segment::{PlacedBatch, Segment, SegmentMeta};
 
+/// How often a segment is gone over: each time less of it is left. What would need more is left to the next start.
+const MOST_PASSES: usize = 16;
+
 /// Where in a segment a scan begins, and what is known of what is before.
 struct Beginning {
     position: u64,
@@ -51,6 +54,13 @@ pub(super) struct ScannedSegment {
     pub(super) next: i64,
     /// It ends before its file does, because of this.
     pub(super) flaw: Option<String>,
+}
+
+/// What going over a segment once found.
+struct Pass {
+    segment: Segment,
+    next: i64,
+    flaw: Option<String>,
 }
 
 /// A batch that the scan has passed. It is taken when what follows it is seen: see [`Scanner::step_back`].
@@ -104,12 +114,12 @@ impl Segments<'_, '_> {
                 self.rebuilt(base, kind, why);
                 let size = self.files.segments.get(&base).and_then(|f| f.log).unwrap_or(0);
                 let none = Beginning { position: 0, next: base, index: 0, time: 0, newest: (-1, base) };
-                let scanned = self.scan_from(base, none, end)?;
-                if let Some(why) = scanned.flaw {
-                    let (offset, position) = (scanned.next, scanned.meta.size);
+                let pass = self.pass(base, &none, end, size)?;
+                if let Some(why) = pass.flaw {
+                    let (offset, position) = (pass.next, pass.segment.size);
                     self.find(FindingKind::Damaged { offset, segment: base, position, why });
                 }
-                Ok(SegmentMeta { size, ..scanned.meta })
+                Ok(SegmentMeta { size, ..self.write_indexes(pass.segment, &none)? })
             }
         }
     }
@@ -171,10 +181,28 @@ impl Segments<'_, '_> {
     }
 
     /// A segment whose end is not known: reads it from the last index entry before `verified` on, with checksums from
-    /// `verified` on.
+    /// `verified` on. Where there is damage, and the end is cut off, that may be what spoke against a batch in front: what is left
+    /// is looked at again, as the next start would.
     pub(super) fn scan(&mut self, base: i64, verified: i64) -> io::Result<ScannedSegment> {
         let beginning = self.beginning(base, verified)?;
-        self.scan_from(base, beginning, verified)
+        let (known, epochs) = (self.findings.len(), self.epochs.clone());
+        let mut len = self.files.segments.get(&base).and_then(|f| f.log).unwrap_or(0);
+        let (mut passes, mut flaw) = (1, None);
+        let pass = loop {
+            let mut pass = self.pass(base, &beginning, verified, len)?;
+            flaw = pass.flaw.take().or(flaw);
+            let is_doubted = self.findings.len() > known || pass.next < verified;
+            if pass.segment.size >= len || !is_doubted || passes == MOST_PASSES {
+                break pass;
+            }
+            len = pass.segment.size;
+            passes += 1;
+            self.findings.truncate(known);
+            self.epochs.clone_from(&epochs);
+        };
+        let next = pass.next;
+        let meta = self.write_indexes(pass.segment, &beginning)?;
+        Ok(ScannedSegment { meta, from: beginning.position, next, flaw })
     }
 
     fn beginning(&mut self, base: i64, verified: i64) -> io::Result<Beginning> {
@@ -230,12 +258,11 @@ impl Segments<'_, '_> {
         })
     }
 
-    fn scan_from(&mut self, base: i64, beginning: Beginning, verified: i64) -> io::Result<ScannedSegment> {
-        let files = self.files.segments.get(&base).copied().unwrap_or_default();
-        let size = files.log.unwrap_or(0);
+    /// Goes once over the first `len` bytes of a segment's file.
+    fn pass(&mut self, base: i64, beginning: &Beginning, verified: i64, len: u64) -> io::Result<Pass> {
         let mut segment = beginning.segment(base);
         let path = self.files.segment_path(base, FileKind::Log);
-        let scanner = Scanner::new(self.files.disk, path, size, beginning.position, beginning.next);
+        let scanner = Scanner::new(self.files.disk, path, len, beginning.position, beginning.next);
         let mut scanner = scanner.verifying_from(verified);
         if verified == i64::MAX && beginning.position > 0 {
             scanner = scanner.behind_last_entry(self.interval);
@@ -281,8 +308,7 @@ impl Segments<'_, '_> {
         segment.note_time();
         *self.scanned_bytes += scanner.read_bytes;
         let next = if segment.size > 0 { scanner.next_offset() } else { base };
-        let meta = self.write_indexes(segment, &beginning)?;
-        Ok(ScannedSegment { meta, from: beginning.position, next, flaw })
+        Ok(Pass { segment, next, flaw })
     }
 
     /// Takes a batch into the segment. `epoch` is the last one that was believed.
