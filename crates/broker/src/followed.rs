@@ -109,7 +109,9 @@ impl Entry {
     /// Whether there is something that the follower does not know.
     fn has_news(&self) -> bool {
         self.fetched.as_ref().is_some_and(|fetched| {
-            let knows = fetched.high_watermark <= self.told.0 && fetched.log_start <= self.told.1;
+            // Without records it cannot take over more than what it has: it would say so, and be told again, without an end.
+            let reached = fetched.high_watermark.min(self.offset);
+            let knows = reached <= self.told.0 && fetched.log_start <= self.told.1;
             fetched.error.is_err() || fetched.bytes() > 0 || fetched.diverging.is_some() || !knows
         })
     }

@@ -419,8 +419,7 @@ impl Partition {
     }
 
     fn is_news(&self, parked: &Parked) -> bool {
-        parked.beyond < self.end_of(parked.view)
-            || parked.told.is_some_and(|told| told.high_watermark < self.high_watermark)
+        parked.beyond < self.end_of(parked.view) || parked.is_told_less_than(self.high_watermark)
     }
 
     /// What follows when more is stored or fewer replicas have to.
@@ -457,8 +456,7 @@ impl Partition {
         let high_watermark = self.high_watermark;
         self.fetching.wake(
             |parked| {
-                parked.beyond < ends[parked.view as usize]
-                    || parked.told.is_some_and(|told| told.high_watermark < high_watermark)
+                parked.beyond < ends[parked.view as usize] || parked.is_told_less_than(high_watermark)
             },
             |token| out.push(Effect::Wake { token }),
         );

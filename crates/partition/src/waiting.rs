@@ -94,6 +94,13 @@ pub(crate) struct Parked {
     pub(crate) told: Option<Told>,
 }
 
+impl Parked {
+    /// Whether it comes from a follower that can take over a higher high watermark than it was told: no more than what it has.
+    pub(crate) fn is_told_less_than(&self, high_watermark: i64) -> bool {
+        self.told.is_some_and(|told| told.high_watermark < high_watermark.min(self.offset))
+    }
+}
+
 /// Fetches, in the order they came.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub(crate) struct Fetching(Vec<Parked>);
