@@ -90,10 +90,9 @@ fn note(shard: &mut Shard, outcomes: &BTreeMap<TopicPartition, IsrAnswer>) {
 
 fn answer_of(outcome: Result<Arc<Partition>, ErrorCode>) -> IsrAnswer {
     match outcome {
-        Ok(partition) => IsrAnswer::Accepted {
-            partition_epoch: partition.partition_epoch,
-            isr: partition.isr.clone(),
-        },
+        Ok(partition) => {
+            IsrAnswer::Accepted { partition_epoch: partition.partition_epoch, isr: partition.isr.clone() }
+        }
         Err(error) => refusal(error),
     }
 }

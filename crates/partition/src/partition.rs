@@ -455,9 +455,7 @@ impl Partition {
         let ends = [View::Committed, View::Replicated, View::Stored].map(|view| self.end_of(view));
         let high_watermark = self.high_watermark;
         self.fetching.wake(
-            |parked| {
-                parked.beyond < ends[parked.view as usize] || parked.is_told_less_than(high_watermark)
-            },
+            |parked| parked.beyond < ends[parked.view as usize] || parked.is_told_less_than(high_watermark),
             |token| out.push(Effect::Wake { token }),
         );
     }
