@@ -110,7 +110,9 @@ impl Conn {
 
     /// The connection ends, and not because the process does: what was sent arrives.
     pub fn part(&self) {
-        linger(&self.stream, None);
+        if self.answers < INTRODUCED {
+            linger(&self.stream, None);
+        }
     }
 
     /// Wakes the connection's task, if it sleeps.
