@@ -1,5 +1,5 @@
-//! The threads that wait for disks, three for each log directory: one that syncs, one that replaces, removes and makes names
-//! durable, and one that reads what is not in memory, so that no reader waits for a sync.
+//! The threads that wait for disks, four for each log directory: one that makes files and names durable, one that replaces, one that
+//! reads what is not in memory, so that no reader waits for a sync, and one that removes, so that nothing waits for that.
 //!
 //! What waits is done together ([`crate::together`]: group commit). Jobs that wait hold few descriptors, however many they are.
 
@@ -19,7 +19,7 @@ use moldau_broker::{ConnId, Input};
 use crate::files::failed;
 use crate::fs;
 use crate::mailbox::{Item, Mailbox};
-use crate::together::{Renamed, Replaced, Whole, sync_together};
+use crate::together::{Replaced, Whole, sync_together};
 
 /// Most syncs that are done together, so that the first of them does not wait for ever.
 const MOST_TOGETHER: usize = 16 * 1024;
@@ -46,13 +46,6 @@ pub enum Job {
         /// Its content.
         data: Bytes,
     },
-    /// Make the name of a file or directory durable.
-    SyncDirectory {
-        /// Names the operation.
-        id: OpId,
-        /// The file or directory.
-        path: PathBuf,
-    },
     /// Bring a part of a file into memory, so that sending it waits for no disk.
     Warm {
         /// Who waits for it.
@@ -78,14 +71,29 @@ struct Order {
     back: Arc<Mailbox>,
 }
 
-/// A file that is to be durable.
+/// Something that is to be durable.
 pub(crate) struct Sync {
-    /// Without a descriptor only a sync of the whole file system will do.
-    pub(crate) file: Option<Arc<File>>,
-    /// Its path, if it was made since its last sync: its name is to be durable too.
-    pub(crate) fresh: Option<PathBuf>,
+    /// What.
+    pub(crate) what: Durable,
     /// Who is told.
     pub(crate) asked: Asked,
+}
+
+/// What is to be durable.
+pub(crate) enum Durable {
+    /// What was written to a file; with its path, if it was made since its last sync, also its name.
+    File(Arc<File>, Option<PathBuf>),
+    /// The same of a file whose descriptor was not kept: only a sync of the whole file system will do.
+    LetGo,
+    /// The name of a file or directory.
+    Name(PathBuf),
+}
+
+impl Sync {
+    /// Whether it holds a descriptor.
+    fn holds(&self) -> bool {
+        matches!(self.what, Durable::File(..))
+    }
 }
 
 /// The shard that waits for an operation.
@@ -110,9 +118,11 @@ impl Asked {
 #[derive(Clone)]
 struct Lines {
     syncs: Syncs,
-    /// Each change may hold a descriptor: a shard that has one more than fit waits. So it is with reads.
-    changes: SyncSender<Order>,
+    /// Each replacement holds a descriptor: a shard that has one more than fit waits. So it is with reads.
+    replacements: SyncSender<Order>,
     reads: SyncSender<Order>,
+    /// Removals hold none, and a topic may have thousands: no shard waits for them.
+    removals: Sender<Order>,
 }
 
 /// The line in front of the thread that syncs.
@@ -130,9 +140,9 @@ impl Syncs {
         match self {
             Syncs::Few(line) => line.send(sync),
             Syncs::Any { line, holding, most } => {
-                if holding.fetch_add(1, Ordering::Relaxed) >= *most {
+                if sync.holds() && holding.fetch_add(1, Ordering::Relaxed) >= *most {
                     holding.fetch_sub(1, Ordering::Relaxed);
-                    sync.file = None;
+                    sync.what = Durable::LetGo;
                 }
                 line.send(sync)
             }
@@ -180,12 +190,14 @@ impl Lines {
             (Syncs::Few(send), orders)
         };
         spawn("sync", Box::new(move || sync_loop(&orders, whole, &holding)))?;
-        let (changes, orders) = sync_channel(line);
+        let (replacements, orders) = sync_channel(line);
         let whole = Whole::of(dir)?;
-        spawn("disk", Box::new(move || change_loop(&orders, whole, line)))?;
+        spawn("replace", Box::new(move || replace_loop(&orders, whole, line)))?;
         let (reads, orders) = sync_channel(line);
         spawn("read", Box::new(move || orders.iter().for_each(carry_out)))?;
-        Ok(Lines { syncs, changes, reads })
+        let (removals, orders) = channel();
+        spawn("remove", Box::new(move || orders.iter().for_each(carry_out)))?;
+        Ok(Lines { syncs, replacements, reads, removals })
     }
 }
 
@@ -196,14 +208,24 @@ impl Background {
         let order = Order { job, back: self.mailbox.clone() };
         let sent = self.lines(dir).is_some_and(|lines| match order.job {
             Job::Read { .. } | Job::Warm { .. } => lines.reads.send(order).is_ok(),
-            _ => lines.changes.send(order).is_ok(),
+            Job::Replace { .. } => lines.replacements.send(order).is_ok(),
+            Job::Remove { .. } => lines.removals.send(order).is_ok(),
         });
         self.check(who, sent);
     }
 
     /// Has a file made durable; `fresh` is the path of one that was made since its last sync.
     pub fn sync(&self, dir: u16, id: OpId, file: Arc<File>, fresh: Option<PathBuf>) {
-        let sync = Sync { file: Some(file), fresh, asked: Asked::new(id, self.mailbox.clone()) };
+        self.make_durable(dir, id, Durable::File(file, fresh));
+    }
+
+    /// Has the name of a file or directory made durable.
+    pub fn sync_name(&self, dir: u16, id: OpId, path: PathBuf) {
+        self.make_durable(dir, id, Durable::Name(path));
+    }
+
+    fn make_durable(&self, dir: u16, id: OpId, what: Durable) {
+        let sync = Sync { what, asked: Asked::new(id, self.mailbox.clone()) };
         let sent = self.lines(dir).is_some_and(|lines| lines.syncs.send(sync).is_ok());
         self.check(Waits::Shard(id), sent);
     }
@@ -228,10 +250,7 @@ enum Waits {
 
 fn waits_for(job: &Job) -> Waits {
     match job {
-        Job::Read { id, .. }
-        | Job::Replace { id, .. }
-        | Job::SyncDirectory { id, .. }
-        | Job::Remove { id, .. } => Waits::Shard(*id),
+        Job::Read { id, .. } | Job::Replace { id, .. } | Job::Remove { id, .. } => Waits::Shard(*id),
         Job::Warm { conn, .. } => Waits::Conn(*conn),
     }
 }
@@ -248,31 +267,26 @@ fn sync_loop(orders: &Receiver<Sync>, mut whole: Whole, holding: &AtomicUsize) {
     while let Ok(first) = orders.recv() {
         let waiting = std::iter::once(first).chain(orders.try_iter()).take(MOST_TOGETHER);
         let waiting: Vec<Sync> = waiting.collect();
-        let held = waiting.iter().filter(|sync| sync.file.is_some()).count();
+        let held = waiting.iter().filter(|sync| sync.holds()).count();
         sync_together(waiting, &mut whole);
         // Where each needs its descriptor nobody counts them.
         let _ = holding.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| Some(n.saturating_sub(held)));
     }
 }
 
-/// Changes, in order, but for what makes them durable.
-fn change_loop(orders: &Receiver<Order>, mut whole: Whole, line: usize) {
+/// Replacements, in order, but for what makes them durable.
+fn replace_loop(orders: &Receiver<Order>, mut whole: Whole, line: usize) {
     while let Ok(first) = orders.recv() {
-        let (mut replaced, mut renamed) = (Replaced::default(), Renamed::default());
+        let mut replaced = Replaced::default();
         for Order { job, back } in std::iter::once(first).chain(orders.try_iter()).take(line.max(1)) {
             match job {
                 Job::Replace { id, replacement, data } => {
                     replaced.add(Asked::new(id, back), replacement, data, &mut whole);
                 }
-                Job::SyncDirectory { id, path } => renamed.add(Asked::new(id, back), path),
-                job => {
-                    replaced.finish(&mut whole);
-                    carry_out(Order { job, back });
-                }
+                job => carry_out(Order { job, back }),
             }
         }
         replaced.finish(&mut whole);
-        renamed.finish(&mut whole);
     }
 }
 
@@ -288,7 +302,6 @@ fn carry_out(Order { job, back }: Order) {
     let end = match job {
         Job::Read { file, position, len, .. } => read(&file, position, len),
         Job::Replace { replacement, data, .. } => done(&replacement.finish(&data)),
-        Job::SyncDirectory { path, .. } => done(&fs::sync_directory_of(&path)),
         Job::Remove { path, .. } => done(&fs::remove_all(&path)),
         Job::Warm { file, position, len, .. } => done(&fs::warm(&file, position, len)),
     };

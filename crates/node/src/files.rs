@@ -14,23 +14,14 @@ use moldau_broker::ConnId;
 use rustix::io::ReadWriteFlags;
 
 use crate::background::{Background, Job};
+use crate::bindings::{Binding, Bindings};
 use crate::conn::Cold;
 use crate::fs;
-use crate::ids::IdMap;
 
 /// Most parts that one `pwritev` takes (IOV_MAX is 1024).
 const PARTS_PER_WRITE: usize = 512;
-
-/// What a path is bound to.
-struct Binding {
-    path: PathBuf,
-    dir: u16,
-    create: bool,
-    /// The file has been made by this run and its directory entry is not durable yet.
-    fresh: bool,
-    open: Option<Arc<File>>,
-    used: u64,
-}
+/// So many closed files may stand in the line of open ones before it is cleared.
+const STALE_UNTIL: usize = 64;
 
 /// An open file, and the log directory whose thread may wait for it.
 #[derive(Clone)]
@@ -44,10 +35,12 @@ pub struct Opened {
 /// The files of a shard.
 pub struct Files {
     dirs: Vec<PathBuf>,
-    bindings: IdMap<FileId, Binding>,
+    bindings: Bindings,
     /// Open descriptors, with a time before which they were not used, from the oldest on. One that was used since goes to the
-    /// end when it comes to the front, so that using a file costs nothing here.
+    /// end when it comes to the front, and one that was closed goes then, so that using and closing a file cost nothing here.
     by_use: VecDeque<(u64, FileId)>,
+    /// Descriptors now open.
+    open: usize,
     clock: u64,
     most_open: usize,
     background: Background,
@@ -56,7 +49,8 @@ pub struct Files {
 impl Files {
     /// No files yet; at most `most_open` descriptors are kept.
     pub fn new(dirs: Vec<PathBuf>, most_open: usize, background: Background) -> Files {
-        Files { dirs, bindings: IdMap::default(), by_use: VecDeque::new(), clock: 0, most_open, background }
+        let (bindings, by_use) = (Bindings::default(), VecDeque::new());
+        Files { dirs, bindings, by_use, open: 0, clock: 0, most_open, background }
     }
 
     /// Carries out one operation. `None`: its end will come through the mailbox.
@@ -68,9 +62,10 @@ impl Files {
             Op::Read { file, position, len } => self.read(id, file, position, len),
             Op::Sync { file } => match self.open(file) {
                 Ok(open) => {
-                    let binding = self.bindings.get_mut(&file)?;
-                    let fresh = std::mem::take(&mut binding.fresh).then(|| binding.path.clone());
-                    self.background.sync(binding.dir, id, open, fresh);
+                    let binding = self.bindings.get_mut(file)?;
+                    let (dir, fresh) = (binding.dir, std::mem::take(&mut binding.fresh));
+                    let fresh = fresh.then(|| self.bindings.path(file)).flatten();
+                    self.background.sync(dir, id, open, fresh);
                     None
                 }
                 Err(error) => Some(failed(&error)),
@@ -79,9 +74,8 @@ impl Files {
             Op::Rename { from, to } => self.rename(id, &from, &to),
             Op::Remove { path } => self.later(&path, |path| Job::Remove { id, path }),
             Op::Close { file } => {
-                if self.bindings.remove(&file).is_some_and(|binding| binding.open.is_some()) {
-                    self.by_use.retain(|(_, other)| *other != file);
-                }
+                let before = self.bindings.remove(file);
+                self.closed(before);
                 Some(Done::Ok)
             }
         }
@@ -90,8 +84,21 @@ impl Files {
     fn bind(&mut self, file: FileId, path: &Path, create: bool) -> io::Result<()> {
         let dir = path.dir.0;
         let path = fs::locate(&self.dirs, path)?;
-        self.bindings.insert(file, Binding { path, dir, create, fresh: false, open: None, used: 0 });
+        let before = self.bindings.bind(file, &path, dir, create);
+        self.closed(before);
         Ok(())
+    }
+
+    /// A binding is gone.
+    fn closed(&mut self, binding: Option<Binding>) {
+        if binding.is_some_and(|binding| binding.open.is_some()) {
+            self.open -= 1;
+        }
+        if self.by_use.len() > 2 * self.open + STALE_UNTIL {
+            let is_open =
+                |file: &FileId| self.bindings.get(*file).is_some_and(|binding| binding.open.is_some());
+            self.by_use.retain(|(_, file)| is_open(file));
+        }
     }
 
     /// A descriptor of the file, opened if need be; what is missing is an error.
@@ -101,7 +108,7 @@ impl Files {
 
     /// The same; a file that may be made is made.
     fn make(&mut self, file: FileId) -> io::Result<Arc<File>> {
-        match self.bindings.get(&file) {
+        match self.bindings.get(file) {
             Some(binding) if binding.create => self.obtain(file, fs::open_or_make),
             _ => self.open(file),
         }
@@ -113,18 +120,20 @@ impl Files {
         open: impl FnOnce(&std::path::Path) -> io::Result<File>,
     ) -> io::Result<Arc<File>> {
         self.clock += 1;
-        let Some(binding) = self.bindings.get_mut(&file) else {
-            return Err(io::Error::new(ErrorKind::NotFound, format!("file {} is not open", file.0)));
-        };
+        let unknown = || io::Error::new(ErrorKind::NotFound, format!("file {} is not open", file.0));
+        let binding = self.bindings.get_mut(file).ok_or_else(unknown)?;
         binding.used = self.clock;
         if let Some(open) = &binding.open {
             return Ok(open.clone());
         }
-        let known = binding.path.exists();
-        let open = Arc::new(open(&binding.path)?);
+        let path = self.bindings.path(file).ok_or_else(unknown)?;
+        let known = path.exists();
+        let open = Arc::new(open(&path)?);
+        self.make_room();
+        let binding = self.bindings.get_mut(file).ok_or_else(unknown)?;
         binding.fresh |= !known;
         binding.open = Some(open.clone());
-        self.make_room();
+        self.open += 1;
         self.by_use.push_back((self.clock, file));
         Ok(open)
     }
@@ -132,7 +141,7 @@ impl Files {
     /// The same, to be sent from.
     pub fn opened(&mut self, file: FileId) -> io::Result<Opened> {
         let open = self.open(file)?;
-        Ok(Opened { file: open, dir: self.bindings.get(&file).map_or(0, |binding| binding.dir) })
+        Ok(Opened { file: open, dir: self.bindings.get(file).map_or(0, |binding| binding.dir) })
     }
 
     /// Has a part of a file brought into memory; the mailbox tells the connection.
@@ -143,11 +152,14 @@ impl Files {
 
     /// Closes descriptors that were not used for long, until one more may be open.
     fn make_room(&mut self) {
-        while self.by_use.len() >= self.most_open.max(1) {
+        while self.open >= self.most_open.max(1) {
             let Some((since, file)) = self.by_use.pop_front() else { return };
-            match self.bindings.get_mut(&file) {
+            match self.bindings.get_mut(file).filter(|binding| binding.open.is_some()) {
                 Some(binding) if binding.used > since => self.by_use.push_back((binding.used, file)),
-                Some(binding) => binding.open = None,
+                Some(binding) => {
+                    binding.open = None;
+                    self.open -= 1;
+                }
                 None => {}
             }
         }
@@ -155,7 +167,7 @@ impl Files {
 
     /// Descriptors now open.
     pub fn open_count(&self) -> usize {
-        self.by_use.len()
+        self.open
     }
 
     fn write(&mut self, file: FileId, mut position: u64, parts: &[Bytes]) -> io::Result<()> {
@@ -189,7 +201,7 @@ impl Files {
         match rustix::io::preadv2(&open, &mut slices, position, ReadWriteFlags::NOWAIT) {
             Ok(n) if n == len as usize => Some(Done::Read(bytes.into())),
             _ => {
-                let dir = self.bindings.get(&file).map_or(0, |binding| binding.dir);
+                let dir = self.bindings.get(file).map_or(0, |binding| binding.dir);
                 self.background.send(dir, Job::Read { id, file: open, position, len });
                 None
             }
@@ -225,25 +237,15 @@ impl Files {
         let renamed = fs::locate(&self.dirs, from).and_then(|old| {
             let new = fs::locate(&self.dirs, to)?;
             std::fs::rename(&old, &new)?;
-            Ok(new)
+            Ok((old, new))
         });
         match renamed {
-            Ok(new) => {
-                self.moved(from, &new);
-                self.background.send(to.dir.0, Job::SyncDirectory { id, path: new });
+            Ok((old, new)) => {
+                self.bindings.moved(&old, &new);
+                self.background.sync_name(to.dir.0, id, new);
                 None
             }
             Err(error) => Some(failed(&error)),
-        }
-    }
-
-    /// Bindings below a directory that is renamed follow it.
-    fn moved(&mut self, from: &Path, to: &std::path::Path) {
-        let Ok(from) = fs::locate(&self.dirs, from) else { return };
-        for binding in self.bindings.values_mut() {
-            if let Ok(rest) = binding.path.strip_prefix(&from) {
-                binding.path = if rest.as_os_str().is_empty() { to.to_owned() } else { to.join(rest) };
-            }
         }
     }
 }
@@ -278,13 +280,21 @@ mod tests {
         }
         let mut opened_after = |uses: &[u64]| {
             uses.iter().for_each(|id| drop(files.make(FileId(*id)).unwrap()));
-            let open = |id: &u64| files.bindings[&FileId(*id)].open.is_some();
+            let open =
+                |id: &u64| files.bindings.get(FileId(*id)).is_some_and(|binding| binding.open.is_some());
             assert_eq!(files.open_count(), 2);
             [1, 2, 3].into_iter().filter(open).collect::<Vec<u64>>()
         };
         assert_eq!(opened_after(&[1, 2]), [1, 2]);
         assert_eq!(opened_after(&[1, 3]), [1, 3], "b was not used since it was opened");
         assert_eq!(opened_after(&[3, 1, 3, 2]), [2, 3], "a was used before c");
+        for round in 0..1000 {
+            let (id, file) = (OpId { owner: 0, seq: round }, FileId(4));
+            files.bind(file, &Path::new(DirId(0), "d"), true).unwrap();
+            drop(files.make(file).unwrap());
+            files.run(id, Op::Close { file });
+        }
+        assert!(files.open_count() == 1 && files.by_use.len() <= 2 + STALE_UNTIL, "{}", files.by_use.len());
         std::fs::remove_dir_all(&dir).unwrap();
     }
 

@@ -7,6 +7,7 @@
 
 mod agree;
 mod background;
+mod bindings;
 mod clock;
 pub mod config;
 mod conn;

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use moldau_base::disk::{Done, Fault};
 
-use crate::background::{Asked, Sync};
+use crate::background::{Asked, Durable, Sync};
 use crate::files::failed;
 use crate::fs::{self, Replacement, SINGLE_SYNCS};
 
@@ -49,23 +49,38 @@ impl Whole {
     }
 }
 
-/// Makes files and the names of fresh ones durable.
+/// Makes files and names durable.
 pub(crate) fn sync_together(waiting: Vec<Sync>, whole: &mut Whole) {
-    let files: BTreeSet<_> = waiting.iter().map(|sync| sync.file.as_ref().map(Arc::as_ptr)).collect();
-    let fresh = waiting.iter().filter_map(|sync| sync.fresh.as_deref());
-    let names: BTreeSet<&Path> = fresh.flat_map(fs::directories_of).collect();
-    if files.contains(&None) || whole.replaces(files.len() + names.len()) {
+    let (mut files, mut names) = (BTreeSet::new(), BTreeSet::new());
+    let mut let_go = false;
+    for Sync { what, .. } in &waiting {
+        match what {
+            Durable::File(file, fresh) => {
+                files.insert(Arc::as_ptr(file));
+                names.extend(fresh.iter().flat_map(|path| fs::directories_of(path)));
+            }
+            Durable::LetGo => let_go = true,
+            Durable::Name(path) => names.extend(fs::directories_of(path)),
+        }
+    }
+    if let_go || whole.replaces(files.len() + names.len()) {
         let end = whole.sync();
         waiting.iter().for_each(|sync| sync.asked.answer(end.clone()));
         return;
     }
     let (mut files, mut names) = (BTreeMap::new(), Names::default());
-    for Sync { file, fresh, asked } in &waiting {
-        let Some(file) = file else { continue };
-        let end = files.entry(Arc::as_ptr(file)).or_insert_with(|| done(file.sync_data())).clone();
-        asked.answer(match fresh {
-            Some(path) if end == Done::Ok => names.sync(path),
-            _ => end,
+    for Sync { what, asked } in &waiting {
+        asked.answer(match what {
+            Durable::File(file, fresh) => {
+                let sync = || done(file.sync_data());
+                let end = files.entry(Arc::as_ptr(file)).or_insert_with(sync).clone();
+                match fresh {
+                    Some(path) if end == Done::Ok => names.sync(path),
+                    _ => end,
+                }
+            }
+            Durable::Name(path) => names.sync(path),
+            Durable::LetGo => unreachable!("the whole was synced"),
         });
     }
 }
@@ -121,28 +136,6 @@ fn keep(asked: Asked, result: io::Result<()>) -> Option<Asked> {
             asked.answer(failed(&error));
             None
         }
-    }
-}
-
-/// Names that were changed and are to be durable.
-#[derive(Default)]
-pub(crate) struct Renamed(Vec<(Asked, PathBuf)>);
-
-impl Renamed {
-    pub(crate) fn add(&mut self, asked: Asked, path: PathBuf) {
-        self.0.push((asked, path));
-    }
-
-    /// Makes them durable.
-    pub(crate) fn finish(self, whole: &mut Whole) {
-        let names: BTreeSet<&Path> = self.0.iter().flat_map(|(_, path)| fs::directories_of(path)).collect();
-        if whole.replaces(names.len()) {
-            let end = whole.sync();
-            self.0.iter().for_each(|(asked, _)| asked.answer(end.clone()));
-            return;
-        }
-        let mut names = Names::default();
-        self.0.iter().for_each(|(asked, path)| asked.answer(names.sync(path)));
     }
 }
 
@@ -255,8 +248,9 @@ mod tests {
         let dir = Scratch::new("failed");
         let (back, mut whole) = (Arc::default(), broken(&dir.0));
         let path = dir.0.join("file");
-        let file = Some(Arc::new(File::create(&path).unwrap()));
-        sync_together(vec![Sync { file, fresh: Some(path.clone()), asked: asked(&back, 0) }], &mut whole);
+        let file = Durable::File(Arc::new(File::create(&path).unwrap()), Some(path.clone()));
+        let sync = |what, seq| Sync { what, asked: asked(&back, seq) };
+        sync_together(vec![sync(file, 0), sync(Durable::Name(path.clone()), 2)], &mut whole);
         let mut replaced = Replaced::default();
         replaced.add(
             asked(&back, 1),
@@ -265,9 +259,6 @@ mod tests {
             &mut whole,
         );
         replaced.finish(&mut whole);
-        let mut renamed = Renamed::default();
-        renamed.add(asked(&back, 2), path.clone());
-        renamed.finish(&mut whole);
         let failed = Done::Failed(Fault::Io("broken".to_owned()));
         assert_eq!(answers(&back), (0..3).map(|seq| (seq, failed.clone())).collect());
         assert_eq!(std::fs::read(&path).unwrap(), b"", "nothing was replaced");
@@ -282,7 +273,7 @@ mod tests {
             return;
         }
         let back = Arc::default();
-        sync_together(vec![Sync { file: None, fresh: None, asked: asked(&back, 3) }], &mut whole);
+        sync_together(vec![Sync { what: Durable::LetGo, asked: asked(&back, 3) }], &mut whole);
         assert_eq!(answers(&back), BTreeMap::from([(3, Done::Ok)]));
     }
 }
