@@ -9,6 +9,7 @@ pub mod planted;
 pub mod producer;
 pub mod rng;
 pub mod time;
+pub mod topic_name;
 pub mod uuid;
 pub mod voter;
 

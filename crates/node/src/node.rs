@@ -13,6 +13,7 @@ use moldau_base::voter::VoterEndpoint;
 use moldau_base::{BrokerEpoch, PartitionIndex, Rng, TopicPartition, Uuid};
 use moldau_broker::{Settings, Shard, ShardId, ToQuorum, owner};
 use moldau_quorum::{Voter, meta};
+use moldau_storage::names::{LogDirEntry, log_dir_entry};
 use moldau_storage::{Recovered, RecoveredLog, RecoveryPolicy};
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -120,7 +121,7 @@ fn with_partitions(config: &NodeConfig) -> usize {
 /// it cannot say that it is clean either.
 fn holds_partitions(disk: &FsDisk, dirs: &[PathBuf]) -> bool {
     let of = |dir: u16| disk.list(&Path::new(DirId(dir), "")).unwrap_or_default();
-    let is_one = |name: &str| name.rsplit_once('-').is_some_and(|(_, index)| index.parse::<u32>().is_ok());
+    let is_one = |name: &str| matches!(log_dir_entry(name), LogDirEntry::Partition { .. });
     let mut directories = (0..dirs.len()).flat_map(|dir| of(dir as u16)).filter(|entry| entry.is_dir);
     directories.any(|entry| entry.name != METADATA_LOG && is_one(&entry.name))
 }

@@ -1,6 +1,6 @@
 //! Names of files and directories in a log directory, as Kafka gives them.
 
-use moldau_base::Uuid;
+use moldau_base::{Uuid, topic_name};
 
 /// Offsets of durable prefixes, per partition (`recovery-point-offset-checkpoint`).
 pub const RECOVERY_POINT_CHECKPOINT: &str = "recovery-point-offset-checkpoint";
@@ -103,24 +103,30 @@ pub enum LogDirEntry {
     },
     /// A partition that was deleted, its files not gone yet.
     Deleted,
-    /// Not a partition that is served: `-future` and `-stray` directories of Kafka, or something foreign.
+    /// Not a partition that is served: `-future` and `-stray` directories of Kafka, or one that no topic can have.
     Other,
 }
 
 /// Recognises a directory below a log directory.
 pub fn log_dir_entry(name: &str) -> LogDirEntry {
-    if name.ends_with("-delete") && name.contains('.') {
+    if is_deleted_dir(name) {
         return LogDirEntry::Deleted;
     }
     let Some((topic, digits)) = name.rsplit_once('-') else { return LogDirEntry::Other };
     let canonical = digits == "0" || !digits.starts_with('0');
     let numeric = !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit());
     match digits.parse() {
-        Ok(partition) if canonical && numeric && !topic.is_empty() => {
+        Ok(partition) if canonical && numeric && topic_name::check(topic).is_ok() => {
             LogDirEntry::Partition { topic: topic.to_owned(), partition }
         }
         _ => LogDirEntry::Other,
     }
+}
+
+/// Whether a directory has a name that [`deleted_dir`] gives: Kafka's are of the same form. What it names goes for good.
+fn is_deleted_dir(name: &str) -> bool {
+    let parts = name.strip_suffix("-delete").and_then(|name| name.rsplit_once('.'));
+    parts.is_some_and(|(_, tag)| tag.len() == 32 && tag.bytes().all(|b| b.is_ascii_hexdigit()))
 }
 
 /// The name of a partition's directory.
@@ -165,6 +171,11 @@ mod tests {
         {
             assert_eq!(log_dir_entry(other), LogDirEntry::Other, "{other}");
         }
+        // No topic can have them, or no deletion has named them.
+        for foreign in ["my notes-3", "größe-0", "..-0", "a\tb-1", "notes.to-delete", "a-1.0123-delete"] {
+            assert_eq!(log_dir_entry(foreign), LogDirEntry::Other, "{foreign}");
+        }
+        assert_eq!(log_dir_entry(&partition_dir(&"x".repeat(250), 1)), LogDirEntry::Other);
         let long = partition_dir(&"x".repeat(249), 12);
         for dir in ["orders-3", long.as_str()] {
             let deleted = deleted_dir(dir, Uuid([0xab; 16]));
