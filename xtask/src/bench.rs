@@ -9,7 +9,7 @@ use std::process::Command;
 use anyhow::{Context, Result, ensure};
 
 use crate::kafka::Kafka;
-use crate::outage;
+use crate::{outage, replicated};
 
 /// What to measure.
 #[derive(clap::Args)]
@@ -55,8 +55,10 @@ enum Run {
         #[arg(last = true)]
         more: Vec<String>,
     },
-    /// How long writes stop when something happens to a node of three, and what replicated produce costs
+    /// How long writes stop when something happens to a node of three
     Outage(outage::Args),
+    /// What replication costs, three nodes beside three of a real Kafka: produce, latency, reads from followers, idle partitions
+    Cluster(replicated::Args),
     /// Fail where NEW costs over 10 % more processor time than OLD, beyond noise
     Compare {
         /// JSON of an earlier run
@@ -73,13 +75,15 @@ const CHECKED: &str = "--megabytes 500 --seconds 2 --pairs 5 --warm-up 1 --only 
 
 /// Builds, then runs.
 pub fn run(root: &Path, args: &Args) -> Result<()> {
-    if let Some(Run::Outage(args)) = &args.run {
-        return outage::run(root, args);
+    match &args.run {
+        Some(Run::Outage(args)) => return outage::run(root, args),
+        Some(Run::Cluster(args)) => return replicated::run(root, args),
+        _ => {}
     }
     let target = build(root)?;
     let bench = || Command::new(target.join("moldau-bench"));
     match &args.run {
-        Some(Run::Outage(_)) => Ok(()),
+        Some(Run::Outage(_) | Run::Cluster(_)) => Ok(()),
         Some(Run::Compare { old, new }) => finish(bench().arg("compare").arg(old).arg(new)),
         Some(Run::Smoke { common, check: false }) => {
             finish(&mut common.run(root, &target, "smoke", "cargo xtask bench smoke", SMOKE))

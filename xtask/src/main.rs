@@ -17,6 +17,7 @@ mod interop;
 mod kafka;
 mod oracle;
 mod outage;
+mod replicated;
 mod sim;
 mod suite;
 mod toolbox;

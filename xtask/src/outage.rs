@@ -4,7 +4,6 @@
 //! Owns the turns: clusters, topics and faults take turns until the time is over or each has its trials, and a side that has had less than its
 //! share of the time is next. One cluster has work, the other idles. The page and its JSON say how many trials there were of each.
 
-mod cost;
 mod faults;
 mod page;
 mod side;
@@ -16,13 +15,14 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
 
+use crate::cluster::contender::{Nodes, Which};
 use crate::crash::load::{Built, Programs};
 use crate::interop::broker::scratch;
 use crate::kafka::Kafka;
-use crate::{bench, warden};
+use crate::warden;
 use faults::{FAULTS, Fault};
 use page::Outages;
-use side::{Size, Which};
+use side::Size;
 
 /// The clients: what they are called in `interop/`, and on the page.
 pub const CLIENTS: [(&str, &str); 2] = [("java-4.3", "Java"), ("confluent", "librdkafka")];
@@ -42,18 +42,12 @@ pub struct Args {
     /// Only these faults (several with commas)
     #[arg(long, value_delimiter = ',', value_name = "FAULT")]
     only: Vec<String>,
-    /// Gigabytes of each slice of the replicated produce load (W5); 0 leaves it out
-    #[arg(long, default_value_t = 1.0)]
-    gigabytes: f64,
     /// The binary; otherwise the release binary of this checkout is built
     #[arg(long)]
     bin: Option<PathBuf>,
     /// Our own client (the example `driver` of crates/client); otherwise it is built
     #[arg(long)]
     driver: Option<PathBuf>,
-    /// The load generator `moldau-bench`, for W5; otherwise it is built
-    #[arg(long)]
-    load: Option<PathBuf>,
     /// Folder for the page and its JSON; docs/benchmarks unless only some faults are asked for
     #[arg(long)]
     out: Option<PathBuf>,
@@ -65,17 +59,13 @@ pub fn run(root: &Path, args: &Args) -> Result<()> {
         let names: Vec<&str> = FAULTS.iter().map(|fault| fault.name).collect();
         ensure!(names.contains(&name.as_str()), "no fault `{name}`; there are {}", names.join(", "));
     }
-    let load = match (&args.load, args.gigabytes > 0.0) {
-        (None, true) => bench::build(root)?.join("moldau-bench"),
-        (load, _) => load.clone().unwrap_or_default(),
-    };
     let Built { bin, driver } = Built::obtain(root, &args.bin, &args.driver)?;
     let programs = Programs::obtain(driver, &CLIENTS.map(|(family, _)| family))?;
     ensure!(programs.missing.is_empty(), "not all clients are there: {}", programs.missing.join("; "));
     let kafka = if args.kafka { Some(Kafka::obtain()?) } else { None };
     let folder = scratch("outage")?;
     let warden = warden::begin(&folder)?;
-    let ended = measure(args, &programs, &bin, kafka, &load, &folder);
+    let ended = measure(args, &programs, &bin, kafka, &folder);
     warden.end(ended.is_err())?;
     let (outages, problems) =
         ended.map_err(|why| why.context(format!("the files are in {}", folder.display())))?;
@@ -108,7 +98,6 @@ fn measure(
     programs: &Programs,
     bin: &Path,
     kafka: Option<Kafka>,
-    load: &Path,
     folder: &Path,
 ) -> Result<(Outages, Vec<String>)> {
     let faults: Vec<&Fault> = FAULTS
@@ -116,12 +105,9 @@ fn measure(
         .filter(|fault| args.only.is_empty() || args.only.iter().any(|name| name == fault.name))
         .collect();
     let mut outages = Outages::new(kafka.is_some());
-    let mut clusters = vec![side::Nodes::moldau(bin, folder)?];
+    let mut clusters = vec![Nodes::moldau(bin, folder, &[])?];
     if let Some(kafka) = kafka {
-        clusters.push(side::Nodes::kafka(kafka, folder)?);
-    }
-    if args.gigabytes > 0.0 {
-        cost::measure(&mut clusters, programs, load, args.gigabytes, &mut outages)?;
+        clusters.push(Nodes::kafka(kafka, folder, &[])?);
     }
     let began = Instant::now();
     let time = Duration::from_secs_f64(args.minutes * 60.0);

@@ -32,6 +32,8 @@ pub struct Drain {
     pub connections: usize,
     /// `max_bytes` of a request, for its one partition.
     pub fetch: i32,
+    /// `client.rack`: with it a follower may be asked as well (KIP-392).
+    pub rack: String,
 }
 
 /// A batch, to which all others are equal.
@@ -90,6 +92,7 @@ fn request(drain: &Drain, partition: i32, offset: i64) -> Request {
         session_id: 0,
         session_epoch: -1,
         topics: vec![topic],
+        rack_id: drain.rack.as_str().into(),
         ..Default::default()
     };
     request.into()

@@ -154,12 +154,12 @@ pub const LATENCY: [Latency; 2] = [
     Latency {
         name: "W7 1MB/s",
         what: "1,000 records of 1 KiB a second, each at once",
-        pace: Pace { shape: Shape::plain(1024, 0), per_second: 1000, partitions: 12 },
+        pace: Pace { shape: Shape::plain(1024, 0), per_second: 1000, partitions: 12, acks: 1 },
     },
     Latency {
         name: "W7 10MB/s",
         what: "1,000 batches of 10 KiB a second",
-        pace: Pace { shape: Shape::plain(1024, 10 * 1024 + 512), per_second: 1000, partitions: 12 },
+        pace: Pace { shape: Shape::plain(1024, 10 * 1024 + 512), per_second: 1000, partitions: 12, acks: 1 },
     },
 ];
 /// What is kept of latencies, and the part of Kafka's that is aimed at.
@@ -227,6 +227,7 @@ impl Fetch {
             partitions: BATCHES.partitions,
             connections: FETCH_CONNECTIONS,
             fetch: self.bytes,
+            rack: String::new(),
         };
         drain::run(address, &drain, bounds)
     }

@@ -14,6 +14,7 @@ use moldau_bench::floor::{self, Kind};
 use moldau_bench::frames::{Frames, Shape};
 use moldau_bench::idle::Idle;
 use moldau_bench::link::Link;
+use moldau_bench::paced::{self, Pace, Source};
 use moldau_bench::paired::Slices;
 use moldau_bench::pump::{self, Bounds, Load, Tally};
 use moldau_bench::recovery::Recovery;
@@ -171,6 +172,34 @@ enum Blast {
         /// Most bytes of a fetch
         #[arg(long, default_value_t = 1 << 20)]
         fetch_size: i32,
+        /// client.rack: with it a follower may be asked as well
+        #[arg(long, default_value = "")]
+        rack: String,
+    },
+    /// Produce into a fresh topic at a fixed rate, and consume it: how long after it was due each batch is consumed
+    Paced {
+        #[command(flatten)]
+        target: Target,
+        /// Bytes of a record's value
+        #[arg(long, default_value_t = 1024)]
+        record_size: usize,
+        /// Most bytes of a batch; 0 for one record in each
+        #[arg(long, default_value_t = 0)]
+        batch_size: usize,
+        /// Batches in a second
+        #[arg(long, default_value_t = 1000)]
+        per_second: u32,
+        /// 1 or -1
+        #[arg(long, default_value_t = 1, allow_negative_numbers = true)]
+        acks: i16,
+        #[arg(long, default_value_t = 10)]
+        seconds: u64,
+        /// Consume from this broker instead
+        #[arg(long)]
+        source: Option<SocketAddr>,
+        /// client.rack: with it a follower may be asked as well
+        #[arg(long, default_value = "")]
+        rack: String,
     },
 }
 
@@ -282,13 +311,20 @@ fn load(blast: Blast) -> Result<()> {
             let load = Load { connections: target.connections, in_flight };
             pump::run(target.address, load, &frames, bounds.bounds(), pump::produced)?
         }
-        Blast::Fetch { target, bounds, fetch_size } => {
+        Blast::Fetch { target, bounds, fetch_size, rack } => {
             let Target { address, topic, partitions, connections } = target;
-            drain::run(
-                address,
-                &Drain { topic, partitions, connections, fetch: fetch_size },
-                bounds.bounds(),
-            )?
+            let drain = Drain { topic, partitions, connections, fetch: fetch_size, rack };
+            drain::run(address, &drain, bounds.bounds())?
+        }
+        Blast::Paced { target, record_size, batch_size, per_second, acks, seconds, source, rack } => {
+            let shape = Shape::plain(record_size, batch_size);
+            let pace = Pace { shape, per_second, partitions: target.partitions, acks };
+            let source = Source { address: source.unwrap_or(target.address), rack: &rack };
+            let time = Duration::from_secs(seconds);
+            let paced = paced::run_from(source, target.address, &target.topic, pace, time, &mut |_, _| {})?;
+            let late = Tally { latency: paced.late, ..Tally::new()? };
+            println!("late by µs p50 {:.0} p99 {:.0}", late.micros(0.5), late.micros(0.99));
+            paced.consumed
         }
     };
     print(&tally);
@@ -298,8 +334,9 @@ fn load(blast: Blast) -> Result<()> {
 fn print(tally: &Tally) {
     let seconds = tally.elapsed.as_secs_f64();
     println!(
-        "{} requests, {:.3} GB in {seconds:.2} s: {:.0} MB/s, {:.0} requests/s; latency µs p50 {:.0} p99 {:.0} p99.9 {:.0}",
+        "{} requests, {} records, {:.3} GB in {seconds:.2} s: {:.0} MB/s, {:.0} requests/s; latency µs p50 {:.0} p99 {:.0} p99.9 {:.0}",
         tally.requests,
+        tally.records,
         tally.bytes as f64 / moldau_bench::GB,
         tally.bytes as f64 / 1e6 / seconds,
         tally.requests as f64 / seconds,

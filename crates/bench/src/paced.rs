@@ -41,6 +41,17 @@ pub struct Pace {
     pub per_second: u32,
     /// Partitions of the topic.
     pub partitions: i32,
+    /// 1 or -1.
+    pub acks: i16,
+}
+
+/// Whom the consumer asks.
+#[derive(Clone, Copy, Debug)]
+pub struct Source<'a> {
+    /// The broker.
+    pub address: SocketAddr,
+    /// `client.rack`: with it a follower may be asked as well (KIP-392).
+    pub rack: &'a str,
 }
 
 /// What came of it.
@@ -88,11 +99,26 @@ pub fn run(
     time: Duration,
     watch: &mut dyn FnMut(Duration, u64),
 ) -> Result<Paced> {
-    let mut link = Link::open(address)?;
-    link.topic(topic, pace.partitions)?;
-    let frames = Frames::produce(topic, pace.partitions, 1, pace.shape)?;
+    run_from(Source { address, rack: "" }, address, topic, pace, time, watch)
+}
+
+/// The same, and it is consumed elsewhere.
+pub fn run_from(
+    source: Source<'_>,
+    address: SocketAddr,
+    topic: &str,
+    pace: Pace,
+    time: Duration,
+    watch: &mut dyn FnMut(Duration, u64),
+) -> Result<Paced> {
+    Link::open(address)?.topic(topic, pace.partitions)?;
+    let frames = Frames::produce(topic, pace.partitions, pace.acks, pace.shape)?;
     let batch = pace.shape.build()?;
     let records = i64::from(Header::parse(&batch)?.count);
+    let link = Link::open(source.address)?;
+    let next = vec![0; frames.count()];
+    let mut consumer = Consumer { link, topic, rack: source.rack, next, records, seen: 0 };
+    consumer.is_served()?;
     let sending = connect(address)?;
     let answers = sending.try_clone()?;
     let schedule = Schedule::new(pace, time);
@@ -104,7 +130,6 @@ pub fn run(
     let (consumed, late, answered) = thread::scope(|scope| {
         let late = scope.spawn(|| guard(send(sending, &frames, schedule)));
         let answered = scope.spawn(|| guard(take_answers(answers, schedule)));
-        let mut consumer = Consumer { link, topic, next: vec![0; frames.count()], records, seen: 0 };
         let consumed = consumer.run(schedule, &failed, watch);
         (consumed, join(late), join(answered))
     });
@@ -168,6 +193,7 @@ fn take_answers(mut stream: TcpStream, schedule: Schedule) -> Result<Histogram<u
 struct Consumer<'a> {
     link: Link,
     topic: &'a str,
+    rack: &'a str,
     /// The next offset of each partition.
     next: Vec<i64>,
     /// Records of a batch.
@@ -177,6 +203,22 @@ struct Consumer<'a> {
 }
 
 impl Consumer<'_> {
+    /// Waits until the broker that is asked has all partitions: a follower hears of them after the leader.
+    fn is_served(&mut self) -> Result<()> {
+        let last = Instant::now() + PATIENCE;
+        loop {
+            let request = fetch::Request { max_wait_ms: 0, ..self.request() };
+            let answer = self.link.call(FETCH_VERSION, request)?;
+            let partitions = answer.responses.iter().flat_map(|topic| &topic.partitions);
+            let refused = partitions.map(|partition| partition.error_code).find(|error| !error.is_ok());
+            let Some(error) = refused else { return ok(answer.error_code, "Fetch") };
+            if Instant::now() >= last {
+                return ok(error, "Fetch");
+            }
+            thread::sleep(Duration::from_millis(20));
+        }
+    }
+
     fn run(
         &mut self,
         schedule: Schedule,
@@ -228,6 +270,7 @@ impl Consumer<'_> {
             session_id: 0,
             session_epoch: -1,
             topics: vec![topic],
+            rack_id: self.rack.into(),
             ..Default::default()
         }
     }

@@ -1,6 +1,7 @@
 //! Several nodes of the real binary, or of a real Kafka, each a process: started, killed, paused and stopped through one handle. They end
 //! at the latest when this value is dropped. Where they stand is the [`ground`]'s affair.
 
+pub mod contender;
 pub mod gaps;
 pub mod ground;
 
@@ -209,6 +210,24 @@ impl Cluster {
             }
         }
         Ok(ticks as f64 / rustix::param::clock_ticks_per_second() as f64)
+    }
+
+    /// Resident memory of the processes of each node that runs, in bytes.
+    pub fn resident_bytes(&self) -> Result<Vec<u64>> {
+        let pages = |id: &str| -> Result<u64> {
+            let text = std::fs::read_to_string(format!("/proc/{id}/statm"))?;
+            let pages = text.split(' ').nth(1).with_context(|| format!("process {id} has no memory"))?;
+            Ok(pages.parse::<u64>()? * rustix::param::page_size() as u64)
+        };
+        let running = self.nodes.iter().filter_map(|node| node.process.as_ref());
+        running
+            .map(|process| {
+                let parent = process.id().as_raw_nonzero();
+                let children = std::fs::read_to_string(format!("/proc/{parent}/task/{parent}/children"))?;
+                let below = children.split_whitespace().map(pages).sum::<Result<u64>>()?;
+                Ok(below + pages(&parent.to_string())?)
+            })
+            .collect()
     }
 
     /// Sends a signal to the node itself, and to its parent as well.

@@ -2,13 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::process::Command;
 
 use serde::Serialize;
 
 use super::CLIENTS;
 use super::faults::{FAULTS, Fault};
-use super::side::{Size, Which};
+use super::side::Size;
+use crate::cluster::contender::{Which, machine};
 use crate::cluster::gaps::{percentile, said};
 
 /// What a sample belongs to.
@@ -43,10 +43,6 @@ pub struct Outages {
     left_out: BTreeMap<String, usize>,
     /// Records that clients gave up, and the last reason, by side and client.
     errors: BTreeMap<String, (u64, String)>,
-    /// W5: processor seconds for a gigabyte, by side.
-    cpu_per_gigabyte: BTreeMap<String, Vec<f64>>,
-    /// What should be known beside the figures.
-    doubts: Vec<String>,
 }
 
 impl Outages {
@@ -59,8 +55,6 @@ impl Outages {
             gaps_ms: BTreeMap::new(),
             left_out: BTreeMap::new(),
             errors: BTreeMap::new(),
-            cpu_per_gigabyte: BTreeMap::new(),
-            doubts: Vec::new(),
         }
     }
 
@@ -81,17 +75,6 @@ impl Outages {
         if count > 0 {
             last.clone_into(&mut errors.1);
         }
-    }
-
-    /// Something that should be known beside the figures.
-    pub fn doubt(&mut self, what: String) {
-        eprintln!("{what}");
-        self.doubts.push(what);
-    }
-
-    /// A slice of W5.
-    pub fn cost(&mut self, side: Which, seconds_per_gigabyte: f64) {
-        self.cpu_per_gigabyte.entry(side.name().to_owned()).or_default().push(seconds_per_gigabyte);
     }
 
     fn gaps(&self, row: &Row) -> &[f64] {
@@ -124,12 +107,6 @@ impl Outages {
             let _ = writeln!(page, "{}", self.distributions(size));
         }
         let _ = write!(page, "## Errors that came out of the clients\n\n{}", self.error_table());
-        if !self.cpu_per_gigabyte.is_empty() {
-            let _ = write!(page, "\n## W5: what replicated produce costs\n\n{}", self.cost_text());
-        }
-        if !self.doubts.is_empty() {
-            let _ = write!(page, "\n## Doubts\n\n- {}\n", self.doubts.join("\n- "));
-        }
         page
     }
 
@@ -189,30 +166,6 @@ impl Outages {
         }
         text
     }
-
-    fn cost_text(&self) -> String {
-        let of = |side: &str| self.cpu_per_gigabyte.get(side).map(Vec::as_slice).unwrap_or_default();
-        let (own, theirs) = (of("moldau"), of("kafka"));
-        let mut text = String::from(
-            "1 KiB records in 16 KiB batches, replication factor 3, `acks=all`, each node leads four partitions; user and system time of the three\n\
-             nodes together, for 10⁹ bytes of batches.\n\n| | CPU s/GB, median | slices |\n|---|---|---|\n",
-        );
-        for (name, costs) in &self.cpu_per_gigabyte {
-            let all: Vec<String> = costs.iter().map(|cost| format!("{cost:.2}")).collect();
-            let _ = writeln!(text, "| {name} | {:.2} | {} |", percentile(costs, 50.0), all.join(", "));
-        }
-        let ratios: Vec<f64> = own.iter().zip(theirs).map(|(own, theirs)| own / theirs).collect();
-        if !ratios.is_empty() {
-            let (low, high) = (percentile(&ratios, 0.0), percentile(&ratios, 100.0));
-            let verdict = if high <= 0.3 { "met" } else { "**missed**" };
-            let median = percentile(&ratios, 50.0);
-            let _ = writeln!(
-                text,
-                "\nRatio of neighbours: {median:.3} ({low:.3} to {high:.3}); target ≤ 0.30: {verdict}."
-            );
-        }
-        text
-    }
 }
 
 const METHOD: &str = "\
@@ -265,22 +218,6 @@ fn strip(gaps: &[f64]) -> String {
     counts.iter().map(level).collect()
 }
 
-fn machine() -> String {
-    let say = |program: &str, words: &[&str]| {
-        let out = Command::new(program).args(words).output().ok().filter(|out| out.status.success());
-        out.map(|out| String::from_utf8_lossy(&out.stdout).trim().to_owned()).unwrap_or_default()
-    };
-    let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
-    format!(
-        "{} UTC, commit {}, Linux {}, {cores} cores, load before {}",
-        say("date", &["-u", "+%Y-%m-%d %H:%M"]),
-        say("git", &["rev-parse", "--short", "HEAD"]),
-        say("uname", &["-r"]),
-        load.split(' ').next().unwrap_or("unknown")
-    )
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -307,7 +244,6 @@ mod tests {
         let mut outages = Outages::new(false);
         let row = Row { side: Which::Moldau, size: Size::One, fault: "kill-leader", client: "Java" };
         outages.add(&row, 120.0);
-        outages.cost(Which::Moldau, 4.0);
         let page = outages.page();
         assert!(
             page.contains("| kill -9 of the leader's node | Java | 120 ms | 120 ms | 120 ms | 1 |"),

@@ -13,11 +13,10 @@ use super::CLIENTS;
 use super::faults::{AFTER, Deed, Fault, REST, Target};
 use super::page::{Outages, Row};
 use crate::chaos::world::replicas;
-use crate::cluster::ground::Ground;
-use crate::cluster::{Cluster, NODES, Program, gaps};
+use crate::cluster::contender::{Nodes, Which};
+use crate::cluster::{NODES, gaps};
 use crate::crash::ledger::Ledger;
 use crate::crash::load::{self, Acks, Order, Programs, Waiting, Writer};
-use crate::kafka::Kafka;
 
 /// Partitions that are written to; each node leads one of them at first.
 const WRITTEN: usize = 3;
@@ -25,25 +24,6 @@ const WRITTEN: usize = 3;
 const RATE: u64 = 450;
 /// How long anything may take: the client of a frozen Kafka waits for a minute and more.
 const PATIENCE: Duration = Duration::from_secs(200);
-
-/// Whose nodes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Which {
-    /// This project's.
-    Moldau,
-    /// Apache Kafka's.
-    Kafka,
-}
-
-impl Which {
-    /// Its name on the page.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Moldau => "moldau",
-            Self::Kafka => "kafka",
-        }
-    }
-}
 
 /// How many partitions the topic has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,34 +48,6 @@ impl Size {
             Self::One => "1",
             Self::Many => "1,000",
         }
-    }
-}
-
-/// The nodes of a side.
-pub struct Nodes {
-    /// Whose.
-    pub which: Which,
-    /// The nodes.
-    pub cluster: Cluster,
-}
-
-impl Nodes {
-    /// Three nodes of the binary.
-    pub fn moldau(bin: &Path, folder: &Path) -> Result<Self> {
-        let folder = folder.join("moldau");
-        std::fs::create_dir_all(&folder)?;
-        let mut cluster = Cluster::new(Program::Moldau(bin.to_owned()), &folder, Ground::loopback()?, &[]);
-        cluster.start_all()?;
-        Ok(Self { which: Which::Moldau, cluster })
-    }
-
-    /// Three nodes of a Kafka.
-    pub fn kafka(kafka: Kafka, folder: &Path) -> Result<Self> {
-        let folder = folder.join("kafka");
-        std::fs::create_dir_all(&folder)?;
-        let mut cluster = Cluster::new(Program::Kafka(kafka), &folder, Ground::loopback()?, &[]);
-        cluster.start_all()?;
-        Ok(Self { which: Which::Kafka, cluster })
     }
 }
 

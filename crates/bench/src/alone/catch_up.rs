@@ -18,7 +18,8 @@ use crate::recovery::drop_caches;
 use crate::results::{Leg, MOLDAU, Sample};
 
 /// 50 MB/s.
-const TAIL: Pace = Pace { shape: Shape::plain(1024, 50 * 1024 + 512), per_second: 1000, partitions: 12 };
+const TAIL: Pace =
+    Pace { shape: Shape::plain(1024, 50 * 1024 + 512), per_second: 1000, partitions: 12, acks: 1 };
 const COLD: &str = "cold";
 const LONGEST: Duration = Duration::from_secs(600);
 
@@ -35,8 +36,13 @@ pub fn run(contender: &Contender, dir: &Path, alone: Alone) -> Result<Vec<Leg>> 
     let own = paced::run(address, "tail-1", TAIL, alone.phase, &mut |_, _| {})?;
     // What was produced meanwhile goes to the disk before, not beside.
     drop_caches();
-    let drain =
-        Drain { topic: COLD.to_owned(), partitions: PRODUCE[1].partitions, connections: 1, fetch: 1 << 20 };
+    let drain = Drain {
+        topic: COLD.to_owned(),
+        partitions: PRODUCE[1].partitions,
+        connections: 1,
+        fetch: 1 << 20,
+        rack: String::new(),
+    };
     let ((tail, (read, cpu)), mut beside) = thread::scope(|scope| {
         let bounds = Bounds { bytes: alone.cold, time: LONGEST };
         let reader = scope.spawn(move || {

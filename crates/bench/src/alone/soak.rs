@@ -18,7 +18,8 @@ use crate::results::{Leg, MOLDAU, Sample};
 use crate::stats;
 
 /// 100 MB/s.
-const STEADY: Pace = Pace { shape: Shape::plain(1024, 50 * 1024 + 512), per_second: 2000, partitions: 12 };
+const STEADY: Pace =
+    Pace { shape: Shape::plain(1024, 50 * 1024 + 512), per_second: 2000, partitions: 12, acks: 1 };
 const TOPIC: &str = "steady";
 /// Of each partition, so that segments roll and go all the time.
 const RETENTION: [(&str, &str); 2] = [("retention.bytes", "268435456"), ("segment.bytes", "67108864")];
