@@ -136,12 +136,8 @@ fn dump_segment(
                 visit(Found::Damage { segment, position, resumes: Some(scanner.position()), flaw });
             }
             Scanned::Flaw(flaw) => {
-                let position = scanner.position();
-                let resumes = scanner.resync()?.then(|| scanner.position());
-                visit(Found::Damage { segment, position, resumes, flaw });
-                if resumes.is_none() {
-                    break;
-                }
+                visit(Found::Damage { segment, position: scanner.position(), resumes: None, flaw });
+                break;
             }
             Scanned::End => break,
         }

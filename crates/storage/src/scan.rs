@@ -59,8 +59,7 @@ pub enum Scanned {
         /// Its header.
         header: Header,
     },
-    /// A batch that seems to be in order by its header, and was gone past: its offset is damaged, or its length. Told by
-    /// [`Scanner::next_in_place`] alone.
+    /// Damage in what was flushed, with something whole behind it, and the scanner is there. Told by [`Scanner::next_in_place`] alone.
     Damaged {
         /// Where it begins.
         position: u64,
@@ -82,8 +81,6 @@ pub struct Scanner<'a> {
     next: i64,
     /// Batches from this offset on have their checksums verified at any depth.
     verified: i64,
-    /// The batch that was passed last, if by its header alone: where it begins, and the smallest offset that was possible there.
-    passed: Option<(u64, i64, Header)>,
     /// No batch whose header ends behind this is hidden by a damaged length in front.
     hidden_until: u64,
     buffer: Bytes,
@@ -105,7 +102,6 @@ impl<'a> Scanner<'a> {
             position,
             next,
             verified: i64::MAX,
-            passed: None,
             hidden_until: len,
             buffer: Bytes::new(),
             buffer_at: 0,
@@ -146,56 +142,69 @@ impl<'a> Scanner<'a> {
         match self.check(position, self.next, depth)? {
             Err(flaw) => Ok(Scanned::Flaw(flaw)),
             Ok(header) => {
-                let is_verified = depth == Depth::Checksums || header.base_offset >= self.verified;
-                self.passed = (!is_verified).then_some((position, self.next, header));
-                self.position += header.size() as u64;
-                self.next = header.next_offset();
+                self.go_to(position + header.size() as u64, header.next_offset());
                 Ok(Scanned::Batch { position, header })
             }
         }
     }
 
-    /// As [`Scanner::next`]; but the offset of a batch and its length, which are under no checksum, are held against the whole batches inside of it
-    /// and behind where they leave a hole or lead to the end of the file. Goes past a batch that is damaged.
+    /// As [`Scanner::next`]; but what is under no checksum, or was only looked at by its header, is held against what is whole inside of the batch
+    /// and behind it. Goes past what is damaged below the offset that checksums are verified from, if there is something whole behind.
     pub fn next_in_place(&mut self, depth: Depth) -> io::Result<Scanned> {
-        let before = self.next;
-        let scanned = self.next(depth)?;
-        let Scanned::Batch { position, header } = scanned else { return Ok(scanned) };
-        let flaw = match self.find_hidden(depth)? {
-            None => self.find_misplaced(position, &header, before)?,
-            hidden => hidden,
+        let (start, before) = (self.position, self.next);
+        let flaw = match self.next(depth)? {
+            Scanned::Batch { position, header } => match self.doubt(position, &header, before, depth)? {
+                None => return Ok(Scanned::Batch { position, header }),
+                Some(flaw) => flaw,
+            },
+            Scanned::Flaw(flaw) if before < self.verified && self.resync()? => flaw,
+            scanned => return Ok(scanned),
         };
-        Ok(flaw.map_or(scanned, |flaw| Scanned::Damaged { position, flaw }))
+        Ok(Scanned::Damaged { position: start, flaw })
     }
 
-    /// Whether the length of the batch that was passed last is damaged and leads past whole batches, to a place where nothing tells: the end
-    /// of the file, or a batch that may follow. Goes to the first of those that it hides.
-    fn find_hidden(&mut self, depth: Depth) -> io::Result<Option<Flaw>> {
-        let Some((position, next, header)) = self.passed else { return Ok(None) };
-        let end = self.position;
-        if !self.may_hide(position, next)? || !self.is_at_hole(depth)? {
+    /// What is wrong with the batch that was passed last, though it seemed to be in order; goes then to what is whole behind it.
+    fn doubt(
+        &mut self,
+        position: u64,
+        header: &Header,
+        before: i64,
+        depth: Depth,
+    ) -> io::Result<Option<Flaw>> {
+        let is_verified = depth == Depth::Checksums || header.base_offset >= self.verified;
+        if !is_verified && let Some(flaw) = self.find_not_whole(position, header, before, depth)? {
+            return Ok(Some(flaw));
+        }
+        self.find_misplaced(position, header, before)
+    }
+
+    /// Whether the batch that was passed by its header alone is not whole, and not what the log has there: what follows does not go on from it,
+    /// and something whole begins behind where it begins. Goes there.
+    fn find_not_whole(
+        &mut self,
+        position: u64,
+        header: &Header,
+        before: i64,
+        depth: Depth,
+    ) -> io::Result<Option<Flaw>> {
+        let (end, next) = (self.position, self.next);
+        let goes_on = match end < self.len {
+            true => self.check(end, next, depth)?.is_ok_and(|follower| follower.base_offset == next),
+            false => !self.may_hide(position, before)?,
+        };
+        if goes_on {
             return Ok(None);
         }
-        let computed = self.computed(position, &header)?;
+        let computed = self.computed(position, header)?;
         if computed == header.crc {
             return Ok(None);
         }
-        let Some(at) = self.ask_whole(position + 1..end, next, |at, _| Some(at))? else {
-            return Ok(None);
-        };
-        self.go_back(at, next);
-        Ok(Some(BatchError::BadChecksum { stored: header.crc, computed }.into()))
-    }
-
-    /// Whether the file ends here, or a batch follows that leaves a hole.
-    fn is_at_hole(&mut self, depth: Depth) -> io::Result<bool> {
-        if self.position >= self.len {
-            return Ok(true);
+        self.go_to(position, before);
+        if self.resync()? {
+            return Ok(Some(BatchError::BadChecksum { stored: header.crc, computed }.into()));
         }
-        let is_verified = depth == Depth::Checksums || self.next >= self.verified;
-        let chunk = if is_verified { VERIFY_CHUNK } else { HEADER_CHUNK };
-        let bytes = self.bytes(self.position, HEADER_BYTES, chunk)?;
-        Ok(Header::parse(&bytes).is_ok_and(|follower| follower.base_offset > self.next))
+        self.go_to(end, next);
+        Ok(None)
     }
 
     /// Whether something inside of the batch that was passed last looks like a batch, as far as batches can be hidden there. Where that is
@@ -223,8 +232,8 @@ impl<'a> Scanner<'a> {
             return Ok(None);
         }
         let end = self.position;
-        self.go_back(position, before);
-        if self.holds(position, header)? {
+        self.go_to(position, before);
+        if self.computed(position, header)? == header.crc {
             self.position = end;
         } else {
             // Its length is not to be trusted either.
@@ -253,32 +262,15 @@ impl<'a> Scanner<'a> {
         Ok(stands.unwrap_or(against.is_some()))
     }
 
-    /// Goes back to the batch that is in front of a flaw if that is what is damaged: a damaged length leads to a place where no batch begins,
-    /// a damaged number of offsets to one that seems to go back. Whether it did.
-    pub fn step_back(&mut self) -> io::Result<bool> {
-        let Some((position, next, header)) = self.passed.take() else { return Ok(false) };
-        let is_damaged = !self.holds(position, &header)?;
-        if is_damaged {
-            self.go_back(position, next);
-        }
-        Ok(is_damaged)
-    }
-
-    /// Whether the checksum of a batch that was passed is right.
-    fn holds(&mut self, position: u64, header: &Header) -> io::Result<bool> {
-        Ok(self.computed(position, header)? == header.crc)
-    }
-
     /// The checksum that a batch should have.
     fn computed(&mut self, position: u64, header: &Header) -> io::Result<u32> {
         self.checksum(position + CHECKED_AT, position + header.size() as u64)
     }
 
-    /// Goes back to a place that was passed, with the smallest offset that was possible there.
-    pub fn go_back(&mut self, position: u64, next: i64) {
+    /// Goes to a place, with the smallest offset that is possible there.
+    pub fn go_to(&mut self, position: u64, next: i64) {
         self.position = position;
         self.next = next;
-        self.passed = None;
     }
 
     /// Looks for the next undamaged batch behind a flaw and goes there; false when there is none. An error also when too much looks like one:

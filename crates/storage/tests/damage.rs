@@ -207,22 +207,25 @@ fn one_flushed_batch_in_its_place_stands_against_all_others() {
     assert_eq!(host.disk.content(FILE).as_deref(), Some(&harmed[..]));
 }
 
-/// So much is damaged that whole batches are cut off which stood against an offset in front: the second start must not come to believe it.
+/// So much is damaged that what is cut off had spoken for a batch in front: the second start must not come to doubt it alone.
 #[test]
-fn what_stood_against_a_batch_and_was_cut_off_is_not_missed_at_the_next_start() {
-    let (host, mut harmed, places) = flushed();
-    // The second batch and the fourth seem to lie far up. The third is not whole, seems to be in the place of the second, and to hold all offsets.
-    for (batch, byte, mask) in [(1, 4, 0x10), (2, 7, 6 ^ 3), (2, 17, 0x5a), (2, 26, 2 ^ 26), (3, 4, 0x10)] {
-        harmed[places[batch] + byte] ^= mask;
-    }
+fn what_spoke_for_a_batch_and_was_cut_off_is_not_missed_at_the_next_start() {
+    let (host, content, places) = flushed();
+    // The third last batch seems to go on to the last one, which was not flushed and has no place behind its epoch.
+    let (hides, last) = (places[BATCHES - 3], places[BATCHES - 1]);
+    let mut harmed = leading(&content, hides, last);
+    harmed[hides + 26] = 18;
+    harmed[last + 7] = 21 + 19;
+    harmed[last + 12] ^= 0x80;
     host.disk.replace(&Path::new(DIR, FILE), &harmed).expect("there is room");
     let start = || {
-        stop(&host, Stop::Killed);
+        let point = encode_offsets([(NAME, END - PER_BATCH as i64)]);
+        host.disk.replace(&Path::new(DIR, RECOVERY_POINT_CHECKPOINT), &point).expect("there is room");
         let found = recover(&host.disk, DIR, &RecoveryPolicy::default()).expect("the disk works");
         (found.logs[0].end_offset(), host.disk.content(FILE).map_or(0, |content| content.len()))
     };
     let first = start();
-    assert!(first.1 < harmed.len(), "the end was cut off");
+    assert_eq!(first, (END - PER_BATCH as i64, last), "what is hidden says where the log ends");
     assert_eq!(start(), first);
 }
 
@@ -260,6 +263,52 @@ fn leading(content: &[u8], at: usize, end: usize) -> Vec<u8> {
     let mut harmed = content.to_vec();
     harmed[at + 8..at + 12].copy_from_slice(&((end - at - 12) as i32).to_be_bytes());
     harmed
+}
+
+/// The last flushed batch is not whole, and nothing whole follows: its header says where the log ends, whatever a torn append has left behind it.
+#[test]
+fn a_torn_append_takes_no_flushed_batch_with_it() {
+    let (host, content, places) = flushed();
+    let last = places[BATCHES - 1];
+    let mut append = content[last..].to_vec();
+    append[..8].copy_from_slice(&END.to_be_bytes());
+    let mut harmed = content;
+    harmed[last + 100] ^= 0x5a;
+    for left in [0, 1, 20, 61, append.len() - 1] {
+        let torn = [&harmed[..], &append[..left]].concat();
+        host.disk.replace(&Path::new(DIR, FILE), &torn).expect("there is room");
+        for start in ["first", "second"] {
+            stop(&host, Stop::Killed);
+            let found = recover(&host.disk, DIR, &RecoveryPolicy::default()).expect("the disk works");
+            let end = found.logs[0].end_offset();
+            assert_eq!(end, END, "{start} start with {left} bytes of an append: {:?}", found.findings);
+            assert_eq!(host.disk.content(FILE).as_deref(), Some(&harmed[..]), "{start} start, {left} bytes");
+        }
+    }
+    let whole = [&harmed[..], &append].concat();
+    host.disk.replace(&Path::new(DIR, FILE), &whole).expect("there is room");
+    stop(&host, Stop::Killed);
+    let found = recover(&host.disk, DIR, &RecoveryPolicy::default()).expect("the disk works");
+    assert_eq!(found.logs[0].end_offset(), END + PER_BATCH as i64, "{:?}", found.findings);
+}
+
+/// A damaged length that leads to a later batch, and a number of offsets that says the same: the headers are in order, and what is hidden is found.
+#[test]
+fn a_length_and_a_number_of_offsets_that_fit_each_other_hide_nothing() {
+    let (mut host, content, places) = flushed();
+    let ends = [&places[1..], &[content.len()]].concat();
+    for (batch, end, how) in (0..BATCHES)
+        .flat_map(|batch| (batch + 1..BATCHES).map(move |end| (batch, end)))
+        .flat_map(|(batch, end)| [Stop::Clean, Stop::Killed].map(|how| (batch, end, how)))
+    {
+        let mut harmed = leading(&content, places[batch], ends[end]);
+        let last = ((end - batch + 1) * PER_BATCH) as i32 - 1;
+        harmed[places[batch] + 23..places[batch] + 27].copy_from_slice(&last.to_be_bytes());
+        let case = || format!("batch {batch} seems to be all up to {end}, {how:?}");
+        let found = recovered(&mut host, &harmed, how).unwrap_or_else(|why| panic!("{}: {why}", case()));
+        let others: BTreeSet<usize> = places.iter().copied().filter(|at| *at != places[batch]).collect();
+        assert_eq!(found, others, "{}", case());
+    }
 }
 
 /// Whether the last batch hides others costs its checksum; after a clean stop that is asked of what is read anyway.

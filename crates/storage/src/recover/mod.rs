@@ -1,10 +1,20 @@
 //! Recovery: from a log directory, however it was left, to logs that can be appended to and read.
 //!
 //! After a clean stop only the headers behind the last index entry of each log are looked at. After any other, each log is read from its
-//! recovery point on, which a running log keeps within [`crate::FLUSH_BYTES`] and [`crate::FLUSH_INTERVAL_MS`] of its end. Checksums are
-//! verified there, as is that of a batch in front that the file ends with, and the log is cut at the first batch that is torn, since
-//! nothing behind it was acknowledged as flushed. A batch whose header is damaged below the recovery point is reported and left where it
-//! is; reads refuse it. Everything that was changed or doubted is a [`Finding`].
+//! recovery point on, which a running log keeps within [`crate::FLUSH_BYTES`] and [`crate::FLUSH_INTERVAL_MS`] of its end. What of a
+//! segment is believed:
+//!
+//! 1. A batch from the recovery point on: its checksum is right, and neither its offset nor its leader epoch goes back.
+//! 2. A batch below, all of them after a clean stop: its header is one, ends in the file, and its offset does not go back.
+//! 3. But it is damaged if its checksum is wrong, what follows does not go on from it, and something whole begins behind its first byte;
+//! 4. or if it leaves a hole, and whole batches behind have their place in that ([`Scanner::next_in_place`] has both).
+//! 5. Damage below the recovery point is reported and stays, and the log goes on with the next whole batch behind it; reads refuse it.
+//! 6. Where nothing whole is behind it, and at what is not believed from the recovery point on, the log is cut: it is torn there. What
+//!    is left is gone over again then where what was cut may have spoken against it, or for it.
+//!
+//! So a start finds what the one before left. Everything that was changed or doubted is a [`Finding`].
+//!
+//! [`Scanner::next_in_place`]: crate::Scanner::next_in_place
 
 mod files;
 mod partition;

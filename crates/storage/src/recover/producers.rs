@@ -53,24 +53,18 @@ pub(super) fn replay(files: &Files<'_>, segments: &[SegmentMeta], from: i64) -> 
             continue;
         }
         let mut scanner = begin(files, segment, from)?;
-        let mut passed: Option<Header> = None;
         loop {
-            let scanned = scanner.next_in_place(Depth::Headers)?;
-            let is_astray = matches!(scanned, Scanned::Flaw(_)) && scanner.step_back()?;
-            let passed_on =
-                passed.take().filter(|h| !is_astray && h.last_offset() >= from && h.has_producer_id());
-            if let Some(header) = passed_on {
+            let header = match scanner.next_in_place(Depth::Headers)? {
+                Scanned::Batch { header, .. } => header,
+                Scanned::Damaged { .. } => continue,
+                Scanned::Flaw(_) | Scanned::End => break,
+            };
+            if header.last_offset() >= from && header.has_producer_id() {
                 let batches = last.entry(header.producer_id).or_default();
                 if batches.len() == BATCHES_PER_PRODUCER {
                     batches.pop_front();
                 }
                 batches.push_back(header);
-            }
-            match scanned {
-                Scanned::Batch { header, .. } => passed = Some(header),
-                Scanned::Damaged { .. } => {}
-                Scanned::Flaw(_) if scanner.resync()? => {}
-                Scanned::Flaw(_) | Scanned::End => break,
             }
         }
     }
@@ -92,7 +86,7 @@ fn begin<'a>(files: &Files<'a>, segment: &SegmentMeta, from: i64) -> io::Result<
     let mut scanner = at(position);
     match scanner.next(Depth::Headers)? {
         Scanned::Batch { header, .. } if header.base_offset <= from => {
-            scanner.go_back(position, segment.base);
+            scanner.go_to(position, segment.base);
             Ok(scanner)
         }
         _ => Ok(at(0)),

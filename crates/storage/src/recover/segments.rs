@@ -59,11 +59,13 @@ pub(super) struct ScannedSegment {
 /// What going over a segment once found.
 struct Pass {
     segment: Segment,
+    /// First offset of its last batch.
+    last: i64,
     next: i64,
     flaw: Option<String>,
 }
 
-/// A batch that the scan has passed. It is taken when what follows it is seen: see [`Scanner::step_back`].
+/// A batch that the scan has passed. It is taken when what follows it is seen, for its epoch's sake.
 struct Passed {
     position: u64,
     header: Header,
@@ -181,8 +183,8 @@ impl Segments<'_, '_> {
     }
 
     /// A segment whose end is not known: reads it from the last index entry before `verified` on, with checksums from
-    /// `verified` on. Where there is damage, and the end is cut off, that may be what spoke against a batch in front: what is left
-    /// is looked at again, as the next start would.
+    /// `verified` on. Where the end is cut off behind damage, or directly behind what was flushed, it may have spoken against a
+    /// batch in front, or for one: what is left is looked at again, as the next start would.
     pub(super) fn scan(&mut self, base: i64, verified: i64) -> io::Result<ScannedSegment> {
         let beginning = self.beginning(base, verified)?;
         let (known, epochs) = (self.findings.len(), self.epochs.clone());
@@ -191,7 +193,7 @@ impl Segments<'_, '_> {
         let pass = loop {
             let mut pass = self.pass(base, &beginning, verified, len)?;
             flaw = pass.flaw.take().or(flaw);
-            let is_doubted = self.findings.len() > known || pass.next < verified;
+            let is_doubted = self.findings.len() > known || pass.last < verified;
             if pass.segment.size >= len || !is_doubted || passes == MOST_PASSES {
                 break pass;
             }
@@ -268,47 +270,37 @@ impl Segments<'_, '_> {
             scanner = scanner.behind_last_entry(self.interval);
         }
         let (mut passed, mut epoch): (Option<Passed>, i32) = (None, -1);
+        let mut last = beginning.next;
         let flaw = loop {
             let before = scanner.next_offset();
-            let why = match scanner.next_in_place(Depth::Headers)? {
+            let (position, why) = match scanner.next_in_place(Depth::Headers)? {
                 Scanned::End => break None,
+                Scanned::Flaw(flaw) => break Some(flaw.to_string()),
+                Scanned::Damaged { position, flaw } => (position, flaw.to_string()),
                 Scanned::Batch { position, header } => {
-                    let was_flushed = header.base_offset < verified;
-                    let batch = Passed { position, header, was_flushed };
+                    let batch = Passed { position, header, was_flushed: header.base_offset < verified };
                     self.take(&mut segment, passed.take(), Some(&batch), &mut epoch);
                     let Some(why) = batch.misfit(base, epoch) else {
+                        last = header.base_offset;
                         passed = Some(batch);
                         continue;
                     };
-                    scanner.go_back(position, before);
-                    why
-                }
-                Scanned::Damaged { position, flaw } => {
-                    self.take(&mut segment, passed.take(), None, &mut epoch);
-                    let why = flaw.to_string();
-                    self.find(FindingKind::Damaged { offset: before, segment: base, position, why });
-                    continue;
-                }
-                Scanned::Flaw(found) => {
-                    let last = passed.take();
-                    let last = if scanner.step_back()? { None } else { last };
-                    self.take(&mut segment, last, None, &mut epoch);
-                    found.to_string()
+                    scanner.go_to(position, before);
+                    if before >= verified || !scanner.resync()? {
+                        break Some(why);
+                    }
+                    (position, why)
                 }
             };
-            let (position, offset) = (scanner.position(), scanner.next_offset());
-            // In what was flushed, what is behind the damage stays.
-            if offset >= verified || !scanner.resync()? {
-                break Some(why);
-            }
-            self.find(FindingKind::Damaged { offset, segment: base, position, why });
+            self.take(&mut segment, passed.take(), None, &mut epoch);
+            self.find(FindingKind::Damaged { offset: before, segment: base, position, why });
         };
         self.take(&mut segment, passed, None, &mut epoch);
         // A sealed segment's last time entry tells its greatest timestamp; it may have been behind the entries that were kept.
         segment.note_time();
         *self.scanned_bytes += scanner.read_bytes;
         let next = if segment.size > 0 { scanner.next_offset() } else { base };
-        Ok(Pass { segment, next, flaw })
+        Ok(Pass { segment, last, next, flaw })
     }
 
     /// Takes a batch into the segment. `epoch` is the last one that was believed.
