@@ -31,6 +31,24 @@ impl InSync {
     }
 }
 
+/// The log of a partition that this broker leads is out of service: another replica that is in sync shall lead. The controller takes a set
+/// without its leader for that.
+pub(crate) fn resign(shard: &mut Shard, id: TopicPartition) {
+    let me = shard.settings.node_id;
+    let Some(partition) =
+        shard.cluster.image.partition(id).filter(|partition| partition.leader() == Some(me))
+    else {
+        return;
+    };
+    let isr = partition.isr.iter().filter(|member| **member != me).map(|member| (*member, None));
+    let (leader_epoch, partition_epoch) = (partition.leader_epoch, partition.partition_epoch);
+    let proposal = Proposal { leader_epoch, partition_epoch, isr: isr.collect() };
+    // If nobody else has everything, the partition waits for this broker's restart.
+    if !proposal.isr.is_empty() {
+        shard.in_sync.wants(id, proposal);
+    }
+}
+
 /// Asks the controller for what leaders want.
 pub(crate) fn propose(shard: &mut Shard) {
     if shard.in_sync.under_way || shard.in_sync.wanted.is_empty() {
@@ -120,5 +138,6 @@ fn tell(
     let number = shard.partitions.numbered(id).map(|(number, _)| number);
     if let Some(number) = number {
         partitions::tell_core(shard, number, Input::IsrAnswer { leader_epoch, partition_epoch, answer });
+        partitions::resign_again(shard, number);
     }
 }

@@ -6,6 +6,7 @@
 
 use std::collections::BTreeSet;
 
+use moldau_base::disk::DirId;
 use moldau_base::{BrokerEpoch, Mono, NodeId, Rng, Uuid};
 use moldau_controller::{Evidence, Heartbeat, RegisterBroker, Request, Wants};
 use moldau_wire::{ErrorCode, Response, api_versions, broker_heartbeat, broker_registration};
@@ -239,6 +240,9 @@ fn beat(shard: &mut Shard) {
     if shard.settings.is_alone() || !shard.settings.role.is_broker() {
         return;
     }
+    let dirs = shard.settings.log_dirs.iter().enumerate();
+    let offline = dirs.filter(|(at, _)| shard.partitions.is_offline(DirId(*at as u16)));
+    let offline_dirs = offline.map(|(_, dir)| dir.id).collect();
     let (now, offset, broker) = (shard.now.mono, shard.cluster.offset, shard.settings.node_id);
     let Some(control) = shard.control.as_mut() else { return };
     let State::Registered(epoch) = control.lifecycle.state else { return };
@@ -246,7 +250,7 @@ fn beat(shard: &mut Shard) {
     let (pause_ms, wants) =
         if stops { (STOPPING_HEARTBEAT_MS, Wants::Stop) } else { (HEARTBEAT_MS, Wants::Serve) };
     control.lifecycle.again = Some(now.after_ms(pause_ms));
-    let beat = Heartbeat { broker, epoch, offset, wants, offline_dirs: Vec::new() };
+    let beat = Heartbeat { broker, epoch, offset, wants, offline_dirs };
     let busy = std::mem::replace(&mut control.lifecycle.beating, true);
     match control.leader {
         _ if busy => {}
@@ -271,6 +275,7 @@ fn send_beat(shard: &mut Shard, leader: NodeId, beat: &Heartbeat) {
         broker_epoch: beat.epoch.0,
         current_metadata_offset: beat.offset,
         want_shut_down: beat.wants == Wants::Stop,
+        offline_log_dirs: beat.offline_dirs.clone(),
         ..broker_heartbeat::Request::default()
     });
     let lane = Lane { node: leader, purpose: Purpose::Liveness };

@@ -33,6 +33,8 @@ pub(crate) use read::{delete_records, epoch_end, fetch, read_or_wait};
 pub(crate) const SHARD_SLOT: u32 = u32::MAX;
 /// Bytes of offset indexes that a shard keeps in memory.
 const INDEX_CACHE_BYTES: usize = 32 << 20;
+/// Between two attempts to give leadership away, in milliseconds.
+const RESIGN_AGAIN_MS: i64 = 200;
 
 /// A partition and its log.
 #[derive(Debug)]
@@ -368,6 +370,24 @@ pub(crate) fn did(shard: &mut Shard, number: u32, effects: Vec<Effect>) {
 /// A core's deadline has come.
 pub(crate) fn tick_replica(shard: &mut Shard, number: u32) {
     tell_core(shard, number, Input::Tick);
+    resign(shard, number);
+}
+
+/// Gives leadership away if the log is out of service.
+fn resign(shard: &mut Shard, number: u32) {
+    let offline = |slot: &&Slot| matches!(slot.log.state(), State::Offline(_));
+    if let Some(id) = shard.partitions.slot(number).filter(offline).map(|slot| slot.id) {
+        crate::in_sync::resign(shard, id);
+    }
+}
+
+/// The controller has answered such a leader: if it leads still, it asks once more.
+pub(crate) fn resign_again(shard: &mut Shard, number: u32) {
+    let offline = |slot: &Slot| matches!(slot.log.state(), State::Offline(_));
+    if shard.partitions.slot(number).is_some_and(offline) {
+        let at = shard.now.mono.after_ms(RESIGN_AGAIN_MS);
+        shard.timers.set(Timer::Replica(number), Some(at));
+    }
 }
 
 /// Gives a partition's core an input that brings no batches.
@@ -491,6 +511,7 @@ fn take_offline(shard: &mut Shard, dir: DirId, name: &str, fault: &moldau_base::
         }
         follow::stop(shard, number, moldau_partition::Refusal::Storage);
         drain(shard, number);
+        resign(shard, number);
         crate::stop::flushed(shard, number);
     }
     for other in shard.all_shards().filter(|other| *other != shard.id).collect::<Vec<_>>() {

@@ -42,8 +42,12 @@ fn alter_one(
     if !wish.isr.iter().all(|(id, epoch)| is_eligible(scratch, partition, *id, *epoch)) {
         return Err(ErrorCode::INELIGIBLE_REPLICA);
     }
+    let resigns = !names(wish, leader);
     let wanted = scratch.changing(wish.at, &|change| {
         change.isr = wish.isr.iter().map(|(id, _)| *id).collect();
+        if resigns {
+            change.lose(leader);
+        }
         change.recovering = wish.recovering;
     });
     // The set as it is counts as a change as well: whatever the leader asked for before is out of date from then on.
@@ -80,10 +84,18 @@ fn check_epochs(partition: &Partition, leader: NodeId, wish: &AlterPartition) ->
 fn check_set(partition: &Partition, wish: &AlterPartition) -> Result<(), ErrorCode> {
     let unique: BTreeSet<NodeId> = wish.isr.iter().map(|(id, _)| *id).collect();
     let are_replicas = unique.iter().all(|id| partition.replicas.contains(id));
-    let valid = unique.len() == wish.isr.len() && are_replicas && unique.contains(&partition.leader);
+    let in_sync = unique.iter().all(|id| partition.isr.contains(id));
+    let resigns = !unique.is_empty() && in_sync && !wish.recovering;
+    let fits = names(wish, partition.leader) || resigns;
+    let valid = unique.len() == wish.isr.len() && are_replicas && fits;
     let recovers_alone = !wish.recovering || wish.isr.len() <= 1;
     let recovers_again = wish.recovering && !partition.recovering;
     if valid && recovers_alone && !recovers_again { Ok(()) } else { Err(ErrorCode::INVALID_REQUEST) }
+}
+
+/// Whether the set that is wanted has this replica. A leader without which it is wanted resigns, since its disk has failed: what it had may be lost.
+fn names(wish: &AlterPartition, id: NodeId) -> bool {
+    wish.isr.iter().any(|(member, _)| *member == id)
 }
 
 /// Whether this incarnation of a broker may be in sync: only whoever could lead may.

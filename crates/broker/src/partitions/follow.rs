@@ -196,6 +196,7 @@ fn lead(shard: &mut Shard, number: u32, partition: &moldau_controller::Partition
     slot.replica.step(now, input, &mut effects);
     let leads = slot.replica.leadership().is_some();
     carry_out(shard, number, effects);
+    super::resign(shard, number);
     match led && !leads && partition.leader().is_some() {
         true => crate::handover::moved(shard, id),
         false => crate::handover::look(shard, id),
