@@ -10,6 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use moldau_base::disk::FileId;
 use moldau_base::planted::{Bug, planted};
 use moldau_base::{BrokerEpoch, LeaderEpoch, Mono, NodeId, PartitionIndex, Rng, TopicPartition, Uuid};
+use moldau_partition::takes_over;
 use moldau_wire::fetch::{Request, Response, request, response};
 use moldau_wire::{ErrorCode, Response as AnyResponse};
 
@@ -109,8 +110,7 @@ impl Entry {
     /// Whether there is something that the follower does not know.
     fn has_news(&self) -> bool {
         self.fetched.as_ref().is_some_and(|fetched| {
-            // Without records it cannot take over more than what it has: it would say so, and be told again, without an end.
-            let reached = fetched.high_watermark.min(self.offset);
+            let reached = takes_over(fetched.high_watermark, self.offset);
             let knows = reached <= self.told.0 && fetched.log_start <= self.told.1;
             fetched.error.is_err() || fetched.bytes() > 0 || fetched.diverging.is_some() || !knows
         })

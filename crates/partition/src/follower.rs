@@ -18,6 +18,12 @@ use crate::partition::{Partition, Role};
 use crate::producers::Producers;
 use crate::refusal::Refusal;
 
+/// How much of its leader's high watermark a follower takes over that has stored everything below `end_offset`. What a leader tells it is
+/// measured by this as well: one that a throttle holds back would otherwise be told the same without an end.
+pub fn takes_over(high_watermark: i64, end_offset: i64) -> i64 {
+    high_watermark.min(end_offset)
+}
+
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub(crate) struct Follower {
     leader: Option<NodeId>,
@@ -157,7 +163,7 @@ impl Partition {
     /// Takes over the leader's log start and, as far as it is stored here, its high watermark.
     pub(crate) fn keep_up(&mut self, out: &mut Vec<Effect>) {
         let Role::Follower(follower) = &self.role else { return };
-        let high_watermark = follower.high_watermark.min(self.stored_offset);
+        let high_watermark = takes_over(follower.high_watermark, self.stored_offset);
         let start = follower.log_start.min(self.end_offset);
         if high_watermark > self.high_watermark {
             self.raise_high_watermark(high_watermark, out);

@@ -33,6 +33,7 @@ mod refusal;
 mod waiting;
 
 pub use effect::{Effect, Proposal, ToFetch};
+pub use follower::takes_over;
 pub use input::{
     Acks, EpochEnd, Fetched, FollowerFetch, Following, Input, IsrAnswer, News, Token, Told, View,
 };

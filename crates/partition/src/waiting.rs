@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 
+use crate::follower::takes_over;
 use crate::input::{Acks, Token, Told, View};
 
 /// A produce request whose batches are in the log and not yet as safe as it asked.
@@ -95,9 +96,9 @@ pub(crate) struct Parked {
 }
 
 impl Parked {
-    /// Whether it comes from a follower that can take over a higher high watermark than it was told: no more than what it has.
+    /// Whether it comes from a follower that takes over more than it was told.
     pub(crate) fn is_told_less_than(&self, high_watermark: i64) -> bool {
-        self.told.is_some_and(|told| told.high_watermark < high_watermark.min(self.offset))
+        self.told.is_some_and(|told| told.high_watermark < takes_over(high_watermark, self.offset))
     }
 }
 

@@ -2,7 +2,7 @@
 
 use moldau_base::planted::{Bug, planted};
 use moldau_base::{LeaderEpoch, NodeId, TopicPartition};
-use moldau_partition::{FollowerFetch, Input, Told, View};
+use moldau_partition::{FollowerFetch, Input, Told, View, takes_over};
 use moldau_storage::{Read, ReadRequest};
 use moldau_wire::{ErrorCode, FileRange};
 
@@ -169,9 +169,8 @@ fn fetch_read(shard: &mut Shard, number: u32, to: Return, fetch: &Fetch, bounds:
         Read::Empty | Read::Bytes(_) | Read::Pending(_) => found(bounds, None),
         Read::Refused(refusal) => Fetched::error(code_of(&refusal)),
     };
-    // A follower that is sent something, or told of a higher high watermark, is answered and does not wait. One that a throttle holds back
-    // cannot have a higher one than what it has.
-    let reached = fetched.high_watermark.min(fetch.offset);
+    // A follower that is sent something, or told of a higher high watermark, is answered and does not wait.
+    let reached = takes_over(fetched.high_watermark, fetch.offset);
     let is_told = fetch.follower.is_some_and(|follower| reached > follower.told);
     let is_sent = fetch.follower.is_some() && fetched.records.is_some();
     if fetch.wait && fetched.error.is_ok() && !is_told && !is_sent {
