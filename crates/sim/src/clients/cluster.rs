@@ -36,7 +36,29 @@ async fn connect_since(cx: &Cx, topic: &Topic, met: i32) -> Kafka {
 
 /// Who leads partition 0, by its place, and in which epoch, as some node knows it.
 async fn leader(cx: &Cx, topic: &Topic) -> Result<Option<(usize, i32)>, Gone> {
-    let kafka = Kafka::connect(cx, 1).await?;
+    leader_as_told(cx, topic, &Kafka::connect(cx, 1).await?).await
+}
+
+/// The newest leader epoch that any node knows; all are asked, however long it takes. What was acknowledged was acknowledged in that epoch
+/// or before it, by a broker that knows it.
+async fn newest_epoch(cx: &Cx, topic: &Topic) -> i32 {
+    let mut newest = -1;
+    for node in 0..cx.nodes() {
+        loop {
+            if let Ok(kafka) = Kafka::connect_to(cx, node).await
+                && let Ok(Some((_, epoch))) = leader_as_told(cx, topic, &kafka).await
+            {
+                newest = newest.max(epoch);
+                break;
+            }
+            cx.pause_ms(20, 200).await;
+        }
+    }
+    newest
+}
+
+/// Who leads partition 0, as the node at the other end of this connection knows it.
+async fn leader_as_told(cx: &Cx, topic: &Topic, kafka: &Kafka) -> Result<Option<(usize, i32)>, Gone> {
     kafka.use_newest(ApiKey::Metadata);
     let wanted = metadata::request::Topic { name: Some(topic.name.clone()), ..Default::default() };
     let request = metadata::Request {
@@ -102,12 +124,14 @@ pub async fn ask_for_end(cx: Cx, topic: Rc<Topic>, node: usize) {
     cx.doing("done");
 }
 
-/// Reads everything there is in partition 0, once, when the faults are over: what was acknowledged must be there.
+/// Reads everything there is in partition 0, once, when the faults are over: what was acknowledged must be there. A node that was cut off
+/// a moment ago may still lead in an epoch that is over, and does not have what came later.
 pub async fn audit(cx: Cx, topic: Rc<Topic>) {
     cx.doing(format!("auditing {}", topic.name));
     let mut reader = Reader::new(&cx, topic.clone());
+    let newest = newest_epoch(&cx, &topic).await;
     loop {
-        let kafka = connect_since(&cx, &topic, reader.met()).await;
+        let kafka = connect_since(&cx, &topic, reader.met().max(newest)).await;
         reader.connected(&kafka);
         let Ok(Some(end)) = admin::offset(&cx, &kafka, &topic, 0, LATEST).await else { continue };
         let Ok(Some(start)) = admin::offset(&cx, &kafka, &topic, 0, admin::EARLIEST).await else { continue };
