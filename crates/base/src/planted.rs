@@ -156,6 +156,8 @@ bugs! {
     BootsAlike,
     /// Neither the leader nor the controller looks whether a broker is fenced before it counts as in sync.
     FencesIgnored,
+    /// Nobody looks again who is silent when the metadata has changed: a controller that is no broker is not woken by heartbeats of its own.
+    SilenceUnheard,
     /// A move is complete at once, as if the replicas that are added were in sync.
     MovedTooEarly,
 }

@@ -44,6 +44,8 @@ pub const NOT_IN_SYNC: &str = "NotInSync";
 pub const COMMITTED_DIFFERS: &str = "CommittedDiffers";
 /// A broker that is fenced counts as in sync.
 pub const FENCED_MEMBER: &str = "FencedMember";
+/// A broker that fell silent is counted on for too long.
+pub const SILENT_BROKER_STAYS_IN: &str = "SilentBrokerStaysIn";
 /// Two nodes that have read the metadata log up to one offset know different things.
 pub const IMAGES_DIFFER: &str = "ImagesDiffer";
 /// The broker panicked.

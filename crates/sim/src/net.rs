@@ -1,7 +1,7 @@
 //! The network model: connections of two pipes each, in which bytes keep their order and take their time. A reset loses what
 //! is under way; a peer that vanishes leaves the other side waiting.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use bytes::{Bytes, BytesMut};
 use moldau_base::{Mono, Rng};
@@ -112,6 +112,13 @@ pub struct Speed {
     pub slow_one_in: u64,
 }
 
+impl Speed {
+    /// Nanoseconds that a message takes at most.
+    pub(crate) fn slowest(&self) -> u64 {
+        self.least + if self.slow_one_in > 0 { self.jitter * 100 } else { self.jitter }
+    }
+}
+
 /// All connections of a run.
 #[derive(Debug)]
 pub(crate) struct Net {
@@ -135,6 +142,17 @@ impl Net {
     /// Nothing passes from one spot to another until then.
     pub(crate) fn cut(&mut self, from: Spot, to: Spot, until: Mono) {
         self.cuts.push(Cut { from, to, until });
+    }
+
+    /// Whether nothing passes from one spot to another now.
+    pub(crate) fn is_cut(&self, now: Mono, from: Spot, to: Spot) -> bool {
+        self.cuts.iter().any(|cut| cut.from == from && cut.to == to && cut.until > now)
+    }
+
+    /// When those cuts end that hold back what is sent from this spot.
+    pub(crate) fn cuts_from(&self, now: Mono, from: Spot) -> BTreeSet<Mono> {
+        let cuts = self.cuts.iter().filter(|cut| cut.from == from && cut.until > now);
+        cuts.map(|cut| cut.until).collect()
     }
 
     /// No cut lasts longer than this.

@@ -107,6 +107,7 @@ pub fn expectation(bug: Bug) -> Expectation {
         Bug::AnyEpochCounts | Bug::ProposedExpansionIgnored | Bug::StalePartitionEpoch => ("", &[]),
         Bug::BootsAlike => ("cluster", BELIEVED),
         Bug::FencesIgnored => ("cluster", &[failure::FENCED_MEMBER]),
+        Bug::SilenceUnheard => ("cluster-roles", &[failure::SILENT_BROKER_STAYS_IN]),
         Bug::MovedTooEarly => ("cluster-moves", UNSHARED),
         Bug::SameLeaderEpoch => ("cluster", &[failure::TWO_LEADERS, failure::NO_PROGRESS]),
         Bug::FollowersSleepOn => ("cluster", &[failure::NO_PROGRESS]),

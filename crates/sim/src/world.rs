@@ -7,6 +7,7 @@ mod disk;
 mod faults;
 mod node;
 mod replicas;
+mod silence;
 mod start;
 
 use std::cell::RefCell;
@@ -35,12 +36,13 @@ use calls::Caller;
 use compare::Seen;
 pub(crate) use node::{Life, Node};
 use replicas::History;
+use silence::Silence;
 
 /// More happenings than any sound run has: a loop that makes no progress.
 const MOST_EVENTS: u64 = 2_000_000;
 /// Happenings between two looks at what a replay of the logs would give.
 const REPLAY_EVERY: u64 = 5_000;
-/// Happenings between two looks at where the replicas of partitions end.
+/// Happenings between two looks at where the replicas of partitions end, and at who is silent.
 const ENDS_EVERY: u64 = 50;
 const MILLI: u64 = 1_000_000;
 /// How errors of the disk's faults begin.
@@ -134,6 +136,8 @@ pub(crate) struct World {
     seen: Seen,
     /// What leaders have shown of themselves.
     history: History,
+    /// Who was silent, and since when.
+    silence: Silence,
 }
 
 impl World {
@@ -154,6 +158,7 @@ impl World {
             callers: BTreeMap::new(),
             seen: Seen::default(),
             history: History::default(),
+            silence: Silence::default(),
             rng,
             setup,
         };
@@ -189,6 +194,9 @@ impl World {
             self.shared.borrow_mut().now = self.clock.now();
             self.trace.number(self.clock.now().0);
             self.happen(what);
+            if self.events.is_multiple_of(ENDS_EVERY) {
+                self.look_for_silent();
+            }
             if self.events.is_multiple_of(REPLAY_EVERY) {
                 self.compare_replays();
                 self.compare_nodes();
