@@ -24,6 +24,7 @@ mod metrics;
 mod observer;
 mod partitions;
 mod peers;
+mod pulse;
 mod replication;
 mod sessions;
 mod settings;

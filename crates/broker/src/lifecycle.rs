@@ -240,6 +240,7 @@ fn beat(shard: &mut Shard) {
     if shard.settings.is_alone() || !shard.settings.role.is_broker() {
         return;
     }
+    let well = crate::pulse::beats(shard);
     let dirs = shard.settings.log_dirs.iter().enumerate();
     let offline = dirs.filter(|(at, _)| shard.partitions.is_offline(DirId(*at as u16)));
     let offline_dirs = offline.map(|(_, dir)| dir.id).collect();
@@ -250,6 +251,9 @@ fn beat(shard: &mut Shard) {
     let (pause_ms, wants) =
         if stops { (STOPPING_HEARTBEAT_MS, Wants::Stop) } else { (HEARTBEAT_MS, Wants::Serve) };
     control.lifecycle.again = Some(now.after_ms(pause_ms));
+    if !well && !stops {
+        return control::arm(shard);
+    }
     let beat = Heartbeat { broker, epoch, offset, wants, offline_dirs };
     let busy = std::mem::replace(&mut control.lifecycle.beating, true);
     match control.leader {

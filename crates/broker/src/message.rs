@@ -67,6 +67,10 @@ pub enum Message {
     Hold(bool),
     /// The sender holds what is produced.
     Holding,
+    /// Shard 0 asks whether the receiver goes on, which answers with [`Message::Felt`].
+    Pulse,
+    /// The sender goes on.
+    Felt,
     /// What shard 0 thinks of a node.
     Suspected {
         /// The node.
