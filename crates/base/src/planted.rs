@@ -111,6 +111,8 @@ bugs! {
     CommitOfFormer,
     /// A fetch session forgets that the client has moved on.
     SessionStands,
+    /// Recovery takes what was copied so far of a partition, for a move to another log directory, for all of it.
+    AdoptPartCopy,
     of replicas:
     /// A follower cuts its log at its high watermark and does not ask where the leader's parts from it.
     TruncateToHighWatermark,

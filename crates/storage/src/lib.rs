@@ -30,8 +30,8 @@ pub use log::{
     Producers, Range, Read, ReadId, ReadRequest, Refusal, State,
 };
 pub use recover::{
-    Finding, FindingKind, RecoverError, Recovered, RecoveredLog, RecoveryPolicy, common_boot_epoch,
-    common_clean_epoch, is_marked_clean, mark_clean, recover, unmark_clean,
+    Finding, FindingKind, Moves, RecoverError, Recovered, RecoveredLog, RecoveryPolicy, common_boot_epoch,
+    common_clean_epoch, is_marked_clean, mark_clean, recover, recover_moves, unmark_clean,
 };
 pub use scan::{Depth, Flaw, Scanned, Scanner};
 pub use segment::FileIds;

@@ -21,6 +21,10 @@ pub const PARTITION_METADATA: &str = "partition.metadata";
 /// Longest name of a directory entry.
 const NAME_BYTES_MAX: usize = 255;
 const DELETED: &str = ".deleted";
+/// Digits of the tag in the name of a copy or of a deleted directory.
+const TAG_DIGITS: usize = 32;
+const COPY: &str = "-future";
+const WHOLE_COPY: &str = "-moved";
 
 /// What a file of a partition directory holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -103,7 +107,17 @@ pub enum LogDirEntry {
     },
     /// A partition that was deleted, its files not gone yet.
     Deleted,
-    /// Not a partition that is served: `-future` and `-stray` directories of Kafka, or one that no topic can have.
+    /// What has been copied so far of the partition of this name, which moves here from another log directory.
+    Copy {
+        /// The partition's directory.
+        of: String,
+    },
+    /// A copy with all that the partition has, which is about to take its name.
+    WholeCopy {
+        /// The partition's directory.
+        of: String,
+    },
+    /// Not a partition that is served: a `-stray` directory of Kafka, or one that no topic can have.
     Other,
 }
 
@@ -111,6 +125,12 @@ pub enum LogDirEntry {
 pub fn log_dir_entry(name: &str) -> LogDirEntry {
     if is_deleted_dir(name) {
         return LogDirEntry::Deleted;
+    }
+    if let Some(of) = copied(name, COPY) {
+        return LogDirEntry::Copy { of };
+    }
+    if let Some(of) = copied(name, WHOLE_COPY) {
+        return LogDirEntry::WholeCopy { of };
     }
     let Some((topic, digits)) = name.rsplit_once('-') else { return LogDirEntry::Other };
     let canonical = digits == "0" || !digits.starts_with('0');
@@ -126,7 +146,19 @@ pub fn log_dir_entry(name: &str) -> LogDirEntry {
 /// Whether a directory has a name that [`deleted_dir`] gives: Kafka's are of the same form. What it names goes for good.
 fn is_deleted_dir(name: &str) -> bool {
     let parts = name.strip_suffix("-delete").and_then(|name| name.rsplit_once('.'));
-    parts.is_some_and(|(_, tag)| tag.len() == 32 && tag.bytes().all(|b| b.is_ascii_hexdigit()))
+    parts.is_some_and(|(_, tag)| is_tag(tag))
+}
+
+/// What makes the name of such a directory different from others.
+fn is_tag(tag: &str) -> bool {
+    tag.len() == TAG_DIGITS && tag.bytes().all(|b| b.is_ascii_hexdigit())
+}
+
+/// The partition's directory whose copy has this name, if it is one's.
+fn copied(name: &str, suffix: &str) -> Option<String> {
+    let (of, tag) = name.strip_suffix(suffix)?.rsplit_once('.')?;
+    let is_partition = matches!(log_dir_entry(of), LogDirEntry::Partition { .. });
+    (is_tag(tag) && is_partition).then(|| of.to_owned())
 }
 
 /// The name of a partition's directory.
@@ -141,6 +173,23 @@ pub fn deleted_dir(dir: &str, tag: Uuid) -> String {
     let keep = dir.len().min(NAME_BYTES_MAX - suffix.len());
     let keep = (0..=keep).rev().find(|&at| dir.is_char_boundary(at)).unwrap_or(0);
     format!("{}{suffix}", &dir[..keep])
+}
+
+/// The name of the directory into which the partition in `dir` is copied, as Kafka gives it: `<dir>.<tag>-future`. `None` if no file system
+/// takes that.
+pub fn copy_dir(dir: &str, tag: Uuid) -> Option<String> {
+    let name = format!("{dir}.{:032x}{COPY}", u128::from_be_bytes(tag.0));
+    (name.len() <= NAME_BYTES_MAX).then_some(name)
+}
+
+/// What the directory of a copy is called once the copy has all that the partition has: `<dir>.<tag>-moved`. Ours alone.
+pub fn whole_copy_dir(copy: &str) -> String {
+    format!("{}{WHOLE_COPY}", copy.strip_suffix(COPY).unwrap_or(copy))
+}
+
+/// The other way round: it counts for nothing any more.
+pub(crate) fn part_copy_dir(copy: &str) -> String {
+    format!("{}{COPY}", copy.strip_suffix(WHOLE_COPY).unwrap_or(copy))
 }
 
 #[cfg(test)]
@@ -176,6 +225,15 @@ mod tests {
             assert_eq!(log_dir_entry(foreign), LogDirEntry::Other, "{foreign}");
         }
         assert_eq!(log_dir_entry(&partition_dir(&"x".repeat(250), 1)), LogDirEntry::Other);
+        for topic in ["orders", "a.b", &"x".repeat(213)] {
+            let of = partition_dir(topic, 7);
+            let copy = copy_dir(&of, Uuid([0xab; 16])).unwrap();
+            let whole = whole_copy_dir(&copy);
+            assert_eq!(log_dir_entry(&whole), LogDirEntry::WholeCopy { of: of.clone() });
+            assert_eq!(part_copy_dir(&whole), copy);
+            assert_eq!(log_dir_entry(&copy), LogDirEntry::Copy { of });
+        }
+        assert_eq!(copy_dir(&"x".repeat(216), Uuid([0xab; 16])), None);
         let long = partition_dir(&"x".repeat(249), 12);
         for dir in ["orders-3", long.as_str()] {
             let deleted = deleted_dir(dir, Uuid([0xab; 16]));

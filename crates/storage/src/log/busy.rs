@@ -7,6 +7,7 @@ use std::ops::{Deref, DerefMut};
 use super::Pending;
 use super::append::{Appending, Mark};
 use super::flush::{FlushJob, Syncing};
+use super::folder::Renaming;
 use super::read::{Cursor, Job, ReadId};
 use super::retain::Doomed;
 
@@ -24,6 +25,8 @@ pub(super) struct Queues {
     pub(super) cursors: VecDeque<Cursor>,
     /// Segments whose files go later.
     pub(super) doomed: VecDeque<Doomed>,
+    /// The log's folder gets another name.
+    pub(super) renaming: Option<Renaming>,
 }
 
 impl Queues {
@@ -36,6 +39,7 @@ impl Queues {
         marks: VecDeque::new(),
         cursors: VecDeque::new(),
         doomed: VecDeque::new(),
+        renaming: None,
     };
 
     fn is_empty(&self) -> bool {
@@ -47,6 +51,7 @@ impl Queues {
             && self.marks.is_empty()
             && self.cursors.is_empty()
             && self.doomed.is_empty()
+            && self.renaming.is_none()
     }
 }
 

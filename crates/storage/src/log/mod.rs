@@ -9,6 +9,7 @@
 mod append;
 mod busy;
 mod flush;
+mod folder;
 mod open;
 mod read;
 mod retain;
@@ -77,6 +78,8 @@ pub struct Events {
     pub damage: Vec<Damage>,
     /// A file could not be removed; it stays.
     pub leftovers: Vec<Fault>,
+    /// The log's folder has another name, or the disk was too full for that.
+    pub renamed: Option<Result<(), Fault>>,
     /// The log went offline.
     pub offline: Option<Fault>,
     /// The log's files are gone.
@@ -122,6 +125,8 @@ enum Pending {
     Must,
     /// Something that may fail.
     May,
+    /// The rename of the log's folder.
+    Folder,
     /// The rename that deletes the log.
     Leave,
     /// The same, once the files are empty.
@@ -135,6 +140,8 @@ enum Pending {
 pub struct Log {
     dir: DirId,
     name: String,
+    /// What its directory is called, where that is not its name.
+    folder: Option<Box<str>>,
     topic: Uuid,
     config: LogConfig,
     state: State,
@@ -195,7 +202,7 @@ impl Log {
         &self.config
     }
 
-    /// The directory's name, `<topic>-<partition>`.
+    /// Its name, `<topic>-<partition>`, under which checkpoints know it. So is its directory called, unless it is a copy.
     pub fn name(&self) -> &str {
         &self.name
     }
@@ -302,10 +309,16 @@ impl Log {
     /// Tells how an operation ended. Numbers that are not known are ignored.
     pub fn done(&mut self, now: Now, cache: &mut IndexCache, seq: u32, done: Done) {
         let Some(pending) = self.busy.pending.remove(&seq) else { return };
-        let is_deletion = matches!(pending, Pending::Leave | Pending::LeaveEmpty | Pending::Gone);
-        if self.is_unusable() && !is_deletion {
+        let is_of_folder =
+            matches!(pending, Pending::Folder | Pending::Leave | Pending::LeaveEmpty | Pending::Gone);
+        if self.is_unusable() && !is_of_folder {
             return;
         }
+        self.take_in(now, cache, (seq, pending), done);
+        self.rename_when_quiet();
+    }
+
+    fn take_in(&mut self, now: Now, cache: &mut IndexCache, (seq, pending): (u32, Pending), done: Done) {
         match pending {
             Pending::Append => self.append_done(now, cache, seq, done),
             Pending::Sync(job) => self.sync_done(now, cache, seq, job, done),
@@ -335,6 +348,7 @@ impl Log {
                 done => self.or_offline(done, &[]),
             },
             Pending::May => self.note_leftover(done),
+            Pending::Folder => self.folder_renamed(cache, done),
             Pending::Leave | Pending::LeaveEmpty => self.renamed_away(pending, done),
             Pending::Gone => {
                 self.note_leftover(done);
@@ -392,7 +406,7 @@ impl Log {
     }
 
     fn path(&self, file: &str) -> Path {
-        Path::new(self.dir, format!("{}/{file}", self.name))
+        Path::new(self.dir, format!("{}/{file}", self.folder()))
     }
 
     /// The id of a segment's file, opened if it was not.

@@ -86,6 +86,7 @@ impl Log {
         Log {
             dir: parts.dir,
             name: parts.name,
+            folder: None,
             topic,
             config,
             state: State::Online,

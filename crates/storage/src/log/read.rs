@@ -274,11 +274,15 @@ impl Log {
     fn begin(&mut self, cache: &mut IndexCache, job: Job) -> Read {
         let id = ReadId(self.next_read);
         self.next_read = self.next_read.wrapping_add(1);
-        self.drive(cache, id, job)
+        let is_cut = matches!(job.want, Want::Cut { .. });
+        match self.busy.renaming.is_some() && !is_cut {
+            true => self.hold(id, job),
+            false => self.drive(cache, id, job),
+        }
     }
 
     /// Goes on with a job until it ends or needs the disk.
-    fn drive(&mut self, cache: &mut IndexCache, id: ReadId, mut job: Job) -> Read {
+    pub(super) fn drive(&mut self, cache: &mut IndexCache, id: ReadId, mut job: Job) -> Read {
         loop {
             match self.step(cache, &mut job) {
                 Step::Again => {}

@@ -289,11 +289,14 @@ impl Log {
         self.busy.appends.clear();
         self.busy.syncs.clear();
         self.busy.flushes.clear();
-        if self.segments.is_empty() && self.metadata == super::Metadata::Missing {
+        self.forget_renaming();
+        if !self.is_on_disk() {
             self.events().deleted = true;
-            return;
+        } else if self.is_aside() {
+            self.remove_aside();
+        } else {
+            self.rename_away(Pending::Leave);
         }
-        self.rename_away(Pending::Leave);
     }
 
     fn rename_away(&mut self, why: Pending) {
@@ -301,9 +304,9 @@ impl Log {
         self.ask(Op::Rename { from, to }, why);
     }
 
-    fn way_out(&self) -> (Path, Path) {
+    pub(super) fn way_out(&self) -> (Path, Path) {
         let tag = Uuid((u128::from_be_bytes(self.topic.0) ^ u128::from(self.files.unique())).to_be_bytes());
-        (Path::new(self.dir, self.name.clone()), Path::new(self.dir, deleted_dir(&self.name, tag)))
+        (Path::new(self.dir, self.folder()), Path::new(self.dir, deleted_dir(&self.name, tag)))
     }
 
     /// The rename that deletes the log has ended. A full disk may have no place for another name: then the files are emptied first.
@@ -323,6 +326,11 @@ impl Log {
             }
             _ => {}
         }
+        self.remove_aside();
+    }
+
+    /// Removes what is not called as a partition any more.
+    fn remove_aside(&mut self) {
         self.close_all();
         let (_, path) = self.way_out();
         self.ask(Op::Remove { path }, Pending::Gone);

@@ -17,6 +17,7 @@
 //! [`Scanner::next_in_place`]: crate::Scanner::next_in_place
 
 mod files;
+mod moves;
 mod partition;
 mod producers;
 mod segments;
@@ -41,6 +42,7 @@ use crate::names::{
 };
 use crate::segment::FileIds;
 use moldau_base::ProducerEntry;
+pub use moves::{Moves, recover_moves};
 
 /// No mark of a directory is longer.
 const MOST_MARK_BYTES: usize = 1024;
@@ -101,6 +103,8 @@ pub struct RecoveredLog {
     /// Headers of the batches behind that offset that have a producer id, oldest first; at most
     /// [`moldau_base::limits::BATCHES_PER_PRODUCER`] of each producer, the last ones.
     pub replay: Vec<Header>,
+    /// The log directory that it was on its way to ([`Moves::resume`]).
+    pub moves_to: Option<DirId>,
 }
 
 impl RecoveredLog {
@@ -230,6 +234,12 @@ pub enum FindingKind {
     /// A deletion that a crash had cut short was finished.
     #[error("finished the deletion")]
     Deleted,
+    /// All of the partition had been copied here: its move from another log directory is done.
+    #[error("has all of {0} and is called so")]
+    Moved(String),
+    /// A part of the partition had been copied here.
+    #[error("was removed: not all of {0} had been copied")]
+    PartCopy(String),
     /// A directory that is not a partition was left alone.
     #[error("not a partition, left alone")]
     Foreign,
@@ -292,7 +302,7 @@ fn at(what: &str) -> impl FnOnce(io::Error) -> RecoverError + use<> {
     move |source| RecoverError { what, source }
 }
 
-/// Recovers all logs of a log directory and repairs its files. Removes the mark of a clean stop, so that a crash from here on is seen
+/// Recovers all logs of a log directory and repairs its files; [`recover_moves`] comes first. Removes the mark of a clean stop, so that a crash from here on is seen
 /// as one.
 pub fn recover(disk: &dyn Disk, dir: DirId, policy: &RecoveryPolicy) -> Result<Recovered, RecoverError> {
     let clean = is_marked_clean(disk, dir).map_err(at(CLEAN_SHUTDOWN))?;
@@ -315,7 +325,7 @@ pub fn recover(disk: &dyn Disk, dir: DirId, policy: &RecoveryPolicy) -> Result<R
                 disk.remove(&Path::new(dir, name.clone())).map_err(at(&name))?;
                 work.recovered.findings.push(Finding { log: name, what: FindingKind::Deleted });
             }
-            LogDirEntry::Other => {
+            LogDirEntry::Copy { .. } | LogDirEntry::WholeCopy { .. } | LogDirEntry::Other => {
                 work.recovered.findings.push(Finding { log: name, what: FindingKind::Foreign });
             }
         }

@@ -113,6 +113,7 @@ pub(super) fn recover(
         producers: producers.entries,
         producers_offset: producers.offset,
         replay: producers.replay,
+        moves_to: None,
     })
 }
 

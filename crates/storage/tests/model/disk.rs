@@ -335,10 +335,14 @@ impl Disk for ModelDisk {
             if moved.is_empty() {
                 return Err(io::ErrorKind::NotFound.into());
             }
+            // What was removed from a directory goes with it, should it come back.
+            for (name, inode) in State::below(&state.durable_names, &from.name) {
+                state.durable_names.remove(&name);
+                state.durable_names.insert(format!("{}{}", to.name, &name[from.name.len()..]), inode);
+            }
             for (name, inode) in moved {
                 let renamed = format!("{}{}", to.name, &name[from.name.len()..]);
                 state.names.remove(&name);
-                state.durable_names.remove(&name);
                 state.names.insert(renamed.clone(), inode);
                 state.durable_names.insert(renamed, inode);
             }
