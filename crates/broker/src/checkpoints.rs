@@ -35,6 +35,15 @@ pub struct Marks {
     high_watermark: i64,
 }
 
+/// Whose marks have to be written before it goes on.
+#[derive(Clone, Copy, Debug)]
+enum Unmarked {
+    /// A log that was cut, and where.
+    Cut(u32, i64),
+    /// A copy that is to take the place of its log.
+    Copy(u32),
+}
+
 /// A log's directory entry with its marks; none for a log that is gone.
 pub type Report = (DirId, String, Option<Marks>);
 
@@ -56,8 +65,8 @@ pub(crate) struct Checkpoints {
     /// Directories whose topic id checkpoint is behind.
     topics_behind: std::collections::BTreeSet<DirId>,
     timer_set: bool,
-    /// Logs of this shard that were cut, and where; they wait for their marks to be written, which is asked for in order.
-    cut: VecDeque<(u32, i64)>,
+    /// What of this shard waits for its marks to be written, which is asked for in order.
+    unmarked: VecDeque<Unmarked>,
     /// Shard 0: who waits for everything reported so far to be written.
     waiting: Vec<ShardId>,
 }
@@ -106,8 +115,32 @@ fn note(shard: &mut Shard, number: u32) {
 /// A log was cut at `end_offset`: its marks are written down before anything is appended to it.
 pub(crate) fn before_append(shard: &mut Shard, number: u32, end_offset: i64) {
     note(shard, number);
+    want(shard, Unmarked::Cut(number, end_offset));
+}
+
+/// A copy has all that its log has: its marks are written down before it takes the place of the log.
+pub(crate) fn before_move(shard: &mut Shard, at: u32) {
+    let Some((copy, slot)) = crate::partitions::copy_of(&shard.partitions, at) else { return };
+    let marks = Marks {
+        topic: Some(copy.topic()),
+        recovery_point: copy.flushed_offset(),
+        start: slot.log.start_offset(),
+        high_watermark: slot.replica.high_watermark(),
+    };
+    let key = (copy.dir(), copy.name().to_owned());
+    shard.partitions.checkpoints().changed.insert(key, Some(marks));
+    want(shard, Unmarked::Copy(at));
+}
+
+/// There is no log of this name in that log directory, or no longer.
+pub(crate) fn left(shard: &mut Shard, dir: DirId, name: String) {
+    shard.partitions.checkpoints().changed.insert((dir, name), None);
+    write_soon(shard);
+}
+
+fn want(shard: &mut Shard, waits: Unmarked) {
     let reports = take_reports(shard);
-    shard.partitions.checkpoints().cut.push_back((number, end_offset));
+    shard.partitions.checkpoints().unmarked.push_back(waits);
     shard.tell(ShardId(0), Message::Checkpoint(reports));
     shard.tell(ShardId(0), Message::CheckpointWanted);
 }
@@ -128,10 +161,14 @@ fn tell_if_written(shard: &mut Shard) {
     }
 }
 
-/// What this shard reported with its oldest cut that waits is written; what it has cut since may not be.
+/// What this shard reported with the oldest that waits is written; what it has reported since may not be.
 pub(crate) fn written(shard: &mut Shard) {
-    if let Some((number, end_offset)) = shard.partitions.checkpoints().cut.pop_front() {
-        crate::partitions::cut_is_written(shard, number, end_offset);
+    match shard.partitions.checkpoints().unmarked.pop_front() {
+        Some(Unmarked::Cut(number, end_offset)) => {
+            crate::partitions::cut_is_written(shard, number, end_offset);
+        }
+        Some(Unmarked::Copy(at)) => crate::partitions::move_is_marked(shard, at),
+        None => {}
     }
 }
 

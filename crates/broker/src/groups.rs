@@ -268,6 +268,11 @@ fn load_more(shard: &mut Shard, partition: i32) {
     partitions::read_or_wait(shard, slot, read, Waiting::Load { partition });
 }
 
+/// The log that a coordinator reads is another one, with the same in it.
+pub(crate) fn read_again(shard: &mut Shard, partition: i32) {
+    load_more(shard, partition);
+}
+
 /// The next piece of a coordinator's log has been read.
 pub(crate) fn read(shard: &mut Shard, partition: i32, read: Read) {
     match read {

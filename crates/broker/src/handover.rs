@@ -3,7 +3,7 @@
 //! (KIP-951), and after that moment everybody is.
 //!
 //! A partition's requests are carried one after the other, behind the answers that this node still owes, so that they keep their order. What
-//! is not certain to be undone is never sent twice.
+//! is not certain to be undone is never sent twice. What is sent to a replica that changes its log directory waits here, too.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -69,7 +69,9 @@ pub(crate) fn hold(shard: &mut Shard, hold: bool) {
 /// Keeps a request whose partition moves; gives it back when it can be done here.
 pub(crate) fn keep(shard: &mut Shard, to: Return, produce: Produce) -> Option<Produce> {
     let id = produce.partition;
-    let moves = shard.hand_over.moving.contains_key(&id) || shard.hand_over.holding && may_move(shard, id);
+    let moves = shard.hand_over.moving.contains_key(&id)
+        || shard.hand_over.holding && may_move(shard, id)
+        || crate::partitions::is_held(shard, id);
     if !moves {
         return Some(produce);
     }
@@ -166,7 +168,8 @@ fn go_on(shard: &mut Shard, id: TopicPartition) {
 fn place(shard: &Shard, id: TopicPartition, until: Option<Mono>) -> Place {
     let Some(slot) = shard.partitions.by_id(id) else { return Place::Nowhere };
     if slot.replica.leadership().is_some() {
-        return if shard.hand_over.holding { Place::NotYet } else { Place::Here };
+        let waits = shard.hand_over.holding || crate::partitions::is_held(shard, id);
+        return if waits { Place::NotYet } else { Place::Here };
     }
     let image = &shard.cluster.image;
     let leader = image.partition(id).and_then(|partition| partition.leader());

@@ -75,7 +75,7 @@ fn by_time(shard: &mut Shard, to: Return, search: ListOffsets) {
         time => (Wanted::From(time), slot.log.find_timestamp(cache, time, upto)),
     };
     let id = slot.slot;
-    partitions::read_or_wait(shard, id, read, Waiting::Timestamp { to, wanted });
+    partitions::read_or_wait(shard, id, read, Waiting::Timestamp { to, search, wanted });
 }
 
 /// The batch that holds the answer has been read.

@@ -135,6 +135,13 @@ pub enum Ask {
         /// The partition.
         partition: TopicPartition,
     },
+    /// Move a replica to another log directory of this node.
+    Relocate {
+        /// The partition.
+        partition: TopicPartition,
+        /// Where to.
+        dir: DirId,
+    },
     /// Sizes of all logs of the shard, or of the named ones.
     LogSizes {
         /// `None` for all.
@@ -250,6 +257,8 @@ pub enum Answer {
     LowWatermark(Result<i64, ErrorCode>),
     /// To [`Ask::Producers`].
     Producers(Result<Vec<moldau_base::producer::ProducerEntry>, ErrorCode>),
+    /// To [`Ask::Relocate`].
+    Relocated(ErrorCode),
     /// To [`Ask::LogSizes`].
     LogSizes(LogSizes),
     /// To [`Ask::Group`].
@@ -391,4 +400,8 @@ pub struct LogSize {
     pub dir: u16,
     /// Bytes of its segments.
     pub bytes: u64,
+    /// How many offsets it is behind: a copy behind its log, a log behind its high watermark.
+    pub lag: i64,
+    /// It is on its way here from another log directory.
+    pub is_copy: bool,
 }

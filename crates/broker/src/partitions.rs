@@ -5,6 +5,7 @@ mod cut;
 mod follow;
 mod produce;
 mod read;
+mod relocate;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -19,7 +20,7 @@ use moldau_wire::ErrorCode;
 
 use crate::Shard;
 use crate::lookup::Wanted;
-use crate::message::{Answer, Fetch, LogSize, LogSizes, Produced, Refusal, Return, Taker};
+use crate::message::{Answer, Fetch, ListOffsets, LogSize, LogSizes, Produced, Refusal, Return, Taker};
 use crate::settings::Settings;
 use crate::timers::Timer;
 use crate::waist::{self, ShardId, Trace};
@@ -28,6 +29,7 @@ pub(crate) use cut::settled as cut_is_written;
 pub(crate) use follow::{follow_image, registered};
 pub(crate) use produce::{append_own, produce, produce_here};
 pub(crate) use read::{delete_records, epoch_end, fetch, read_or_wait};
+pub(crate) use relocate::{is_held, marked as move_is_marked, relocate};
 
 /// The owner of operations that belong to no log.
 pub(crate) const SHARD_SLOT: u32 = u32::MAX;
@@ -54,6 +56,8 @@ pub(crate) struct Slot {
     pub fetched_from: Option<NodeId>,
     /// When the core wants to be stepped.
     core_deadline: Option<Mono>,
+    /// Its move to another log directory, by the number of the copy.
+    moves: Option<u32>,
 }
 
 impl Slot {
@@ -69,11 +73,13 @@ pub(crate) enum Waiting {
     /// A fetch; `wait` asks to be woken when nothing was found.
     Fetch { to: Return, fetch: Fetch, bounds: Bounds },
     /// A search by time.
-    Timestamp { to: Return, wanted: Wanted },
+    Timestamp { to: Return, search: ListOffsets, wanted: Wanted },
     /// A coordinator that replays its partition.
     Load { partition: i32 },
     /// Producers that are replayed from a log that was cut.
     Replay { producers: Producers, next_offset: i64 },
+    /// The copy of this number.
+    Copy { at: u32 },
 }
 
 /// What a fetch saw besides records.
@@ -122,6 +128,7 @@ pub(crate) struct Partitions {
     tokens: BTreeMap<u64, Token>,
     next_token: u64,
     offline_dirs: BTreeSet<DirId>,
+    moves: relocate::Moves,
     ops: Ops,
     /// What is written down of each log now and then.
     checkpoints: crate::checkpoints::Checkpoints,
@@ -145,6 +152,7 @@ impl Partitions {
             tokens: BTreeMap::new(),
             next_token: 1,
             offline_dirs: BTreeSet::new(),
+            moves: relocate::Moves::default(),
             ops: Ops::new(SHARD_SLOT),
             stopping: None,
         }
@@ -253,6 +261,7 @@ impl Partitions {
         let is_its =
             |token: &Token| matches!(token, Token::Group { partition, .. } if *partition == coordinator);
         self.tokens.retain(|_, token| !is_its(token));
+        self.moves.forget_appends(is_its);
     }
 
     /// A fetch does not wait any more.
@@ -273,14 +282,22 @@ impl Partitions {
     pub(crate) fn sizes(&self, wanted: Option<&[TopicPartition]>) -> LogSizes {
         let is_wanted = |id: &TopicPartition| wanted.is_none_or(|wanted| wanted.contains(id));
         let slots = self.slots.values().filter(|slot| is_wanted(&slot.id));
+        let logs = slots.map(|slot| LogSize {
+            partition: slot.id,
+            dir: slot.log.dir().0,
+            bytes: slot.log.size_bytes(),
+            lag: slot.replica.high_watermark().saturating_sub(slot.log.end_offset()).max(0),
+            is_copy: false,
+        });
+        let copies = relocate::copies(self, is_wanted).map(|(slot, copy)| LogSize {
+            partition: slot.id,
+            dir: copy.dir().0,
+            bytes: copy.size_bytes(),
+            lag: slot.log.end_offset().saturating_sub(copy.end_offset()).max(0),
+            is_copy: true,
+        });
         LogSizes {
-            logs: slots
-                .map(|slot| LogSize {
-                    partition: slot.id,
-                    dir: slot.log.dir().0,
-                    bytes: slot.log.size_bytes(),
-                })
-                .collect(),
+            logs: logs.chain(copies).collect(),
             offline: self.offline_dirs.iter().map(|dir| dir.0).collect(),
         }
     }
@@ -459,6 +476,9 @@ fn happened(shard: &mut Shard, number: u32, events: moldau_storage::Events) {
             read::read_done(shard, number, waiting, read);
         }
     }
+    if events.stored.is_some() || events.rolled_back.is_some() || events.renamed.is_some() {
+        relocate::log_changed(shard, number, events.renamed);
+    }
     if !events.damage.is_empty() || !events.leftovers.is_empty() || events.offline.is_some() {
         report(shard, number, events.damage, events.leftovers, events.offline);
     }
@@ -514,6 +534,7 @@ fn take_offline(shard: &mut Shard, dir: DirId, name: &str, fault: &moldau_base::
         resign(shard, number);
         crate::stop::flushed(shard, number);
     }
+    relocate::dir_offline(shard, dir, fault);
     for other in shard.all_shards().filter(|other| *other != shard.id).collect::<Vec<_>>() {
         shard.tell(other, crate::message::Message::DirOffline { dir, fault: fault.clone() });
     }
@@ -528,7 +549,9 @@ pub(crate) fn dir_offline(shard: &mut Shard, dir: DirId, fault: &moldau_base::di
 pub(crate) fn log_op_done(shard: &mut Shard, op: OpId, done: Done) {
     let now = shard.now;
     let partitions = &mut shard.partitions;
-    let Some(slot) = partitions.slots.get_mut(&op.owner) else { return };
+    let Some(slot) = partitions.slots.get_mut(&op.owner) else {
+        return relocate::op_done(shard, op.owner, op.seq, done);
+    };
     slot.log.done(now, &mut partitions.cache, op.seq, done);
     drain(shard, op.owner);
 }
@@ -545,7 +568,7 @@ pub(crate) fn shard_op(shard: &mut Shard, what: Op) -> u32 {
 /// A log has something to flush, or files to remove.
 pub(crate) fn tick_log(shard: &mut Shard, number: u32) {
     let now = shard.now;
-    let Some(slot) = shard.partitions.slots.get_mut(&number) else { return };
+    let Some(slot) = shard.partitions.slots.get_mut(&number) else { return relocate::tick(shard, number) };
     let Slot { log, replica, .. } = &mut **slot;
     log.tick(now, &mut || replica.producers().snapshot().collect());
     drain(shard, number);
@@ -570,6 +593,11 @@ pub(crate) fn retention_pass(shard: &mut Shard) {
         }
         drain(shard, number);
     }
+}
+
+/// The copy of this number and the core of its partition, for checkpoints.
+pub(crate) fn copy_of(partitions: &Partitions, at: u32) -> Option<(&Log, &Slot)> {
+    relocate::copy(partitions, at)
 }
 
 /// The number of a slot and its log, for checkpoints and stopping.

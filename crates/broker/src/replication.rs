@@ -339,6 +339,10 @@ fn take(shard: &mut Shard, node: NodeId, id: TopicPartition, asked: Named, answe
             return refused(shard, node, id, ErrorCode::CORRUPT_MESSAGE);
         }
     };
+    if partitions::is_held(shard, id) {
+        // It is asked for again when its log has another place.
+        return refused(shard, node, id, ErrorCode::NOT_LEADER_OR_FOLLOWER);
+    }
     let Some((number, slot)) = shard.partitions.numbered(id) else { return };
     let end = slot.log.end_offset();
     let epoch_end = |(epoch, end_offset): (i32, i64)| EpochEnd { epoch: LeaderEpoch(epoch), end_offset };

@@ -422,6 +422,10 @@ impl Shard {
                 let producers = self.partitions.producers(partition);
                 self.answer(to, Answer::Producers(producers));
             }
+            Ask::Relocate { partition, dir } => {
+                let code = crate::partitions::relocate(self, partition, dir);
+                self.answer(to, Answer::Relocated(code));
+            }
             Ask::LogSizes { partitions } => {
                 let sizes = self.partitions.sizes(partitions.as_deref());
                 self.answer(to, Answer::LogSizes(sizes));

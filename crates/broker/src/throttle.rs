@@ -2,7 +2,8 @@
 //! sent, and fetch, no more than the broker's `*.replication.throttled.rate`.
 //!
 //! Only whoever is not in sync is held back: no acknowledgement waits for a throttle, and what is replicated to the in-sync set
-//! does not count. All shards of a node share its rates, which is why meters are atomic numbers and not messages.
+//! does not count. What moves between log directories of the node has a rate of its own (KIP-113). All shards of a node share its rates,
+//! which is why meters are atomic numbers and not messages.
 
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
@@ -27,6 +28,8 @@ pub struct Throttles {
     pub(crate) sent: Meter,
     /// What its replicas fetch.
     pub(crate) fetched: Meter,
+    /// What is copied from one of its log directories to another (KIP-113).
+    pub(crate) copied: Meter,
 }
 
 /// Bytes per second, counted as the time until which what was taken is paid for.
@@ -94,6 +97,7 @@ pub(crate) fn set_rates(shard: &Shard) {
     let (throttles, now) = (&shard.settings.throttles, shard.now.mono);
     throttles.sent.set(rate(&layers, "leader.replication.throttled.rate"), now);
     throttles.fetched.set(rate(&layers, "follower.replication.throttled.rate"), now);
+    throttles.copied.set(rate(&layers, "replica.alter.log.dirs.io.max.bytes.per.second"), now);
 }
 
 fn rate(layers: &BrokerLayers, key: &str) -> i64 {

@@ -48,6 +48,9 @@ const NAMES: &[&str] = &[
     "orders-0/00000000000000000000.log.deleted",
     "orders-1.0123456789abcdef0123456789abcdef-delete/00000000000000000000.log",
     "orders-1/00000000000000000000.log",
+    "orders-0.0123456789abcdef0123456789abcdef-future/00000000000000000000.log",
+    "orders-1.0123456789abcdef0123456789abcdef-moved/00000000000000000000.log",
+    "orders-1.fedcba9876543210fedcba9876543210-moved/00000000000000000005.log",
 ];
 /// The byte for a name that is written out.
 const WRITTEN_OUT: u8 = 255;

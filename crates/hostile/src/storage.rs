@@ -13,7 +13,7 @@ use moldau_storage::{
     AppendError, Depth, EpochHistory, FileIds, Log, LogConfig, Read, ReadRequest, RecoveredLog,
     RecoveryPolicy, State, dump, encode_epochs, encode_metadata, encode_offsets, encode_snapshot,
     encode_topic_ids, mark_clean, parse_epochs, parse_metadata, parse_offsets, parse_snapshot,
-    parse_topic_ids, recover,
+    parse_topic_ids, recover, recover_moves,
 };
 
 use crate::directory::{DIR, fill};
@@ -75,6 +75,9 @@ fn recovery(input: &[u8]) {
     for partition in dump::partitions(&disk, DIR).expect("the disk works") {
         let dumped = dump::dump(&disk, DIR, &partition, Depth::Checksums, &mut |_| {});
         assert!(dumped.is_ok() || dumped.is_err_and(|refused| is_named(&refused)));
+    }
+    if let Err(refused) = recover_moves(&disk, [DIR]) {
+        return assert!(refused.to_string().contains("one of the two directories must be taken away"));
     }
     let found = match recover(&disk, DIR, &RecoveryPolicy::default()) {
         Ok(found) => found,

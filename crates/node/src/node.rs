@@ -252,6 +252,13 @@ fn recover(
     clock: &Clock,
 ) -> anyhow::Result<Vec<RecoveredLog>> {
     let mut logs = Vec::new();
+    let moves =
+        moldau_storage::recover_moves(disk, (0..count).map(|dir| DirId(dir as u16))).with_context(|| {
+            format!("moves between log directories cannot be ended ({})", settings::names(dirs))
+        })?;
+    for (dir, finding) in &moves.findings {
+        tracing::warn!(dir = %dirs[usize::from(dir.0)].display(), "{finding}");
+    }
     for (at, path) in dirs.iter().take(count).enumerate() {
         let started = clock.now().mono;
         let dir = DirId(at as u16);
@@ -270,6 +277,7 @@ fn recover(
         tracing::info!(dir = %path.display(), logs = found.len(), clean, scanned_bytes, ?took, "recovered");
         logs.extend(found);
     }
+    moves.resume(&mut logs);
     disk.close();
     Ok(logs)
 }

@@ -11,6 +11,7 @@ use moldau_broker::{Address, LogDir, Settings, Shard, ShardId, owner};
 use moldau_controller::Listener;
 use moldau_storage::{
     RecoveredLog, RecoveryPolicy, common_boot_epoch, common_clean_epoch, is_marked_clean, recover,
+    recover_moves,
 };
 
 use crate::disk::SimDisk;
@@ -87,10 +88,14 @@ pub(crate) fn boot(
     let settings = Settings { stopped_at, boot: Some(boot), ..settings(setup, place, node.replaced) };
     let settings = Arc::new(settings);
     let mut logs: Vec<Vec<RecoveredLog>> = (0..settings.shards).map(|_| Vec::new()).collect();
+    let moves =
+        recover_moves(disk, (0..setup.weather.log_dirs).map(DirId)).map_err(|error| error.to_string())?;
+    findings.extend(moves.findings.iter().map(|(dir, finding)| format!("directory {}: {finding}", dir.0)));
     for dir in 0..setup.weather.log_dirs {
         let skip = vec!["__cluster_metadata-0".to_owned()];
         let policy = RecoveryPolicy { skip, now_ms: now.wall_ms, ..RecoveryPolicy::default() };
-        let recovered = recover(disk, DirId(dir), &policy).map_err(|error| error.to_string())?;
+        let mut recovered = recover(disk, DirId(dir), &policy).map_err(|error| error.to_string())?;
+        moves.resume(&mut recovered.logs);
         findings.extend(recovered.findings.iter().map(ToString::to_string));
         for log in recovered.logs {
             findings.push(format!("{}: {}..{}", log.name(), log.start_offset(), log.end_offset()));

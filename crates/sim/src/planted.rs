@@ -96,6 +96,7 @@ pub fn expectation(bug: Bug) -> Expectation {
         Bug::AssignmentUnwritten => ("groups", &[failure::REPLAY_DIFFERS]),
         Bug::CommitOfFormer => ("groups", &["CommittedOffsetBack"]),
         Bug::SessionStands => ("produce", &[failure::BAD_ANSWER]),
+        Bug::AdoptPartCopy => ("relocate", FORGOTTEN),
         Bug::TruncateToHighWatermark
         | Bug::OutsiderCounts
         | Bug::ProposedShrinkCounts

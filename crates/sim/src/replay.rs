@@ -21,7 +21,7 @@ pub(crate) fn difference(shard: &Shard, disk: &SimDisk) -> Option<String> {
         if is_behind(shard, partition) {
             continue;
         }
-        let batches = match read(disk, log.dir(), log.name()) {
+        let batches = match read(disk, log.dir(), log.folder()) {
             Ok(batches) => batches,
             Err(what) => return Some(format!("{}: {what}", log.name())),
         };

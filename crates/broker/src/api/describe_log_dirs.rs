@@ -53,8 +53,8 @@ fn log_dirs(shard: &Shard, sizes: &LogSizes) -> Vec<response::LogDir> {
             topics.entry(&topic.name).or_default().push(response::Partition {
                 partition_index: log.partition.partition.0,
                 partition_size: i64::try_from(log.bytes).unwrap_or(i64::MAX),
-                offset_lag: 0,
-                is_future_key: false,
+                offset_lag: log.lag,
+                is_future_key: log.is_copy,
             });
         }
         let topic = |(name, mut partitions): (&str, Vec<response::Partition>)| {

@@ -5,6 +5,7 @@ mod allocate_producer_ids;
 mod alter_configs;
 pub(crate) mod alter_partition;
 mod alter_partition_reassignments;
+mod alter_replica_log_dirs;
 mod api_versions;
 mod broker_heartbeat;
 mod broker_registration;
@@ -84,6 +85,7 @@ pub const SERVED: &[ApiKey] = &[
     ApiKey::OffsetForLeaderEpoch,
     ApiKey::DescribeConfigs,
     ApiKey::AlterConfigs,
+    ApiKey::AlterReplicaLogDirs,
     ApiKey::DescribeLogDirs,
     ApiKey::CreatePartitions,
     ApiKey::DeleteGroups,
@@ -287,6 +289,7 @@ fn handle(shard: &mut Shard, context: Context, request: Request) {
         Request::OffsetForLeaderEpoch(request) => offset_for_leader_epoch::handle(shard, context, request),
         Request::DescribeConfigs(request) => describe_configs::handle(shard, context, request),
         Request::AlterConfigs(request) => alter_configs::handle(shard, context, request),
+        Request::AlterReplicaLogDirs(request) => alter_replica_log_dirs::handle(shard, context, request),
         Request::DescribeLogDirs(request) => describe_log_dirs::handle(shard, context, request),
         Request::CreatePartitions(request) => create_partitions::handle(shard, context, request),
         Request::DeleteGroups(request) => delete_groups::handle(shard, context, request),

@@ -14,6 +14,7 @@ const REPLAY_BYTES: u32 = 1 << 20;
 /// Cuts the log at `offset`.
 pub(super) fn truncate(shard: &mut Shard, number: u32, offset: i64) {
     let now = shard.now;
+    super::relocate::log_is_cut(shard, number);
     let partitions = &mut shard.partitions;
     let Some(slot) = partitions.slots.get_mut(&number) else { return };
     slot.log.truncate(now, &mut partitions.cache, offset);
@@ -23,6 +24,7 @@ pub(super) fn truncate(shard: &mut Shard, number: u32, offset: i64) {
 /// Drops the log; it goes on at `offset`.
 pub(super) fn restart(shard: &mut Shard, number: u32, offset: i64) {
     let now = shard.now;
+    super::relocate::log_is_cut(shard, number);
     let partitions = &mut shard.partitions;
     let Some(slot) = partitions.slots.get_mut(&number) else { return };
     slot.log.restart_at(now, &mut partitions.cache, offset);
@@ -54,7 +56,7 @@ pub(super) fn replay_producers(shard: &mut Shard, number: u32) {
     replay_from(shard, number, Producers::default(), start);
 }
 
-fn replay_from(shard: &mut Shard, number: u32, producers: Producers, offset: i64) {
+pub(super) fn replay_from(shard: &mut Shard, number: u32, producers: Producers, offset: i64) {
     let partitions = &mut shard.partitions;
     let Some(slot) = partitions.slots.get_mut(&number) else { return };
     let upto = slot.log.stored_offset();

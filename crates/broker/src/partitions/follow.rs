@@ -7,7 +7,7 @@ use moldau_base::{TopicPartition, Uuid};
 use moldau_partition::{Following, Input, Leadership, LogState, Partition, Patience, Producers};
 use moldau_storage::{Log, LogConfig, RecoveredLog, State};
 
-use super::{Slot, carry_out, drain};
+use super::{Slot, carry_out, drain, relocate};
 use crate::Shard;
 use crate::waist::Trace;
 
@@ -26,7 +26,10 @@ pub(crate) fn follow_image(shard: &mut Shard) {
                 lead(shard, slot, after);
             }
             Some(_) => delete(shard, id, moldau_partition::Refusal::NotLeader),
-            None => delete(shard, id, moldau_partition::Refusal::Deleted),
+            None => {
+                relocate::preferred(shard, id);
+                delete(shard, id, moldau_partition::Refusal::Deleted);
+            }
         }
     }
     follow_configs(shard);
@@ -118,16 +121,18 @@ fn open(shard: &mut Shard, id: TopicPartition, topic: &str) -> u32 {
     let now = shard.now;
     let expire_ms = shard.settings.producer_expiration_ms;
     let me = shard.settings.node_id;
+    let preferred = relocate::preferred(shard, id);
     let partitions = &mut shard.partitions;
     let number = partitions.next_slot;
     partitions.next_slot += 1;
-    let mut is_named_now = false;
+    let (mut is_named_now, mut moves_to) = (false, None);
     // The marks on disk may still be those of the log that was here before.
     let is_renewed = partitions.leaving.range((id, 0)..=(id, u32::MAX)).next().is_some();
     let (log, high_watermark, producers) = match claim(&partitions.found, id, topic) {
         Some(at) => {
             let mut found = partitions.found.swap_remove(at);
             is_named_now = found.topic_id.is_none();
+            moves_to = found.moves_to;
             let entries = std::mem::take(&mut found.producers);
             let mut producers = Producers::restore(entries, now, expire_ms);
             for header in std::mem::take(&mut found.replay) {
@@ -141,7 +146,7 @@ fn open(shard: &mut Shard, id: TopicPartition, topic: &str) -> u32 {
             )
         }
         None => {
-            let dir = partitions.roomiest_dir();
+            let dir = preferred.unwrap_or_else(|| partitions.roomiest_dir());
             let name = moldau_storage::names::partition_dir(topic, id.partition.0);
             let log = Log::create(number, &mut partitions.files, dir, name, id.topic, log_config(&config));
             (log, 0, Producers::default())
@@ -160,6 +165,7 @@ fn open(shard: &mut Shard, id: TopicPartition, topic: &str) -> u32 {
         waits: BTreeMap::new(),
         fetched_from: None,
         core_deadline: None,
+        moves: None,
     };
     partitions.slots.insert(number, Box::new(slot));
     partitions.by_id.insert(id, number);
@@ -169,6 +175,9 @@ fn open(shard: &mut Shard, id: TopicPartition, topic: &str) -> u32 {
     if is_named_now {
         // The checkpoints do not know whose its marks are.
         crate::checkpoints::changed(shard, number);
+    }
+    if let Some(to) = moves_to {
+        relocate::begin(shard, number, to);
     }
     number
 }
@@ -207,6 +216,7 @@ fn lead(shard: &mut Shard, number: u32, partition: &moldau_controller::Partition
 fn delete(shard: &mut Shard, id: TopicPartition, why: moldau_partition::Refusal) {
     let Some(number) = shard.partitions.by_id.remove(&id) else { return };
     stop(shard, number, why);
+    relocate::partition_leaves(shard, number);
     let mut fetched_from = None;
     if let Some(slot) = shard.partitions.slots.get_mut(&number) {
         slot.log.delete();
@@ -257,6 +267,7 @@ pub(crate) fn registered(shard: &mut Shard) {
             waits: BTreeMap::new(),
             fetched_from: None,
             core_deadline: None,
+            moves: None,
         };
         partitions.slots.insert(number, Box::new(slot));
         shard.trace(Trace::Info(format!("removing {name}: metadata gives this node no such partition")));

@@ -104,6 +104,7 @@ fn writable(slot: &Slot, now: Now) -> Result<(), Refusal> {
 
 /// Appends a batch of the broker itself, acknowledged when the in-sync set has it.
 pub(crate) fn append_own(shard: &mut Shard, id: TopicPartition, owner: Token, records: Bytes) {
+    let Some(records) = super::relocate::keep(shard, id, owner, records) else { return };
     let number = refuse_while_stopping(shard).and_then(|()| shard.partitions.slot_of(id));
     let ready = number.map_err(Refusal::from).and_then(|number| {
         let slot = shard.partitions.slots.get(&number).ok_or(ErrorCode::NOT_LEADER_OR_FOLLOWER)?;

@@ -219,11 +219,25 @@ pub(crate) fn read_or_wait(shard: &mut Shard, number: u32, read: Read, waiting: 
 pub(super) fn read_done(shard: &mut Shard, number: u32, waiting: Waiting, read: Read) {
     match waiting {
         Waiting::Fetch { to, fetch, bounds } => fetch_read(shard, number, to, &fetch, bounds, read),
-        Waiting::Timestamp { to, wanted } => lookup::batch_found(shard, number, to, wanted, read),
+        Waiting::Timestamp { to, wanted, .. } => lookup::batch_found(shard, number, to, wanted, read),
         Waiting::Load { partition } => crate::groups::read(shard, partition, read),
         Waiting::Replay { producers, next_offset } => {
             super::cut::replayed(shard, number, producers, next_offset, read);
         }
+        Waiting::Copy { at } => super::relocate::read(shard, at, read),
+    }
+}
+
+/// A copy has taken the place of the log that was asked.
+pub(super) fn ask_again(shard: &mut Shard, number: u32, waiting: Waiting) {
+    match waiting {
+        Waiting::Fetch { to, fetch, .. } => super::fetch(shard, to, fetch),
+        Waiting::Timestamp { to, search, .. } => lookup::list_offsets(shard, to, search),
+        Waiting::Load { partition } => crate::groups::read_again(shard, partition),
+        Waiting::Replay { producers, next_offset } => {
+            super::cut::replay_from(shard, number, producers, next_offset);
+        }
+        Waiting::Copy { .. } => {}
     }
 }
 

@@ -10,5 +10,6 @@ pub mod operator;
 pub mod producer;
 pub mod reader;
 pub mod register;
+pub mod relocator;
 pub mod solo;
 pub mod value;

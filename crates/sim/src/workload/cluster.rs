@@ -59,7 +59,7 @@ pub(super) const CLUSTER_ROLES: Workload = Workload {
     ..CLUSTER
 };
 
-fn start(scene: &Scene) {
+pub(super) fn start(scene: &Scene) {
     start_with(scene, false);
 }
 

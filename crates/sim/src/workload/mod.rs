@@ -7,6 +7,7 @@ mod expiry;
 mod groups;
 mod offsets;
 mod produce;
+mod relocate;
 mod retention;
 
 use std::cell::RefCell;
@@ -65,6 +66,8 @@ pub const ALL: &[Workload] = &[
     cluster::CLUSTER_MOVES,
     offsets::CLUSTER_OFFSETS,
     cluster::CLUSTER_ROLES,
+    relocate::RELOCATE,
+    relocate::CLUSTER_RELOCATE,
 ];
 
 /// The workload of this name.

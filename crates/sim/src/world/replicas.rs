@@ -215,7 +215,7 @@ fn who(id: TopicPartition, leader: &Replica<'_>, leadership: &Leadership, member
 
 /// The batches of a log, as the running system sees its files.
 fn batches(disk: &SimDisk, log: &Log) -> Option<Batches> {
-    let all = replay::read(disk, log.dir(), log.name()).ok()?;
+    let all = replay::read(disk, log.dir(), log.folder()).ok()?;
     Some(all.into_iter().map(|batch| (batch.header().base_offset, batch.bytes().clone())).collect())
 }
 

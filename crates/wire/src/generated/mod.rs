@@ -9,6 +9,7 @@ pub mod allocate_producer_ids;
 pub mod alter_configs;
 pub mod alter_partition;
 pub mod alter_partition_reassignments;
+pub mod alter_replica_log_dirs;
 pub mod api_versions;
 pub mod broker_heartbeat;
 pub mod broker_registration;
@@ -113,6 +114,8 @@ pub enum ApiKey {
     DescribeConfigs = 32,
     /// Key 33: replace all configs of a resource; deprecated.
     AlterConfigs = 33,
+    /// Key 34: move replicas between log directories of one broker (KIP-113).
+    AlterReplicaLogDirs = 34,
     /// Key 35: log directories and the size of what is in them.
     DescribeLogDirs = 35,
     /// Key 37: add partitions to topics (KIP-195).
@@ -165,7 +168,7 @@ pub enum ApiKey {
 
 impl ApiKey {
     /// All of them, by key.
-    pub const ALL: [ApiKey; 49] = [
+    pub const ALL: [ApiKey; 50] = [
         ApiKey::Produce,
         ApiKey::Fetch,
         ApiKey::ListOffsets,
@@ -191,6 +194,7 @@ impl ApiKey {
         ApiKey::TxnOffsetCommit,
         ApiKey::DescribeConfigs,
         ApiKey::AlterConfigs,
+        ApiKey::AlterReplicaLogDirs,
         ApiKey::DescribeLogDirs,
         ApiKey::CreatePartitions,
         ApiKey::DeleteGroups,
@@ -245,6 +249,7 @@ impl ApiKey {
             28 => ApiKey::TxnOffsetCommit,
             32 => ApiKey::DescribeConfigs,
             33 => ApiKey::AlterConfigs,
+            34 => ApiKey::AlterReplicaLogDirs,
             35 => ApiKey::DescribeLogDirs,
             37 => ApiKey::CreatePartitions,
             42 => ApiKey::DeleteGroups,
@@ -301,6 +306,7 @@ impl ApiKey {
             ApiKey::TxnOffsetCommit => "TxnOffsetCommit",
             ApiKey::DescribeConfigs => "DescribeConfigs",
             ApiKey::AlterConfigs => "AlterConfigs",
+            ApiKey::AlterReplicaLogDirs => "AlterReplicaLogDirs",
             ApiKey::DescribeLogDirs => "DescribeLogDirs",
             ApiKey::CreatePartitions => "CreatePartitions",
             ApiKey::DeleteGroups => "DeleteGroups",
@@ -356,6 +362,7 @@ impl ApiKey {
             ApiKey::TxnOffsetCommit => VersionRange { min: 0, max: 5 },
             ApiKey::DescribeConfigs => VersionRange { min: 1, max: 4 },
             ApiKey::AlterConfigs => VersionRange { min: 0, max: 2 },
+            ApiKey::AlterReplicaLogDirs => VersionRange { min: 1, max: 2 },
             ApiKey::DescribeLogDirs => VersionRange { min: 1, max: 5 },
             ApiKey::CreatePartitions => VersionRange { min: 0, max: 3 },
             ApiKey::DeleteGroups => VersionRange { min: 0, max: 2 },
@@ -420,6 +427,7 @@ impl ApiKey {
             ApiKey::TxnOffsetCommit => Some(3),
             ApiKey::DescribeConfigs => Some(4),
             ApiKey::AlterConfigs => Some(2),
+            ApiKey::AlterReplicaLogDirs => Some(2),
             ApiKey::DescribeLogDirs => Some(2),
             ApiKey::CreatePartitions => Some(2),
             ApiKey::DeleteGroups => Some(2),
@@ -501,6 +509,8 @@ pub enum Request {
     DescribeConfigs(describe_configs::Request),
     /// AlterConfigs.
     AlterConfigs(alter_configs::Request),
+    /// AlterReplicaLogDirs.
+    AlterReplicaLogDirs(alter_replica_log_dirs::Request),
     /// DescribeLogDirs.
     DescribeLogDirs(describe_log_dirs::Request),
     /// CreatePartitions.
@@ -597,6 +607,9 @@ impl Request {
                 Request::DescribeConfigs(describe_configs::Request::decode(r, version)?)
             }
             ApiKey::AlterConfigs => Request::AlterConfigs(alter_configs::Request::decode(r, version)?),
+            ApiKey::AlterReplicaLogDirs => {
+                Request::AlterReplicaLogDirs(alter_replica_log_dirs::Request::decode(r, version)?)
+            }
             ApiKey::DescribeLogDirs => {
                 Request::DescribeLogDirs(describe_log_dirs::Request::decode(r, version)?)
             }
@@ -679,6 +692,7 @@ impl Request {
             Request::TxnOffsetCommit(m) => m.encode(w, version),
             Request::DescribeConfigs(m) => m.encode(w, version),
             Request::AlterConfigs(m) => m.encode(w, version),
+            Request::AlterReplicaLogDirs(m) => m.encode(w, version),
             Request::DescribeLogDirs(m) => m.encode(w, version),
             Request::CreatePartitions(m) => m.encode(w, version),
             Request::DeleteGroups(m) => m.encode(w, version),
@@ -734,6 +748,7 @@ impl Request {
             Request::TxnOffsetCommit(_) => ApiKey::TxnOffsetCommit,
             Request::DescribeConfigs(_) => ApiKey::DescribeConfigs,
             Request::AlterConfigs(_) => ApiKey::AlterConfigs,
+            Request::AlterReplicaLogDirs(_) => ApiKey::AlterReplicaLogDirs,
             Request::DescribeLogDirs(_) => ApiKey::DescribeLogDirs,
             Request::CreatePartitions(_) => ApiKey::CreatePartitions,
             Request::DeleteGroups(_) => ApiKey::DeleteGroups,
@@ -909,6 +924,12 @@ impl From<describe_configs::Request> for Request {
 impl From<alter_configs::Request> for Request {
     fn from(request: alter_configs::Request) -> Self {
         Request::AlterConfigs(request)
+    }
+}
+
+impl From<alter_replica_log_dirs::Request> for Request {
+    fn from(request: alter_replica_log_dirs::Request) -> Self {
+        Request::AlterReplicaLogDirs(request)
     }
 }
 
@@ -1109,6 +1130,8 @@ pub enum Response {
     DescribeConfigs(describe_configs::Response),
     /// AlterConfigs.
     AlterConfigs(alter_configs::Response),
+    /// AlterReplicaLogDirs.
+    AlterReplicaLogDirs(alter_replica_log_dirs::Response),
     /// DescribeLogDirs.
     DescribeLogDirs(describe_log_dirs::Response),
     /// CreatePartitions.
@@ -1209,6 +1232,9 @@ impl Response {
                 Response::DescribeConfigs(describe_configs::Response::decode(r, version)?)
             }
             ApiKey::AlterConfigs => Response::AlterConfigs(alter_configs::Response::decode(r, version)?),
+            ApiKey::AlterReplicaLogDirs => {
+                Response::AlterReplicaLogDirs(alter_replica_log_dirs::Response::decode(r, version)?)
+            }
             ApiKey::DescribeLogDirs => {
                 Response::DescribeLogDirs(describe_log_dirs::Response::decode(r, version)?)
             }
@@ -1298,6 +1324,7 @@ impl Response {
             Response::TxnOffsetCommit(m) => m.encode(w, version),
             Response::DescribeConfigs(m) => m.encode(w, version),
             Response::AlterConfigs(m) => m.encode(w, version),
+            Response::AlterReplicaLogDirs(m) => m.encode(w, version),
             Response::DescribeLogDirs(m) => m.encode(w, version),
             Response::CreatePartitions(m) => m.encode(w, version),
             Response::DeleteGroups(m) => m.encode(w, version),
@@ -1353,6 +1380,7 @@ impl Response {
             Response::TxnOffsetCommit(_) => ApiKey::TxnOffsetCommit,
             Response::DescribeConfigs(_) => ApiKey::DescribeConfigs,
             Response::AlterConfigs(_) => ApiKey::AlterConfigs,
+            Response::AlterReplicaLogDirs(_) => ApiKey::AlterReplicaLogDirs,
             Response::DescribeLogDirs(_) => ApiKey::DescribeLogDirs,
             Response::CreatePartitions(_) => ApiKey::CreatePartitions,
             Response::DeleteGroups(_) => ApiKey::DeleteGroups,
@@ -1528,6 +1556,12 @@ impl From<describe_configs::Response> for Response {
 impl From<alter_configs::Response> for Response {
     fn from(response: alter_configs::Response) -> Self {
         Response::AlterConfigs(response)
+    }
+}
+
+impl From<alter_replica_log_dirs::Response> for Response {
+    fn from(response: alter_replica_log_dirs::Response) -> Self {
+        Response::AlterReplicaLogDirs(response)
     }
 }
 

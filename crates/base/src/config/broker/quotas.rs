@@ -60,8 +60,7 @@ pub(super) static KEYS: &[Def] = &[
     )
     .unit(Unit::BytesPerSecond)
     .min(0)
-    .cluster_wide()
-    .only(&[UNLIMITED], "no replica moves between log directories yet; leave it out"),
+    .cluster_wide(),
     int("replication.quota.window.num", "11", "Samples kept for the replication quota.")
         .min(1)
         .no_meaning(THROTTLE),

@@ -9,6 +9,7 @@ mod allocate_producer_ids;
 mod alter_configs;
 mod alter_partition;
 mod alter_partition_reassignments;
+mod alter_replica_log_dirs;
 mod api_versions;
 mod broker_heartbeat;
 mod broker_registration;
@@ -74,6 +75,8 @@ pub fn visit_all(v: &mut impl Visitor) {
     v.visit::<moldau_wire::alter_partition::Response>(Kind::Response(56));
     v.visit::<moldau_wire::alter_partition_reassignments::Request>(Kind::Request(45));
     v.visit::<moldau_wire::alter_partition_reassignments::Response>(Kind::Response(45));
+    v.visit::<moldau_wire::alter_replica_log_dirs::Request>(Kind::Request(34));
+    v.visit::<moldau_wire::alter_replica_log_dirs::Response>(Kind::Response(34));
     v.visit::<moldau_wire::api_versions::Request>(Kind::Request(18));
     v.visit::<moldau_wire::api_versions::Response>(Kind::Response(18));
     v.visit::<moldau_wire::broker_heartbeat::Request>(Kind::Request(63));
