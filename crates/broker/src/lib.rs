@@ -8,6 +8,7 @@ mod api;
 mod boot;
 mod checkpoints;
 mod connections;
+mod contact;
 mod control;
 mod early;
 mod followed;

@@ -12,6 +12,7 @@ use moldau_controller::{Evidence, Heartbeat, RegisterBroker, Request, Wants};
 use moldau_wire::{ErrorCode, Response, api_versions, broker_heartbeat, broker_registration};
 
 use crate::Shard;
+use crate::contact::{self, Contact};
 use crate::control::{self, Confirmed, Control, Origin};
 use crate::leaving::Leaving;
 use crate::message::Message;
@@ -55,6 +56,8 @@ pub(crate) struct Lifecycle {
     twin_since: Option<Mono>,
     /// Nodes that are being asked whether they are there.
     probed: BTreeSet<NodeId>,
+    /// Who was heard when.
+    pub(crate) contact: Contact,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -78,6 +81,7 @@ impl Lifecycle {
             leaving: None,
             twin_since: None,
             probed: BTreeSet::new(),
+            contact: Contact::default(),
         }
     }
 
@@ -228,6 +232,7 @@ pub(crate) fn registered(shard: &mut Shard, epoch: BrokerEpoch) {
     if control.image().offset() >= epoch.0 {
         control::become_current(shard);
     }
+    contact::registered(shard);
     control::confirm_at(shard, epoch.0, Confirmed::Registered);
     crate::boot::mark(shard, epoch);
     if !crate::boot::is_marking(shard) {
@@ -264,6 +269,7 @@ fn beat(shard: &mut Shard) {
         Some(leader) => send_beat(shard, leader, &beat),
         None => control.lifecycle.beating = false,
     }
+    contact::look(shard);
     control::arm(shard);
 }
 
@@ -287,6 +293,9 @@ fn send_beat(shard: &mut Shard, leader: NodeId, beat: &Heartbeat) {
         Ok(Response::BrokerHeartbeat(response)) => {
             if response.should_shut_down {
                 crate::leaving::consented(shard);
+            }
+            if response.error_code == ErrorCode::NONE {
+                contact::answered(shard, response.is_fenced);
             }
             beaten(shard, Some(response.error_code));
         }

@@ -184,6 +184,8 @@ pub enum Purpose {
     Liveness,
     /// Whether a node is there at all.
     Probe,
+    /// What another broker knows of this one.
+    Hearsay,
     /// Replication.
     Fetch,
     /// What clients sent to a partition that has moved there.

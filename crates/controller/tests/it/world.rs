@@ -28,7 +28,7 @@ impl World {
             ..Settings::default()
         };
         let mut controller = Controller::new(settings, Image::new(CLUSTER));
-        controller.activate(Now::default());
+        controller.activate(Now::default(), None);
         World { controller, log: vec![], now: Now::default(), rng: Rng::seeded(seed) }
     }
 
