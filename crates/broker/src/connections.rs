@@ -115,12 +115,6 @@ impl Connections {
         }
     }
 
-    /// The connections that came through such a listener, and on which no node has said its name.
-    pub fn of_clients(&self, through: &dyn Fn(u16) -> bool) -> Vec<ConnId> {
-        let is_client = |connection: &Connection| connection.peer.is_none() && through(connection.listener);
-        self.open.iter().filter(|(_, connection)| is_client(connection)).map(|(conn, _)| *conn).collect()
-    }
-
     /// The connection, while it is open.
     pub fn get(&self, conn: ConnId) -> Option<&Connection> {
         self.open.get(&conn)

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use moldau_base::planted::{Bug, planted};
 use moldau_base::voter::Voters;
-use moldau_base::{Mono, NodeId, Rng};
+use moldau_base::{NodeId, Rng};
 use moldau_controller::{
     Controller, Decision, Delta, Image, ProducerIdBlock, Record, Refusal, Reply, Request,
 };
@@ -38,8 +38,6 @@ pub(crate) struct Control {
     pub(crate) active: bool,
     /// The active controller, as far as this node knows.
     pub(crate) leader: Option<NodeId>,
-    /// The last one that it knew.
-    last_leader: Option<NodeId>,
     /// Everything that was committed before this start has been told. Before that, topics that are long gone still come and go in
     /// the image, and no shard is shown them.
     current: bool,
@@ -108,7 +106,6 @@ impl Control {
             rng,
             active: false,
             leader: None,
-            last_leader: None,
             current: false,
             waiting: VecDeque::new(),
             under_way: None,
@@ -124,11 +121,6 @@ impl Control {
             called: BTreeMap::new(),
             next_called: 0,
         }
-    }
-
-    /// When this node's controller heard of another broker last; `None` where it counts on no other.
-    pub(crate) fn heard_of_others(&self, me: NodeId) -> Option<Mono> {
-        self.controller.heard_of_others(me)
     }
 
     /// The controller's view, for checks that a replay of the log gives the same.
@@ -303,11 +295,8 @@ fn done(shard: &mut Shard, origin: Origin, reply: Reply) {
         }
         (Origin::ProducerIds, Reply::ProducerIds(block)) => ids_given(shard, Ok(block)),
         (Origin::Heartbeat, reply) => {
-            if let Reply::Heartbeat(reply) = reply {
-                crate::contact::answered(shard, reply.fenced);
-                if reply.should_shut_down {
-                    crate::leaving::consented(shard);
-                }
+            if matches!(reply, Reply::Heartbeat(reply) if reply.should_shut_down) {
+                crate::leaving::consented(shard);
             }
             crate::lifecycle::beaten(shard, Some(ErrorCode::NONE));
         }
@@ -409,8 +398,7 @@ fn refused(shard: &mut Shard, proposal: u64, refusal: Refusal) {
 
 /// Another node leads the quorum, or none, or this one.
 pub(crate) fn leader(shard: &mut Shard, node: Option<NodeId>) {
-    let (me, now) = (shard.settings.node_id, shard.now);
-    let active = node == Some(me);
+    let (active, now) = (node == Some(shard.settings.node_id), shard.now);
     if active {
         become_current(shard);
     }
@@ -418,9 +406,8 @@ pub(crate) fn leader(shard: &mut Shard, node: Option<NodeId>) {
     let began = active && !control.active;
     let former = std::mem::replace(&mut control.leader, node).filter(|former| Some(*former) != node);
     control.active = active;
-    let last = node.map_or(control.last_leader, |node| control.last_leader.replace(node));
     if began {
-        control.controller.activate(now, last.filter(|last| *last != me));
+        control.controller.activate(now);
     }
     if !active {
         control.controller.resign();

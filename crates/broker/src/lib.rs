@@ -8,7 +8,6 @@ mod api;
 mod boot;
 mod checkpoints;
 mod connections;
-mod contact;
 mod control;
 mod early;
 mod followed;

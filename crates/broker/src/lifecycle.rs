@@ -12,7 +12,6 @@ use moldau_controller::{Evidence, Heartbeat, RegisterBroker, Request, Wants};
 use moldau_wire::{ErrorCode, Response, api_versions, broker_heartbeat, broker_registration};
 
 use crate::Shard;
-use crate::contact::{self, Contact};
 use crate::control::{self, Confirmed, Control, Origin};
 use crate::leaving::Leaving;
 use crate::message::Message;
@@ -56,8 +55,6 @@ pub(crate) struct Lifecycle {
     twin_since: Option<Mono>,
     /// Nodes that are being asked whether they are there.
     probed: BTreeSet<NodeId>,
-    /// Who was heard when.
-    pub(crate) contact: Contact,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -81,7 +78,6 @@ impl Lifecycle {
             leaving: None,
             twin_since: None,
             probed: BTreeSet::new(),
-            contact: Contact::default(),
         }
     }
 
@@ -232,7 +228,6 @@ pub(crate) fn registered(shard: &mut Shard, epoch: BrokerEpoch) {
     if control.image().offset() >= epoch.0 {
         control::become_current(shard);
     }
-    contact::registered(shard);
     control::confirm_at(shard, epoch.0, Confirmed::Registered);
     crate::boot::mark(shard, epoch);
     if !crate::boot::is_marking(shard) {
@@ -269,7 +264,6 @@ fn beat(shard: &mut Shard) {
         Some(leader) => send_beat(shard, leader, &beat),
         None => control.lifecycle.beating = false,
     }
-    contact::look(shard);
     control::arm(shard);
 }
 
@@ -293,9 +287,6 @@ fn send_beat(shard: &mut Shard, leader: NodeId, beat: &Heartbeat) {
         Ok(Response::BrokerHeartbeat(response)) => {
             if response.should_shut_down {
                 crate::leaving::consented(shard);
-            }
-            if response.error_code == ErrorCode::NONE {
-                contact::answered(shard, response.is_fenced);
             }
             beaten(shard, Some(response.error_code));
         }

@@ -14,7 +14,6 @@ use moldau_wire::{ErrorCode, FileRange};
 
 use crate::checkpoints::Report;
 use crate::connections::Carriage;
-use crate::contact::Standing;
 use crate::waist::ShardId;
 
 /// Where an answer goes: a gather of a shard, and which of its questions this was.
@@ -72,8 +71,6 @@ pub enum Message {
     Pulse,
     /// The sender goes on.
     Felt,
-    /// Where this broker stands with the cluster.
-    Stands(Standing),
     /// What shard 0 thinks of a node.
     Suspected {
         /// The node.

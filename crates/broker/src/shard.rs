@@ -55,7 +55,6 @@ pub struct Shard {
     pub(crate) suspects: crate::suspects::Suspects,
     pub(crate) early: crate::early::Early,
     pub(crate) pulse: crate::pulse::Pulse,
-    pub(crate) standing: crate::contact::Standing,
     pub(crate) hand_over: crate::handover::HandOver,
     pub(crate) metrics: Metrics,
     warned: BTreeSet<String>,
@@ -113,7 +112,6 @@ impl Shard {
             suspects: Default::default(),
             early: Default::default(),
             pulse: Default::default(),
-            standing: Default::default(),
             hand_over: Default::default(),
             metrics: Metrics::default(),
             warned: BTreeSet::new(),
@@ -277,7 +275,6 @@ impl Shard {
             Message::CheckpointWanted => crate::checkpoints::wanted(self, from),
             Message::CheckpointWritten => crate::checkpoints::written(self),
             Message::Suspected { node, gone } => crate::suspects::suspected(self, node, gone),
-            Message::Stands(standing) => crate::contact::stands(self, standing),
             Message::Hold(hold) => crate::handover::hold(self, hold),
             Message::Holding => crate::leaving::holding(self),
             Message::Pulse => self.tell(from, Message::Felt),
@@ -486,12 +483,6 @@ impl Shard {
         self.metrics.connections_refused += 1;
         self.effects.push(Effect::Trace(Trace::BadClient { conn, what: reason.clone() }));
         self.effects.push(Effect::Close { conn, reason });
-        self.closed(conn);
-    }
-
-    /// Closes the connection of a client that did nothing wrong and has to look elsewhere.
-    pub(crate) fn send_away(&mut self, conn: ConnId) {
-        self.effects.push(Effect::Close { conn, reason: "others serve what this broker served".to_owned() });
         self.closed(conn);
     }
 

@@ -184,8 +184,6 @@ pub enum Purpose {
     Liveness,
     /// Whether a node is there at all.
     Probe,
-    /// What another broker knows of this one.
-    Hearsay,
     /// Replication.
     Fetch,
     /// What clients sent to a partition that has moved there.

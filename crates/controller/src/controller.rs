@@ -19,9 +19,6 @@ use crate::{
 };
 
 const UNCLEAN_LEADER_ELECTION: &str = "unclean.leader.election.enable";
-/// What is left of the session of the controller that was active before: it was silent for as long as an election takes, or has handed over
-/// and is heard of at once.
-const FORMER: Duration = Duration::from_millis(300);
 
 /// What the controller's host configures.
 #[derive(Clone, Debug)]
@@ -144,15 +141,11 @@ impl Controller {
         &self.image
     }
 
-    /// This controller is the active one from `now` on: everybody gets a fresh session, except for the one that was active before it and
-    /// was likely replaced for its silence.
-    pub fn activate(&mut self, now: Now, former: Option<NodeId>) {
+    /// This controller is the active one from `now` on: everybody gets a fresh session.
+    pub fn activate(&mut self, now: Now) {
         let rebalance = self.settings.rebalance_interval.map(|interval| now.mono + interval);
         self.active = Some(Active { awake: now.mono, rebalance });
         self.liveness = Liveness::begin(&self.image, now.mono);
-        if let (Some(former), Some(timeout)) = (former, self.settings.session_timeout) {
-            self.liveness.shorten(former, timeout.saturating_sub(FORMER), now.mono);
-        }
     }
 
     /// Another controller is the active one.
@@ -246,11 +239,6 @@ impl Controller {
             self.liveness.put_off(*id, now.mono);
         }
         silent
-    }
-
-    /// When any broker but this one that is not fenced was heard of last; `None` when there is none.
-    pub fn heard_of_others(&self, than: NodeId) -> Option<Mono> {
-        self.liveness.heard_of_others(&self.image, than)
     }
 
     /// Whether this registration was heard of within a session.

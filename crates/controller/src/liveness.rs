@@ -41,13 +41,6 @@ impl Liveness {
         Liveness { sessions: there.map(|broker| (broker.id, session(broker.epoch))).collect() }
     }
 
-    /// Broker `id` counts as silent for so long already.
-    pub(crate) fn shorten(&mut self, id: NodeId, by: Duration, now: Mono) {
-        if let Some(session) = self.sessions.get_mut(&id) {
-            session.heard = Mono(now.0.saturating_sub(u64::try_from(by.as_nanos()).unwrap_or(u64::MAX)));
-        }
-    }
-
     /// A heartbeat, or the registration of a broker.
     pub(crate) fn heard(&mut self, id: NodeId, epoch: BrokerEpoch, offset: i64, now: Mono) {
         let fresh = Session { epoch, since: now, heard: now, offset, stops_at: None };
@@ -80,11 +73,6 @@ impl Liveness {
     /// When the first of those who are not fenced was heard last.
     pub(crate) fn quietest(&self, image: &Image) -> Option<Mono> {
         self.unfenced(image).map(|(_, session)| session.heard).min()
-    }
-
-    /// When any of those who are not fenced was heard last, but for broker `than`.
-    pub(crate) fn heard_of_others(&self, image: &Image, than: NodeId) -> Option<Mono> {
-        self.unfenced(image).filter(|(id, _)| *id != than).map(|(_, session)| session.heard).max()
     }
 
     /// Those who are not fenced and were silent for `timeout`.

@@ -12,7 +12,7 @@ use moldau_quorum::meta::Meta;
 use crate::config::{GroupDefaults, NodeConfig, Voter};
 
 /// A broker that was silent for so long is fenced. A process that is gone is noticed by its connections long before.
-const SESSION: Duration = Duration::from_millis(800);
+const SESSION: Duration = Duration::from_secs(1);
 
 /// Kafka's features that are here, each with the level that holds. Those that stand for what is not here yet are not claimed.
 const FEATURES: &[(&str, i16)] = &[

@@ -67,14 +67,14 @@ pub struct Config {
 pub struct Pace {
     /// Milliseconds between two signs of life of a leader.
     pub heartbeat_ms: u64,
-    /// The second is how long (in milliseconds) a voter that hears its leader refuses to elect another; one that has heard nothing for that and
-    /// for a random time between the two stands for election.
+    /// A voter that has heard nothing for a random time between these two (in milliseconds) stands for election; the
+    /// second is also how long a voter that hears its leader refuses to elect another.
     pub election_ms: (u64, u64),
 }
 
 impl Default for Pace {
     fn default() -> Pace {
-        Pace { heartbeat_ms: 50, election_ms: (150, 300) }
+        Pace { heartbeat_ms: 50, election_ms: (250, 500) }
     }
 }
 

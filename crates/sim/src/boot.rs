@@ -43,7 +43,7 @@ pub(crate) fn listener_at(address: &Address) -> Option<(usize, u16)> {
 }
 
 /// As the node sets it: a broker of a cluster that was silent for so long is fenced.
-pub(crate) const SESSION: Duration = Duration::from_millis(800);
+pub(crate) const SESSION: Duration = Duration::from_secs(1);
 
 /// Broker settings of a workload, by their names in `server.properties`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

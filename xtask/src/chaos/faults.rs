@@ -48,7 +48,7 @@ pub struct Kind {
 }
 
 /// All of them.
-pub const KINDS: [Kind; 16] = [
+pub const KINDS: [Kind; 15] = [
     Kind { name: "kill", what: "kill -9 of a node", needs: Needs::Nothing, run: kill },
     Kind { name: "kill-two", what: "kill -9 of two nodes at once", needs: Needs::Nothing, run: kill_two },
     Kind { name: "kill-all", what: "kill -9 of all nodes at once", needs: Needs::Nothing, run: kill_all },
@@ -62,12 +62,6 @@ pub const KINDS: [Kind; 16] = [
     Kind { name: "term", what: "SIGTERM and a start", needs: Needs::Nothing, run: term },
     Kind { name: "rolling", what: "rolling restart of all nodes", needs: Needs::Nothing, run: rolling },
     Kind { name: "cut", what: "one node cut off from everybody", needs: Needs::Rules, run: cut },
-    Kind {
-        name: "cut-nodes",
-        what: "one node cut off from the other nodes, not from clients",
-        needs: Needs::Rules,
-        run: cut_nodes,
-    },
     Kind { name: "cut-in", what: "a node hears nobody", needs: Needs::Rules, run: cut_in },
     Kind { name: "cut-out", what: "a node is heard by nobody", needs: Needs::Rules, run: cut_out },
     Kind {
@@ -180,14 +174,6 @@ fn ways(at: usize, towards: bool, back: bool) -> Vec<(Party, Party)> {
 fn cut(world: &mut World<'_>, draw: &mut Draw) -> Result<String> {
     let (at, held) = (node(draw), draw.millis(500, 6000));
     hold(world, &ways(at, true, true), held)?;
-    Ok(format!("node {} for {}", at + 1, seconds(held)))
-}
-
-fn cut_nodes(world: &mut World<'_>, draw: &mut Draw) -> Result<String> {
-    let (at, held) = (node(draw), draw.millis(500, 6000));
-    let mut ways = ways(at, true, true);
-    ways.retain(|(from, to)| ![*from, *to].contains(&Party::Clients));
-    hold(world, &ways, held)?;
     Ok(format!("node {} for {}", at + 1, seconds(held)))
 }
 

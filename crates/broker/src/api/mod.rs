@@ -181,7 +181,6 @@ pub(crate) fn dispatch(shard: &mut Shard, conn: ConnId, sequence: u64, frame: By
         };
     }
     match Request::decode(api, context.version, body) {
-        Ok(request) if crate::contact::turns_away(shard, listener, &request) => shard.send_away(conn),
         // Who asks a controller how the quorum is wants its own answer.
         Ok(request) if to_nodes && api == ApiKey::DescribeQuorum => handle(shard, context, request),
         Ok(request) if FORWARDED.contains(&api) && !shard.settings.is_alone() => {

@@ -111,7 +111,7 @@ impl Cluster {
             unclean: false,
             vouched: vec![],
         };
-        cluster.controller.activate(cluster.now, None);
+        cluster.controller.activate(cluster.now);
         cluster.ask(&Request::Bootstrap(vec![(Arc::from("metadata.version"), 30)]));
         for id in 0..BROKERS {
             cluster.register(id);

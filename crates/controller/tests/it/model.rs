@@ -72,7 +72,7 @@ impl World {
     fn new() -> World {
         let settings = Settings { min_insync_replicas: Some(2), ..Settings::default() };
         let mut controller = Controller::new(settings, Image::new(CLUSTER));
-        controller.activate(Now::default(), None);
+        controller.activate(Now::default());
         let mut world = World {
             controller,
             offset: 0,

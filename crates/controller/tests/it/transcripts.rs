@@ -57,10 +57,6 @@ fn command(world: &mut World, line: &Line) -> String {
             world.now = world.now.after_ms(line.word(0).parse().expect("milliseconds"));
             return String::new();
         }
-        "activate" => {
-            world.controller.activate(world.now, line.number("former").map(NodeId));
-            return String::new();
-        }
         "show" => return show(world, line),
         _ => {}
     }

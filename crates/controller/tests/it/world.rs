@@ -28,7 +28,7 @@ impl World {
             ..Settings::default()
         };
         let mut controller = Controller::new(settings, Image::new(CLUSTER));
-        controller.activate(Now::default(), None);
+        controller.activate(Now::default());
         World { controller, log: vec![], now: Now::default(), rng: Rng::seeded(seed) }
     }
 
