@@ -153,8 +153,7 @@ impl Broker {
         command.arg("--set").arg(format!("listeners=PLAINTEXT://{}", self.bootstrap));
         // More than one, also on a machine where that is not the default: requests go from shard to shard.
         command.args(["--set", "moldau.shards=2"]);
-        let (data, more) = (self.dir.join("data"), self.dir.join("data-2"));
-        command.arg("--set").arg(format!("log.dirs={},{}", data.display(), more.display()));
+        command.arg("--set").arg(format!("log.dirs={}", self.dir.join("data").display()));
         for setting in SETTINGS {
             command.arg("--set").arg(setting);
         }

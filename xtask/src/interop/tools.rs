@@ -38,7 +38,7 @@ pub struct Tools {
 type Check = fn(&Tools) -> Result<String>;
 
 /// Every check, in the order in which they must run.
-const CHECKS: [(&str, Check); 22] = [
+const CHECKS: [(&str, Check); 21] = [
     ("broker-api-versions", Tools::api_versions),
     ("topics --create --describe", Tools::create),
     ("topics --alter --list", Tools::alter),
@@ -55,7 +55,6 @@ const CHECKS: [(&str, Check); 22] = [
     ("consumer-perf-test", Tools::consumer_perf),
     ("verifiable-producer, -consumer", Tools::verifiable),
     ("log-dirs", Tools::log_dirs),
-    ("reassign-partitions, log_dirs", Tools::move_between_log_dirs),
     ("dump-log", Tools::dump_log),
     ("dump-log --offsets-decoder", Tools::dump_offsets),
     ("dump-log --cluster-metadata", Tools::dump_metadata),
@@ -67,8 +66,6 @@ const GROUPS: &str = "org.apache.kafka.tools.consumer.group.ConsumerGroupCommand
 const TOPICS: &str = "org.apache.kafka.tools.TopicCommand";
 const CONFIGS: &str = "kafka.admin.ConfigCommand";
 const DUMP: &str = "org.apache.kafka.tools.DumpLogSegments";
-const REASSIGN: &str = "org.apache.kafka.tools.reassign.ReassignPartitionsCommand";
-const LOG_DIRS: &str = "org.apache.kafka.tools.LogDirsCommand";
 const OFFSETS: &str = "org.apache.kafka.tools.GetOffsetShell";
 const CONSUMER: &str = "org.apache.kafka.tools.consumer.ConsoleConsumer";
 
@@ -428,72 +425,16 @@ impl Tools {
         Ok("5000 acknowledged, 5000 consumed".into())
     }
 
-    /// What the tool says of the log directories, all topics or this one.
-    fn describe_log_dirs(&self, topic: Option<&str>) -> Result<serde_json::Value> {
-        let named = topic.map(|topic| ["--topic-list", topic]);
-        let args = [&["--describe"][..], named.as_ref().map_or(&[], |named| &named[..])].concat();
-        let out = self.at(LOG_DIRS, "", &args)?;
-        let json = out.lines().rfind(|l| l.starts_with('{')).with_context(|| format!("no JSON\n{out}"))?;
-        Ok(serde_json::from_str(json)?)
-    }
-
     fn log_dirs(&self) -> Result<String> {
-        let out = self.describe_log_dirs(Some(&self.topic))?;
-        let dirs = out["brokers"][0]["logDirs"].as_array().with_context(|| format!("no folders\n{out}"))?;
+        let args = ["--describe", "--topic-list", &self.topic];
+        let out = self.at("org.apache.kafka.tools.LogDirsCommand", "", &args)?;
+        let json = out.lines().rfind(|l| l.starts_with('{')).with_context(|| format!("no JSON\n{out}"))?;
+        let json: serde_json::Value = serde_json::from_str(json)?;
+        let dirs = json["brokers"][0]["logDirs"].as_array().with_context(|| format!("no folders\n{out}"))?;
         let parts: Vec<_> = dirs.iter().filter_map(|d| d["partitions"].as_array()).flatten().collect();
         let bytes: u64 = parts.iter().filter_map(|p| p["size"].as_u64()).sum();
         ensure!(parts.len() == 4 && bytes > 0, "{} partitions of {bytes} bytes\n{out}", parts.len());
         Ok(format!("4 partitions, {bytes} bytes"))
-    }
-
-    /// Moves every partition to the last log directory, and then to the first, where the other checks look for them.
-    fn move_between_log_dirs(&self) -> Result<String> {
-        let out = self.describe_log_dirs(None)?;
-        let broker = &out["brokers"][0];
-        if out["brokers"].as_array().is_some_and(|brokers| brokers.len() > 1) {
-            return Ok("only where there is one node".into());
-        }
-        let dirs = broker["logDirs"].as_array().with_context(|| format!("no folders\n{out}"))?;
-        let paths: Vec<&str> = dirs.iter().filter_map(|dir| dir["logDir"].as_str()).collect();
-        let partitions: Vec<(&str, &str)> = dirs
-            .iter()
-            .filter_map(|dir| dir["partitions"].as_array())
-            .flatten()
-            .filter_map(|partition| partition["partition"].as_str()?.rsplit_once('-'))
-            .collect();
-        let (Some(first), Some(last)) = (paths.iter().min(), paths.iter().max()) else {
-            bail!("no folders\n{out}")
-        };
-        for to in [last, first] {
-            let moves = partitions.iter().map(|(topic, partition)| {
-                let partition: i32 = partition.parse()?;
-                let replicas = [&broker["broker"]];
-                Ok(serde_json::json!({
-                    "topic": topic, "partition": partition, "replicas": replicas, "log_dirs": [to]
-                }))
-            });
-            let moves: Vec<serde_json::Value> = moves.collect::<Result<_>>()?;
-            self.reassign(&serde_json::json!({ "version": 1, "partitions": moves }), partitions.len())?;
-        }
-        Ok(format!("{} partitions there and back, of {} log directories", partitions.len(), paths.len()))
-    }
-
-    fn reassign(&self, moves: &serde_json::Value, count: usize) -> Result<()> {
-        let file = self.dir.join("reassign.json");
-        std::fs::write(&file, moves.to_string())?;
-        let file = file.display().to_string();
-        self.at(REASSIGN, "", &["--reassignment-json-file", &file, "--execute"])?;
-        let began = Instant::now();
-        loop {
-            let out = self.at(REASSIGN, "", &["--reassignment-json-file", &file, "--verify"])?;
-            let done = out.lines().filter(|l| l.starts_with("Reassignment of replica ")).count();
-            let completed = out.matches("completed successfully").count();
-            if done == count && completed >= count {
-                return Ok(());
-            }
-            ensure!(began.elapsed() < self.patience, "{done} of {count}, {completed} complete\n{out}");
-            std::thread::sleep(Duration::from_millis(200));
-        }
     }
 
     /// The newest segment of a partition, or none when the broker's files are elsewhere.
