@@ -13,8 +13,10 @@ use crate::stats::{self, Interval};
 const COSTLIER: f64 = 1.10;
 /// How many times the floor a leg may cost. Each is about half as much again as what was measured when it was written, on
 /// a busy machine: twice the cost is above it, noise is not, because even the good end of the interval must be above it.
+/// The floor of `W8 64K` has two costs, whatever the broker does: on an idle machine each of its threads runs on the processor
+/// of its client and nobody is woken on another (0.07 CPU s/GB where it is 0.2 on a busy one); the bound is for the cheap one.
 const BOUNDS: [(&str, f64); 6] =
-    [("W1", 3.0), ("W3", 3.1), ("W4 c1", 6.5), ("W4 c32", 3.2), ("W8 1M", 3.0), ("W8 64K", 4.2)];
+    [("W1", 3.0), ("W3", 3.1), ("W4 c1", 6.5), ("W4 c32", 3.2), ("W8 1M", 3.0), ("W8 64K", 8.0)];
 
 /// Prints each leg of both runs; an error that names the legs whose cost has grown beyond noise.
 pub fn compare(old: &Results, new: &Results) -> Result<()> {

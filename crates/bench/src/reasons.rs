@@ -6,12 +6,18 @@ use std::fmt::Write as _;
 use crate::results::{FLOOR, KAFKA, Leg, Verdict};
 
 /// By the first words of a leg's name.
-const KNOWN: [(&str, &str); 5] = [
+const KNOWN: [(&str, &str); 7] = [
     (
         "W4",
         "Each request is received, appended and answered with one call each. Of the time, sending the answer with the receiver's half of TCP \
          has a third, being preempted by the client that it wakes a sixth, our own code three tenths, of which no part has more than 4 %. \
          The floor does not append.",
+    ),
+    (
+        "W7",
+        "The delay of the load generator itself is in both sides' figures (the row `late`), and no broker is quicker than it: producer, broker \
+         and consumer are woken in turn, four times for each record, on processors that they share with the rest of the machine. \
+         The further out in the tail, the more of it is that, on both sides alike.",
     ),
     (
         "W8 1M",
@@ -21,7 +27,13 @@ const KNOWN: [(&str, &str); 5] = [
     ),
     (
         "W8 64K",
-        "Half of the time is `sendfile`, a quarter waking the receiver and being preempted by it, a fifth our own code.",
+        "Half of the time is `sendfile`, a quarter waking the receiver and being preempted by it, a fifth our own code. On a machine that is \
+         otherwise idle nearly half goes into waking the receiver on another processor and to sleep after it, which the floor, with a thread \
+         for each connection, is spared.",
+    ),
+    (
+        "recovery cold",
+        "Cold and cached do the same work; what cold adds is reading from the disk what a crash may have torn.",
     ),
     (
         "W9",
