@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use moldau_base::config::BrokerLayers;
 use moldau_base::{BrokerEpoch, NodeId, Uuid};
 use moldau_controller::{FeatureRange, Listener};
+use moldau_wire::ApiKey;
 
 use crate::throttle::Throttles;
 use crate::waist::Address;
@@ -135,6 +136,9 @@ pub struct Settings {
     pub layers: BrokerLayers,
     /// What replication may take of the network.
     pub throttles: Throttles,
+    /// APIs of which less than the newest version is spoken, and up to which: what an older release is like. Only the simulator has
+    /// such nodes.
+    pub newest_versions: BTreeMap<ApiKey, i16>,
 }
 
 impl Settings {

@@ -52,6 +52,7 @@ fn settings() -> Settings {
         groups: moldau_group::Config::default(),
         layers: Default::default(),
         throttles: Default::default(),
+        newest_versions: Default::default(),
     }
 }
 

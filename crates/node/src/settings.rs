@@ -70,6 +70,7 @@ pub fn settings(
         groups: groups(&config.groups),
         layers: config.layers.clone(),
         throttles: Default::default(),
+        newest_versions: Default::default(),
     }
 }
 

@@ -13,6 +13,7 @@ use moldau_storage::{
     RecoveredLog, RecoveryPolicy, common_boot_epoch, common_clean_epoch, is_marked_clean, recover,
     recover_moves,
 };
+use moldau_wire::ApiKey;
 
 use crate::disk::SimDisk;
 use crate::world::{Node, Setup};
@@ -44,6 +45,14 @@ pub(crate) fn listener_at(address: &Address) -> Option<(usize, u16)> {
 
 /// As the node sets it: a broker of a cluster that was silent for so long is fenced.
 pub(crate) const SESSION: Duration = Duration::from_secs(1);
+
+/// What nodes ask of each other in several versions, and the oldest of them that a node of a run may be restarted with.
+const OLDER: [(ApiKey, i16); 4] = [
+    (ApiKey::Fetch, 15),
+    (ApiKey::FetchSnapshot, 0),
+    (ApiKey::BrokerRegistration, 3),
+    (ApiKey::BrokerHeartbeat, 1),
+];
 
 /// Broker settings of a workload, by their names in `server.properties`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -85,7 +94,9 @@ pub(crate) fn boot(
     check_metadata(disk)?;
     let boot = boot_id(place, node.boots);
     let stopped_at = stopped_at(setup, disk, boot).map_err(|error| error.to_string())?;
-    let settings = Settings { stopped_at, boot: Some(boot), ..settings(setup, place, node.replaced) };
+    let newest_versions = if setup.weather.nodes > 1 { release(&mut rng) } else { BTreeMap::new() };
+    let settings = settings(setup, place, node.replaced);
+    let settings = Settings { stopped_at, boot: Some(boot), newest_versions, ..settings };
     let settings = Arc::new(settings);
     let mut logs: Vec<Vec<RecoveredLog>> = (0..settings.shards).map(|_| Vec::new()).collect();
     let moves =
@@ -121,6 +132,18 @@ fn stopped_at(setup: &Setup, disk: &SimDisk, boot: Uuid) -> std::io::Result<Opti
 }
 
 /// Machines have other ids at each of their boots.
+/// The release that a node is restarted as, half of the time an older one: the newest versions that it speaks.
+fn release(rng: &mut Rng) -> BTreeMap<ApiKey, i16> {
+    let mut newest = BTreeMap::new();
+    if rng.chance(1, 2) {
+        for (key, oldest) in OLDER {
+            let more = key.versions().max - oldest;
+            newest.insert(key, oldest + rng.below(1 + more as u64) as i16);
+        }
+    }
+    newest
+}
+
 fn boot_id(place: usize, boots: u32) -> Uuid {
     let mut id = [0xb0 + place as u8; 16];
     id[12..].copy_from_slice(&boots.to_be_bytes());
@@ -195,5 +218,6 @@ fn settings(setup: &Setup, place: usize, replaced: u8) -> Settings {
         groups,
         layers: BrokerLayers { fixed, ..BrokerLayers::default() },
         throttles: Default::default(),
+        newest_versions: BTreeMap::new(),
     }
 }

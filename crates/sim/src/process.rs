@@ -15,6 +15,8 @@ use crate::world::Life;
 
 /// A produce request that wants no answer can be refused in no other way than by closing the connection.
 const UNANSWERED: &str = "produce without acknowledgement failed";
+/// A request in a version that this release does not know.
+const NOT_SERVED: &str = "is not served";
 
 /// What the world must do for a shard, once its effects are sorted out.
 #[derive(Debug)]
@@ -101,6 +103,8 @@ pub(crate) struct Process {
     pub(crate) asked: Vec<(OpId, String)>,
     /// There are clients that send what they like, whose connections may be refused.
     pub(crate) strangers: bool,
+    /// There are other nodes.
+    pub(crate) is_of_cluster: bool,
     tell: bool,
 }
 
@@ -122,6 +126,7 @@ impl Process {
             stopping: None,
             asked: Vec::new(),
             strangers: false,
+            is_of_cluster: false,
             tell,
         }
     }
@@ -174,6 +179,10 @@ impl Process {
                 Trace::Offline { path, why } => {
                     self.offline.insert(path.dir);
                     Want::Say(format!("{path} is offline: {why}"))
+                }
+                // A node that has been restarted as an older release is called once more as what it was.
+                Trace::BadClient { what, .. } if self.is_of_cluster && what.ends_with(NOT_SERVED) => {
+                    Want::Say(what)
                 }
                 Trace::BadClient { conn, what } if !self.strangers && !what.starts_with(UNANSWERED) => {
                     Want::Broken(format!("a good client's connection {} was refused: {what}", conn.0))

@@ -29,8 +29,9 @@ pub(crate) fn handle(shard: &mut Shard, context: Context, request: Request) {
         let response = Response { error_code: ErrorCode::INVALID_REQUEST, ..Response::default() };
         return shard.reply(context, AnyResponse::ApiVersions(response));
     }
+    let is_node = *request.client_software_name == *super::OF_NODES;
     let image = &shard.cluster.image;
-    let mut response = Response { api_keys: api_keys(shard, &context), ..Response::default() };
+    let mut response = Response { api_keys: api_keys(shard, &context, is_node), ..Response::default() };
     response.finalized_features_epoch = shard.cluster.offset;
     let finalized = image.features().iter().map(|(name, level)| (&**name, *level));
     for (name, level) in finalized.chain([(KRAFT_VERSION, KRAFT_LEVEL)]) {
@@ -56,22 +57,23 @@ pub(crate) fn handle(shard: &mut Shard, context: Context, request: Request) {
 /// A version that is not known is answered in version 0, so that the client can choose again.
 pub(crate) fn refuse_version(shard: &mut Shard, mut context: Context) {
     context.version = 0;
-    let api_keys = api_keys(shard, &context);
+    let api_keys = api_keys(shard, &context, false);
     let response = Response { error_code: ErrorCode::UNSUPPORTED_VERSION, api_keys, ..Response::default() };
     shard.reply(context, AnyResponse::ApiVersions(response));
 }
 
-/// What is served on the listener that is asked; of what nodes say to each other only what is Kafka's.
-fn api_keys(shard: &Shard, context: &Context) -> Vec<response::Api> {
+/// What is served on the listener that is asked; what is not Kafka's is only for nodes.
+fn api_keys(shard: &Shard, context: &Context, is_node: bool) -> Vec<response::Api> {
     let served = match shard.settings.is_for_nodes(context.listener) {
         true => SERVED_TO_NODES,
         false => SERVED,
     };
     let api = |key: &moldau_wire::ApiKey| {
         let range = key.advertised();
-        response::Api { api_key: *key as i16, min_version: range.min, max_version: range.max }
+        let max_version = range.max.min(super::spoken(shard, *key).max);
+        response::Api { api_key: *key as i16, min_version: range.min, max_version }
     };
-    served.iter().filter(|key| (**key as i16) < OWN_KEYS).map(api).collect()
+    served.iter().filter(|key| is_node || (**key as i16) < OWN_KEYS).map(api).collect()
 }
 
 /// KIP-511: letters, digits, dots and dashes, beginning and ending with a letter or digit.

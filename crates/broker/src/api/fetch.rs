@@ -22,7 +22,7 @@ use crate::timers::Timer;
 use crate::waist::ConnId;
 
 /// The first version whose answers say where else to go (KIP-951).
-const TELLS_LEADERS: i16 = 16;
+pub(super) const TELLS_LEADERS: i16 = 16;
 
 /// How long a fetch waits for a leader epoch that is not known here yet, in milliseconds, and between two looks.
 pub(crate) const AHEAD_MS: i64 = 100;

@@ -5,6 +5,7 @@ use moldau_quorum::{Given, Pull, Pulled, Wanted};
 use moldau_wire::fetch::{Request, Response, response};
 use moldau_wire::{ErrorCode, Records, Response as AnyResponse};
 
+use super::fetch::TELLS_LEADERS;
 use crate::Shard;
 use crate::connections::Context;
 use crate::message::{Answer, Ask};
@@ -35,6 +36,7 @@ pub(crate) fn handle(shard: &mut Shard, context: Context, request: Request) {
             _ => None,
         };
         let leader = pulled.as_ref().and_then(|pulled| pulled.leader);
+        let leader = leader.filter(|_| context.version >= TELLS_LEADERS);
         let node_endpoints = leader.and_then(|leader| endpoint(shard, leader)).into_iter().collect();
         let late = || response::Partition { error_code: ErrorCode::REQUEST_TIMED_OUT, ..Default::default() };
         let partition = pulled.map_or_else(late, partition);

@@ -146,10 +146,20 @@ const FORWARDED: &[ApiKey] = &[
     ApiKey::RemoveRaftVoter,
 ];
 
+/// What a node calls itself when it asks another which versions it speaks.
+pub(crate) const OF_NODES: &str = "moldau-node";
+
 /// The versions of an API that are decoded and answered; `None` when the API is not served there.
-fn served(key: ApiKey, to_nodes: bool) -> Option<VersionRange> {
+fn served(shard: &Shard, key: ApiKey, to_nodes: bool) -> Option<VersionRange> {
     let served = if to_nodes { SERVED_TO_NODES } else { SERVED };
-    served.contains(&key).then(|| key.versions())
+    served.contains(&key).then(|| spoken(shard, key))
+}
+
+/// The versions of an API that this node speaks.
+pub(crate) fn spoken(shard: &Shard, key: ApiKey) -> VersionRange {
+    let VersionRange { min, max } = key.versions();
+    let newest = shard.settings.newest_versions.get(&key).copied().unwrap_or(max);
+    VersionRange { min, max: max.min(newest).max(min) }
 }
 
 /// A frame whose turn it is: decode it and start its work.
@@ -174,7 +184,7 @@ pub(crate) fn dispatch(shard: &mut Shard, conn: ConnId, sequence: u64, frame: By
         carriage: None,
     };
     let to_nodes = shard.settings.is_for_nodes(listener);
-    if !served(api, to_nodes).is_some_and(|range| range.contains(context.version)) {
+    if !served(shard, api, to_nodes).is_some_and(|range| range.contains(context.version)) {
         return match api {
             ApiKey::ApiVersions => api_versions::refuse_version(shard, context),
             _ => shard.close(conn, format!("{api} version {} is not served", context.version)),

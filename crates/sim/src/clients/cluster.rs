@@ -18,7 +18,7 @@ pub async fn connect(cx: &Cx, topic: &Topic) -> Kafka {
 }
 
 /// The same for a client that has met this leader epoch: it does not believe who knows only of earlier ones (KIP-320).
-async fn connect_since(cx: &Cx, topic: &Topic, met: i32) -> Kafka {
+pub async fn connect_since(cx: &Cx, topic: &Topic, met: i32) -> Kafka {
     if cx.nodes() == 1 {
         return Kafka::connect_at_last(cx).await;
     }

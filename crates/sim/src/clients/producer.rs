@@ -64,6 +64,8 @@ struct Producer {
     cx: Cx,
     plan: Plan,
     kafka: Option<Kafka>,
+    /// In a cluster: the newest leader epoch that it has met. Who knows only of earlier ones is not believed (KIP-320).
+    met: i32,
     /// Whose records these are for the checkers: one name per producer id, because order is promised within one only.
     name: Client,
     next: u64,
@@ -88,6 +90,7 @@ async fn run(cx: Cx, plan: Plan, more: impl Fn(&Cx) -> bool) {
         cx: cx.clone(),
         plan,
         kafka: None,
+        met: -1,
         name: cx.client(),
         next: 0,
         identity: None,
@@ -117,7 +120,9 @@ impl Producer {
     async fn connect(&mut self) {
         loop {
             if self.kafka.as_ref().is_none_or(Kafka::is_closed) {
-                self.kafka = Some(cluster::connect(&self.cx, &self.plan.topic).await);
+                let kafka = cluster::connect_since(&self.cx, &self.plan.topic, self.met).await;
+                self.met = self.met.max(kafka.leader_epoch().unwrap_or(-1));
+                self.kafka = Some(kafka);
             }
             let Some(kafka) = self.kafka.clone() else { continue };
             if !self.is_idempotent() || self.identity.is_some() {

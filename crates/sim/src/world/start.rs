@@ -63,6 +63,7 @@ impl World {
         let tell = self.setup.text != Text::None;
         let mut process = Process::new(life, born, shards, Queue::new(node.disk.clone()), tell);
         process.strangers = self.setup.strangers;
+        process.is_of_cluster = self.setup.weather.nodes > 1;
         node.process = Some(process);
         let news = quorum.as_ref().map_or(0, |quorum| quorum.news.len());
         node.quorum = quorum;

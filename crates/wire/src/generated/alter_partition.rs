@@ -4,7 +4,7 @@
 
 use crate::{ApiKey, Call, DecodeError, ErrorCode, Form, Message, Reader, VersionRange, Writer};
 
-/// AlterPartitionRequest, versions 2 to 3.
+/// AlterPartitionRequest, version 3.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Request {
     /// In all versions.
@@ -53,7 +53,7 @@ impl Request {
 
 impl Message for Request {
     const NAME: &'static str = "AlterPartitionRequest";
-    const VERSIONS: VersionRange = VersionRange { min: 2, max: 3 };
+    const VERSIONS: VersionRange = VersionRange { min: 3, max: 3 };
 
     fn decode(r: &mut Reader, version: i16) -> Result<Self, DecodeError> {
         Self::decode(r, version)
@@ -69,7 +69,7 @@ impl Call for Request {
     type Response = Response;
 }
 
-/// AlterPartitionResponse, versions 2 to 3.
+/// AlterPartitionResponse, version 3.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Response {
     /// In all versions.
@@ -112,7 +112,7 @@ impl Response {
 
 impl Message for Response {
     const NAME: &'static str = "AlterPartitionResponse";
-    const VERSIONS: VersionRange = VersionRange { min: 2, max: 3 };
+    const VERSIONS: VersionRange = VersionRange { min: 3, max: 3 };
 
     fn decode(r: &mut Reader, version: i16) -> Result<Self, DecodeError> {
         Self::decode(r, version)
@@ -128,7 +128,7 @@ pub mod request {
     use crate::{DecodeError, Form, Reader, Writer};
     use moldau_base::Uuid;
 
-    /// `AlterPartitionRequest.Topic`, versions 2 to 3.
+    /// `AlterPartitionRequest.Topic`, version 3.
     #[derive(Clone, Debug, Default, PartialEq, Eq)]
     pub struct Topic {
         /// In all versions.
@@ -161,16 +161,14 @@ pub mod request {
         }
     }
 
-    /// `AlterPartitionRequest.Partition`, versions 2 to 3.
+    /// `AlterPartitionRequest.Partition`, version 3.
     #[derive(Clone, Debug, Default, PartialEq, Eq)]
     pub struct Partition {
         /// In all versions.
         pub partition_index: i32,
         /// In all versions.
         pub leader_epoch: i32,
-        /// In version 2.
-        pub new_isr: Vec<i32>,
-        /// In version 3.
+        /// In all versions.
         pub new_isr_with_epochs: Vec<BrokerState>,
         /// In all versions.
         pub leader_recovery_state: i8,
@@ -187,19 +185,14 @@ pub mod request {
         pub(super) fn decode(r: &mut Reader, version: i16) -> Result<Self, DecodeError> {
             let partition_index = r.i32()?;
             let leader_epoch = r.i32()?;
-            let new_isr = if version == 2 { r.array(Form::Compact, 4, Reader::i32)? } else { Vec::new() };
-            let new_isr_with_epochs = if version == 3 {
-                r.array(Form::Compact, BrokerState::smallest(version), |r| BrokerState::decode(r, version))?
-            } else {
-                Vec::new()
-            };
+            let new_isr_with_epochs =
+                r.array(Form::Compact, BrokerState::smallest(version), |r| BrokerState::decode(r, version))?;
             let leader_recovery_state = r.i8()?;
             let partition_epoch = r.i32()?;
             r.skip_tags()?;
             Ok(Self {
                 partition_index,
                 leader_epoch,
-                new_isr,
                 new_isr_with_epochs,
                 leader_recovery_state,
                 partition_epoch,
@@ -209,21 +202,9 @@ pub mod request {
         pub(super) fn encode(&self, w: &mut Writer, version: i16) {
             w.i32(self.partition_index);
             w.i32(self.leader_epoch);
-            if version == 2 {
-                w.length(Form::Compact, self.new_isr.len());
-                for &item in &self.new_isr {
-                    w.i32(item);
-                }
-            } else if !self.new_isr.is_empty() {
-                w.unrepresentable("AlterPartitionRequest.Partition", "new_isr", version);
-            }
-            if version == 3 {
-                w.length(Form::Compact, self.new_isr_with_epochs.len());
-                for item in &self.new_isr_with_epochs {
-                    item.encode(w, version);
-                }
-            } else if !self.new_isr_with_epochs.is_empty() {
-                w.unrepresentable("AlterPartitionRequest.Partition", "new_isr_with_epochs", version);
+            w.length(Form::Compact, self.new_isr_with_epochs.len());
+            for item in &self.new_isr_with_epochs {
+                item.encode(w, version);
             }
             w.i8(self.leader_recovery_state);
             w.i32(self.partition_epoch);
@@ -272,7 +253,7 @@ pub mod response {
     use crate::{DecodeError, ErrorCode, Form, Reader, Writer};
     use moldau_base::Uuid;
 
-    /// `AlterPartitionResponse.Topic`, versions 2 to 3.
+    /// `AlterPartitionResponse.Topic`, version 3.
     #[derive(Clone, Debug, Default, PartialEq, Eq)]
     pub struct Topic {
         /// In all versions.
@@ -305,7 +286,7 @@ pub mod response {
         }
     }
 
-    /// `AlterPartitionResponse.Partition`, versions 2 to 3.
+    /// `AlterPartitionResponse.Partition`, version 3.
     #[derive(Clone, Debug, Default, PartialEq, Eq)]
     pub struct Partition {
         /// In all versions.

@@ -372,7 +372,7 @@ impl ApiKey {
             ApiKey::ListPartitionReassignments => VersionRange { min: 0, max: 0 },
             ApiKey::OffsetDelete => VersionRange { min: 0, max: 0 },
             ApiKey::DescribeQuorum => VersionRange { min: 0, max: 2 },
-            ApiKey::AlterPartition => VersionRange { min: 2, max: 3 },
+            ApiKey::AlterPartition => VersionRange { min: 3, max: 3 },
             ApiKey::UpdateFeatures => VersionRange { min: 0, max: 2 },
             ApiKey::Envelope => VersionRange { min: 0, max: 0 },
             ApiKey::FetchSnapshot => VersionRange { min: 0, max: 1 },

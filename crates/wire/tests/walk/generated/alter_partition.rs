@@ -35,14 +35,8 @@ impl Walk for alter_partition::request::Partition {
         w.i32(&mut self.partition_index);
         w.name("leader_epoch");
         w.i32(&mut self.leader_epoch);
-        if version == 2 {
-            w.name("new_isr");
-            w.array(&mut self.new_isr, |item, w| w.i32(item));
-        }
-        if version == 3 {
-            w.name("new_isr_with_epochs");
-            w.array(&mut self.new_isr_with_epochs, |item, w| item.walk(version, w));
-        }
+        w.name("new_isr_with_epochs");
+        w.array(&mut self.new_isr_with_epochs, |item, w| item.walk(version, w));
         w.name("leader_recovery_state");
         w.i8(&mut self.leader_recovery_state);
         w.name("partition_epoch");
