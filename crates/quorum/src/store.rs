@@ -237,6 +237,14 @@ impl RaftLogReader<Types> for Store {
         self.0.borrow().log.entries(start..end)
     }
 
+    /// What is sent to a voter. A stream may still ask for entries that have been purged meanwhile: then there are none for it, not those that
+    /// come after them. openraft takes nothing for a sign of life, and begins again with the snapshot.
+    async fn limited_get_log_entries(&mut self, start: u64, end: u64) -> Result<Vec<Entry>, io::Error> {
+        let entries = self.0.borrow().log.entries(start..end)?;
+        let is_whole = entries.first().is_some_and(|first| first.log_id.index == start);
+        Ok(if is_whole { entries } else { Vec::new() })
+    }
+
     async fn read_vote(&mut self) -> Result<Option<Vote>, io::Error> {
         Ok(self.0.borrow().vote)
     }

@@ -49,7 +49,13 @@ impl World {
                 self.log.flush(self.now, &mut || self.producers.clone());
             }
             "hold" => self.host.pace = Pace::Held,
-            "go" => self.host.pace = Pace::AtOnce,
+            "hold-files" => self.host.pace = Pace::FilesHeld,
+            "go" => {
+                if line.has("last-first") {
+                    self.host.reverse();
+                }
+                self.host.pace = Pace::AtOnce;
+            }
             "read" => self.read(line, &mut answer),
             "find" => {
                 let timestamp = line.number("timestamp").expect("a timestamp");

@@ -4,6 +4,8 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::ops::{Deref, DerefMut};
 
+use bytes::Bytes;
+
 use super::Pending;
 use super::append::{Appending, Mark};
 use super::flush::{FlushJob, Syncing};
@@ -19,6 +21,8 @@ pub(super) struct Queues {
     pub(super) appends: VecDeque<Appending>,
     pub(super) syncs: VecDeque<Syncing>,
     pub(super) flushes: VecDeque<FlushJob>,
+    /// Files of flushes, by name, that are written one after the other; the first is on its way.
+    pub(super) files: VecDeque<(u32, String, Bytes)>,
     /// Reads that wait for the disk.
     pub(super) jobs: BTreeMap<ReadId, Job>,
     pub(super) marks: VecDeque<Mark>,
@@ -35,6 +39,7 @@ impl Queues {
         appends: VecDeque::new(),
         syncs: VecDeque::new(),
         flushes: VecDeque::new(),
+        files: VecDeque::new(),
         jobs: BTreeMap::new(),
         marks: VecDeque::new(),
         cursors: VecDeque::new(),
@@ -47,6 +52,7 @@ impl Queues {
             && self.appends.is_empty()
             && self.syncs.is_empty()
             && self.flushes.is_empty()
+            && self.files.is_empty()
             && self.jobs.is_empty()
             && self.marks.is_empty()
             && self.cursors.is_empty()

@@ -150,18 +150,37 @@ impl Log {
         if self.epochs_dirty {
             self.epochs_dirty = false;
             let data = Bytes::from(encode_epochs(self.epochs.entries()));
-            self.ask(Op::Replace { path: self.path(EPOCH_CHECKPOINT), data }, Pending::Step(id));
+            self.write_file(id, EPOCH_CHECKPOINT.to_owned(), data);
             job.steps += 1;
         }
         let entries = producers();
         if (!entries.is_empty() || self.snapshot.is_some()) && self.snapshot != Some(job.target) {
-            let path = self.path(&file_name(job.target, FileKind::Snapshot));
             let data = Bytes::from(snapshot::encode(&entries));
-            self.ask(Op::Replace { path, data }, Pending::Step(id));
+            self.write_file(id, file_name(job.target, FileKind::Snapshot), data);
             job.snapshot = true;
             job.steps += 1;
         }
         self.busy.flushes.push_back(job);
+    }
+
+    /// Writes a file of a flush, after those of the flushes before it: the disk may end what it does at once in any order, and an older
+    /// file must not come in the place of a newer one.
+    fn write_file(&mut self, job: u32, name: String, data: Bytes) {
+        self.busy.files.push_back((job, name, data));
+        if self.busy.files.len() == 1 {
+            self.write_next();
+        }
+    }
+
+    fn write_next(&mut self) {
+        let Some((job, name, data)) = self.busy.files.front().cloned() else { return };
+        self.ask(Op::Replace { path: self.path(&name), data }, Pending::Written(job));
+    }
+
+    pub(super) fn written(&mut self, now: Now, cache: &mut IndexCache, job: u32, done: Done) {
+        self.busy.files.pop_front();
+        self.write_next();
+        self.step_done(now, cache, job, done);
     }
 
     /// Makes `partition.metadata` durable if it is not. Returns the number of steps.
@@ -387,13 +406,30 @@ impl Log {
         self.fail_flushes(Mono::default(), Outcome::Void);
         self.busy.syncs.retain(|s| s.to.offset <= end);
         self.flushed = self.flushed.min(end);
-        if let Some(offset) = self.snapshot.filter(|&offset| offset > end) {
-            self.snapshot = None;
-            for offset in [self.removed_snapshot.take(), Some(offset)].into_iter().flatten() {
-                self.discard_snapshot(offset);
-            }
+        if let Some(offset) = self.snapshot.take_if(|offset| *offset > end) {
+            // Without a snapshot recovery takes it that there were no producers at the recovery point, which may be that of an
+            // older one. So first comes one that says that there were none where the log begins.
+            let path = self.path(&file_name(self.start, FileKind::Snapshot));
+            let data = Bytes::from(snapshot::encode(&[]));
+            self.ask(Op::Replace { path, data }, Pending::Beginning { at: self.start, instead_of: offset });
+            self.cut_steps += 1;
             // Producers that are left are known only from the batches, until the next flush.
             self.flushed = self.start;
         }
+    }
+
+    /// Producers are known from the log's beginning on, or the disk is full: what was known of the end that was cut off goes.
+    pub(super) fn begun(&mut self, at: i64, instead_of: i64, done: Done) {
+        match done {
+            Done::Failed(Fault::Full | Fault::Missing) => {}
+            Done::Failed(fault) => return self.go_offline(fault),
+            _ => self.snapshot = self.snapshot.or(Some(at)),
+        }
+        for offset in [self.removed_snapshot.take(), Some(instead_of)].into_iter().flatten() {
+            if offset != at {
+                self.discard_snapshot(offset);
+            }
+        }
+        self.cut_done();
     }
 }

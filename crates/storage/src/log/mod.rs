@@ -102,6 +102,10 @@ enum Pending {
     Sync(Option<u32>),
     /// A step of a flush that may be tried again when the disk was full.
     Step(u32),
+    /// A file that is a step of a flush, as above, and after which the next one is written.
+    Written(u32),
+    /// The snapshot of no producers, at the log's beginning, instead of one that knows what is cut off: a step of a cut.
+    Beginning { at: i64, instead_of: i64 },
     /// A sync of an index file, a step of a flush. On a full disk the file may be missing, or without what was written: the next flush
     /// writes all of it again. Any other failure is final.
     StepSync(u32),
@@ -323,6 +327,8 @@ impl Log {
             Pending::Append => self.append_done(now, cache, seq, done),
             Pending::Sync(job) => self.sync_done(now, cache, seq, job, done),
             Pending::Step(job) => self.step_done(now, cache, job, done),
+            Pending::Written(job) => self.written(now, cache, job, done),
+            Pending::Beginning { at, instead_of } => self.begun(at, instead_of, done),
             Pending::StepSync(job) => match done {
                 Done::Failed(Fault::Missing) => self.step_done(now, cache, job, Done::Failed(Fault::Full)),
                 done => self.step_done(now, cache, job, done),
@@ -392,6 +398,7 @@ impl Log {
         self.busy.appends.clear();
         self.busy.syncs.clear();
         self.busy.flushes.clear();
+        self.busy.files.clear();
         self.dirty = Dirty::default();
     }
 

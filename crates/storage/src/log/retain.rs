@@ -289,6 +289,7 @@ impl Log {
         self.busy.appends.clear();
         self.busy.syncs.clear();
         self.busy.flushes.clear();
+        self.busy.files.clear();
         self.forget_renaming();
         if !self.is_on_disk() {
             self.events().deleted = true;

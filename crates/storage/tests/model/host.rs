@@ -16,6 +16,8 @@ pub enum Pace {
     AtOnce,
     /// Only when asked to.
     Held,
+    /// At once, but files that come in the place of others only when asked to.
+    FilesHeld,
     /// As the seed decides.
     Seeded(Rng),
     /// As a host with threads does it: writes and the like at once, syncs in one line, replacements and removals in another, each line as
@@ -73,17 +75,38 @@ impl Host {
             let mut rng = rng.fork();
             return self.run_lines(log, now, &mut rng);
         }
+        if matches!(self.pace, Pace::FilesHeld) {
+            return self.run_all_but_files(log, now);
+        }
         loop {
             self.queue.extend(log.take_ops().into_iter().map(|(id, op)| (id.seq, op)));
             let go = match &mut self.pace {
                 Pace::AtOnce => true,
-                Pace::Held => false,
+                Pace::Held | Pace::FilesHeld => false,
                 Pace::Seeded(rng) | Pace::Lines(rng) => rng.chance(2, 3),
             };
             if !go || !self.one(log, now) {
                 return;
             }
         }
+    }
+
+    fn run_all_but_files(&mut self, log: &mut Log, now: Now) {
+        while log.has_ops() {
+            for (id, op) in log.take_ops() {
+                if let Op::Replace { .. } = op {
+                    self.queue.push_back((id.seq, op));
+                    continue;
+                }
+                let done = self.carry_out(op);
+                log.done(now, &mut self.cache, id.seq, done);
+            }
+        }
+    }
+
+    /// What is held is carried out in the reverse order.
+    pub fn reverse(&mut self) {
+        self.queue.make_contiguous().reverse();
     }
 
     /// Does at once what does not wait, and as much of the lines as the seed decides.
