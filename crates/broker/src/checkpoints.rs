@@ -8,8 +8,8 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use bytes::Bytes;
-use moldau_base::Uuid;
 use moldau_base::disk::{DirId, Done, Op, Path};
+use moldau_base::{TopicPartition, Uuid};
 use moldau_partition::Partition;
 use moldau_storage::names::{
     HIGH_WATERMARK_CHECKPOINT, LOG_START_CHECKPOINT, RECOVERY_POINT_CHECKPOINT, TOPIC_ID_CHECKPOINT,
@@ -42,6 +42,8 @@ enum Unmarked {
     Cut(u32, i64),
     /// A copy that is to take the place of its log.
     Copy(u32),
+    /// A log that is deleted, whose partition may come back here.
+    Gone(TopicPartition, u32),
 }
 
 /// A log's directory entry with its marks; none for a log that is gone.
@@ -132,6 +134,11 @@ pub(crate) fn before_move(shard: &mut Shard, at: u32) {
     want(shard, Unmarked::Copy(at));
 }
 
+/// A log is deleted. Until its marks are, one that takes its name would be given them.
+pub(crate) fn after_deletion(shard: &mut Shard, id: TopicPartition, number: u32) {
+    want(shard, Unmarked::Gone(id, number));
+}
+
 /// There is no log of this name in that log directory, or no longer.
 pub(crate) fn left(shard: &mut Shard, dir: DirId, name: String) {
     shard.partitions.checkpoints().changed.insert((dir, name), None);
@@ -168,6 +175,7 @@ pub(crate) fn written(shard: &mut Shard) {
             crate::partitions::cut_is_written(shard, number, end_offset);
         }
         Some(Unmarked::Copy(at)) => crate::partitions::move_is_marked(shard, at),
+        Some(Unmarked::Gone(id, number)) => shard.partitions.has_left(id, number),
         None => {}
     }
 }

@@ -41,17 +41,6 @@ impl Followers {
         Followers { rng, sessions: BTreeMap::new(), watches: BTreeMap::new() }
     }
 
-    /// A request that was on its way for long, on a connection that its follower has given up, may say less than was heard since over another
-    /// one: those that such a request names are asked for again there.
-    fn wake_others(&mut self, conn: ConnId, named: &[TopicPartition]) {
-        let Some(node) = self.sessions.get(&conn).map(|session| session.follower.0) else { return };
-        for (_, other) in
-            self.sessions.iter_mut().filter(|(at, other)| **at != conn && other.follower.0 == node)
-        {
-            other.awake.extend(named.iter().filter_map(|id| other.numbers.get(id)));
-        }
-    }
-
     fn watching(&mut self, watch: u64) -> Option<(ConnId, &mut Session)> {
         let conn = *self.watches.get(&watch)?;
         Some((conn, self.sessions.get_mut(&conn)?))
@@ -159,7 +148,6 @@ pub(crate) fn handle(shard: &mut Shard, context: Context, request: Request, foll
     let Some(session) = shard.followers.sessions.get_mut(&conn) else { return };
     let mut unknown = Vec::new();
     let mut gone = Vec::new();
-    let mut named = Vec::new();
     for topic in &request.forgotten_topics_data {
         gone.extend(
             topic.partitions.iter().filter_map(|index| session.forget(id_of(topic.topic_id, *index))),
@@ -169,10 +157,7 @@ pub(crate) fn handle(shard: &mut Shard, context: Context, request: Request, foll
         for partition in &topic.partitions {
             let id = id_of(topic.topic_id, partition.partition);
             match image.partition(id) {
-                Some(_) => {
-                    session.put(id, partition);
-                    named.push(id);
-                }
+                Some(_) => session.put(id, partition),
                 None => {
                     gone.extend(session.forget(id));
                     unknown.push(id);
@@ -193,7 +178,6 @@ pub(crate) fn handle(shard: &mut Shard, context: Context, request: Request, foll
         context,
     });
     let (watch, awake): (_, Vec<u32>) = (session.watch, session.awake.iter().copied().collect());
-    shard.followers.wake_others(conn, &named);
     gone.into_iter().for_each(|(number, partition)| unwait(shard, watch, number, partition));
     awake.into_iter().for_each(|number| ask(shard, conn, number, Asking::Heard));
     settle(shard, conn);

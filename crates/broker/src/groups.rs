@@ -28,6 +28,8 @@ pub(crate) struct Groups {
     config: Config,
     rng: Rng,
     coordinators: BTreeMap<i32, Place>,
+    /// Coordinators that wait for the end of their logs to be stored, by the logs' slots.
+    unstored: BTreeMap<u32, i32>,
     next_token: u64,
     /// Who waits for an answer: by the token that the coordinator knows the request by.
     waiting: BTreeMap<u64, Return>,
@@ -44,6 +46,8 @@ struct Place {
 
 struct Loading {
     next_offset: i64,
+    /// Where the log ended when this node began to lead it.
+    end_offset: i64,
     held: Vec<(Return, Request)>,
 }
 
@@ -53,6 +57,7 @@ impl Groups {
             config,
             rng,
             coordinators: BTreeMap::new(),
+            unstored: BTreeMap::new(),
             next_token: 1,
             waiting: BTreeMap::new(),
             collecting: BTreeMap::new(),
@@ -245,8 +250,9 @@ fn follow_partition(shard: &mut Shard, change: &PartitionDelta) {
 
 fn load(shard: &mut Shard, id: TopicPartition) {
     let coordinator = Coordinator::new(shard.groups.config.clone(), shard.groups.rng.fork());
-    let start = shard.partitions.by_id(id).map_or(0, |slot| slot.log.start_offset());
-    let loading = Some(Loading { next_offset: start, held: Vec::new() });
+    let log = shard.partitions.by_id(id).map(|slot| (slot.log.start_offset(), slot.log.end_offset()));
+    let (next_offset, end_offset) = log.unwrap_or_default();
+    let loading = Some(Loading { next_offset, end_offset, held: Vec::new() });
     shard.groups.coordinators.insert(id.partition.0, Place { id, coordinator, loading });
     load_more(shard, id.partition.0);
 }
@@ -254,18 +260,31 @@ fn load(shard: &mut Shard, id: TopicPartition) {
 fn load_more(shard: &mut Shard, partition: i32) {
     let Some(place) = shard.groups.coordinators.get(&partition) else { return };
     let Some(loading) = &place.loading else { return };
-    let offset = loading.next_offset;
+    let (offset, end_offset) = (loading.next_offset, loading.end_offset);
     let Ok((slot, cache)) = shard.partitions.leader_and_cache(place.id, None) else {
         return resign(shard, partition);
     };
     let upto = slot.log.stored_offset();
     if offset >= upto {
+        // What was appended as a follower and is on its way to the disk counts: others may have it, and then it is committed.
+        if upto < end_offset.min(slot.log.end_offset()) {
+            let slot = slot.slot;
+            shard.groups.unstored.insert(slot, partition);
+            return;
+        }
         return loaded(shard, partition);
     }
     let request = ReadRequest { offset, max_bytes: LOAD_BYTES, min_one_batch: true, upto };
     let read = slot.log.read_bytes(cache, request);
     let slot = slot.slot;
     partitions::read_or_wait(shard, slot, read, Waiting::Load { partition });
+}
+
+/// More of a log is stored, or less of it is to be.
+pub(crate) fn log_changed(shard: &mut Shard, slot: u32) {
+    if let Some(partition) = shard.groups.unstored.remove(&slot) {
+        load_more(shard, partition);
+    }
 }
 
 /// The log that a coordinator reads is another one, with the same in it.
@@ -348,6 +367,7 @@ fn loaded(shard: &mut Shard, partition: i32) {
 fn resign(shard: &mut Shard, partition: i32) {
     let Some(place) = shard.groups.coordinators.remove(&partition) else { return };
     shard.timers.set(Timer::Group(partition), None);
+    shard.groups.unstored.retain(|_, waiting| *waiting != partition);
     // What becomes of its appends is not for a later coordinator to hear, whose names for its own are the same.
     shard.partitions.forget_appends_of(partition);
     for (to, _) in place.loading.map(|loading| loading.held).unwrap_or_default() {

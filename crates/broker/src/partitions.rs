@@ -116,7 +116,7 @@ pub(crate) struct Partitions {
     /// In boxes: half of a map's places are empty, and a slot is large.
     slots: BTreeMap<u32, Box<Slot>>,
     by_id: BTreeMap<TopicPartition, u32>,
-    /// Logs that are being deleted while their topics may live on, and may come back here.
+    /// Logs that are deleted while their topics may live on, and may come back here, until nothing on disk speaks of them.
     leaving: BTreeSet<(TopicPartition, u32)>,
     next_slot: u32,
     /// The configuration that a partition was given last: the next one mostly has the same.
@@ -247,6 +247,11 @@ impl Partitions {
             self.last_config = Arc::new(config.clone());
         }
         self.last_config.clone()
+    }
+
+    /// Nothing on disk speaks of that log any more.
+    pub(crate) fn has_left(&mut self, id: TopicPartition, number: u32) {
+        self.leaving.remove(&(id, number));
     }
 
     fn token(&mut self, owner: Token) -> CoreToken {
@@ -479,14 +484,18 @@ fn happened(shard: &mut Shard, number: u32, events: moldau_storage::Events) {
     if events.stored.is_some() || events.rolled_back.is_some() || events.renamed.is_some() {
         relocate::log_changed(shard, number, events.renamed);
     }
+    if events.stored.is_some() || events.rolled_back.is_some() || events.offline.is_some() {
+        crate::groups::log_changed(shard, number);
+    }
     if !events.damage.is_empty() || !events.leftovers.is_empty() || events.offline.is_some() {
         report(shard, number, events.damage, events.leftovers, events.offline);
     }
     if events.deleted {
         shard.timers.set(Timer::Log(number), None);
         shard.timers.set(Timer::Replica(number), None);
-        if let Some(slot) = shard.partitions.slots.remove(&number) {
-            shard.partitions.leaving.remove(&(slot.id, number));
+        let gone = shard.partitions.slots.remove(&number).map(|slot| (slot.id, number));
+        if let Some((id, number)) = gone.filter(|gone| shard.partitions.leaving.contains(gone)) {
+            crate::checkpoints::after_deletion(shard, id, number);
         }
         crate::stop::flushed(shard, number);
     } else {

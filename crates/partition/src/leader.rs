@@ -146,6 +146,11 @@ impl Leader {
         peer.end_offset().filter(|_| self.in_isr(node))
     }
 
+    /// Where the log of that follower ended when it was heard last.
+    pub(crate) fn heard_of(&self, node: NodeId) -> Option<i64> {
+        self.peers.iter().find(|peer| peer.node == node)?.end_offset()
+    }
+
     fn in_isr(&self, node: NodeId) -> bool {
         self.state.isr.contains(&node)
     }

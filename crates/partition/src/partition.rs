@@ -186,8 +186,8 @@ impl Partition {
         out.extend(self.leader_mut().filter(|_| matters).and_then(propose).map(Effect::ProposeIsr));
     }
 
-    /// Followers that are out of the in-sync set, or said to be gone, come back by what they say themselves: one that waits, because it
-    /// has everything, is to ask again.
+    /// Followers that are out of the in-sync set, said to be gone, or say less than before, come back by what they say themselves: one
+    /// that waits, because it has everything, is to ask again.
     fn listen_to(&mut self, nodes: &[NodeId], out: &mut Vec<Effect>) {
         let concerned = |parked: &Parked| parked.told.is_some_and(|told| nodes.contains(&told.node));
         self.fetching.wake(concerned, |token| out.push(Effect::Wake { token }));
@@ -293,7 +293,12 @@ impl Partition {
         let own = self.own();
         let of_now = fetch.leader_epoch == self.epoch || planted(Bug::AnyEpochCounts);
         let Some(leader) = self.leader_mut().filter(|_| of_now) else { return };
+        let said_more = leader.heard_of(fetch.node).is_some_and(|end| end > fetch.offset);
         let may_join = leader.fetched(now.mono, fetch, own);
+        if said_more {
+            // This may have been on its way for long, on a connection that the follower has given up since.
+            self.listen_to(&[fetch.node], out);
+        }
         self.advance(out);
         self.propose_if(may_join, now, out);
     }

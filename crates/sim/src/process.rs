@@ -9,7 +9,7 @@ use moldau_base::{Mono, Now};
 use moldau_broker::{Address, ConnId, Effect, Input, Lane, Message, Shard, ShardId, ToPeer, ToQuorum, Trace};
 use moldau_wire::{Frame, Segment};
 
-use crate::disk::Queue;
+use crate::disk::{Handle, Queue};
 use crate::net::{Assembler, Link, Piece};
 use crate::world::Life;
 
@@ -56,6 +56,9 @@ pub(crate) struct Call {
     pub(crate) bytes: Bytes,
 }
 
+/// A message, and the files that its answers name.
+type Mail = (Box<Message>, Vec<(FileId, Handle)>);
+
 /// A connection as the broker sees it.
 #[derive(Debug)]
 struct Served {
@@ -89,7 +92,9 @@ pub(crate) struct Process {
     pub(crate) disk: Queue,
     under_way: Vec<BTreeSet<OpId>>,
     done: BTreeMap<(u16, u32), VecDeque<(OpId, Done)>>,
-    mail: BTreeMap<(u16, u16), VecDeque<Box<Message>>>,
+    mail: BTreeMap<(u16, u16), VecDeque<Mail>>,
+    /// Files that answers of other shards named, open as they were then, by shard.
+    foreign: BTreeMap<(u16, FileId), Handle>,
     conns: BTreeMap<Link, Served>,
     /// Its connections to other nodes, by shard and purpose.
     pub(crate) wires: BTreeMap<(u16, Lane), Wire>,
@@ -119,6 +124,7 @@ impl Process {
             shards,
             disk,
             mail: BTreeMap::new(),
+            foreign: BTreeMap::new(),
             conns: BTreeMap::new(),
             wires: BTreeMap::new(),
             ready: false,
@@ -143,7 +149,12 @@ impl Process {
         }
         let mut effects = Vec::new();
         self.shards[usize::from(shard)].step(now, input, &mut effects);
-        effects.into_iter().filter_map(|effect| self.sort(shard, effect)).collect()
+        let wants = effects.into_iter().filter_map(|effect| self.sort(shard, effect)).collect();
+        if !self.foreign.is_empty() {
+            let named: BTreeSet<FileId> = self.shards[usize::from(shard)].named_files().collect();
+            self.foreign.retain(|(of, file), _| *of != shard || named.contains(file));
+        }
+        wants
     }
 
     /// Tells a shard to stop in good order, and sorts out what it wants.
@@ -212,7 +223,7 @@ impl Process {
         for segment in frame.segments {
             pieces.push(match segment {
                 Segment::Bytes(bytes) => Piece::Bytes(bytes),
-                Segment::File(range) => match self.disk.handle(FileId(range.file)) {
+                Segment::File(range) => match self.file(shard, FileId(range.file)) {
                     Some(file) => Piece::File(file, range.position, range.len),
                     None => {
                         return Some(Want::Broken(format!(
@@ -237,11 +248,17 @@ impl Process {
         Some(Want::Disk(op, what))
     }
 
+    fn file(&mut self, shard: u16, file: FileId) -> Option<Handle> {
+        self.foreign.get(&(shard, file)).cloned().or_else(|| self.disk.handle(file))
+    }
+
     fn post(&mut self, shard: u16, to: ShardId, message: Box<Message>) -> Option<Want> {
         if usize::from(to.0) >= self.shards.len() || to.0 == shard {
             return Some(Want::Broken(format!("shard {shard} wrote to shard {}", to.0)));
         }
-        self.mail.entry((shard, to.0)).or_default().push_back(message);
+        // The files that an answer names travel with it, open: the log may delete them before the answer is sent.
+        let files = message.files().filter_map(|file| Some((file, self.disk.handle(file)?))).collect();
+        self.mail.entry((shard, to.0)).or_default().push_back((message, files));
         Some(Want::Mail(to.0))
     }
 
@@ -258,7 +275,8 @@ impl Process {
 
     /// The oldest message from one shard to another.
     pub(crate) fn receive(&mut self, from: u16, to: u16) -> Option<Input> {
-        let message = self.mail.get_mut(&(from, to))?.pop_front()?;
+        let (message, files) = self.mail.get_mut(&(from, to))?.pop_front()?;
+        self.foreign.extend(files.into_iter().map(|(file, handle)| ((to, file), handle)));
         Some(Input::FromShard { from: ShardId(from), message })
     }
 
