@@ -12,7 +12,9 @@ use moldau_broker::{
 };
 use moldau_controller::{Controller, Image, Listener, RegisterBroker, Request as ToController};
 use moldau_wire::frame::LENGTH_PREFIX;
-use moldau_wire::{Frame, Response, broker_heartbeat, broker_registration, encode_response};
+use moldau_wire::{
+    ApiKey, Frame, Response, api_versions, broker_heartbeat, broker_registration, encode_response,
+};
 
 const CLUSTER: &str = "4L6g3nShT-eMCtK--X86sw";
 const ME: NodeId = NodeId(2);
@@ -131,7 +133,11 @@ impl Node {
         if lane.purpose != Purpose::Liveness {
             return;
         }
+        let key = i16::from_be_bytes([bytes[LENGTH_PREFIX], bytes[LENGTH_PREFIX + 1]]);
         let response = match self.shard.broker_epoch() {
+            _ if key == ApiKey::ApiVersions as i16 => {
+                Response::ApiVersions(api_versions::Response { api_keys: spoken(), ..Default::default() })
+            }
             None => Response::BrokerRegistration(broker_registration::Response {
                 broker_epoch: 0,
                 ..Default::default()
@@ -166,6 +172,17 @@ impl Node {
         self.pass(ms);
         self.beats - before
     }
+}
+
+/// What the controller speaks.
+fn spoken() -> Vec<api_versions::response::Api> {
+    let api = |key: ApiKey| api_versions::response::Api {
+        api_key: key as i16,
+        min_version: key.versions().min,
+        max_version: key.versions().max,
+        ..Default::default()
+    };
+    [ApiKey::BrokerRegistration, ApiKey::BrokerHeartbeat].map(api).to_vec()
 }
 
 fn quorum(news: FromQuorum) -> Input {

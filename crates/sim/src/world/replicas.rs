@@ -2,6 +2,7 @@
 //! committed, and a committed prefix that stays as it is, whoever leads.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use moldau_base::{NodeId, TopicPartition};
@@ -113,7 +114,11 @@ impl World {
         replicas: &'b [Replica<'a>],
     ) -> Vec<&'b Replica<'a>> {
         let known = self.newest_image().and_then(|image| image.partition(id));
-        let Some(known) = known.filter(|known| known.leader_epoch == leadership.epoch) else { return vec![] };
+        // Voters that start know what their snapshots say, which leaders may be ahead of.
+        let is_of_now = |known: &&Arc<moldau_controller::Partition>| {
+            known.leader_epoch == leadership.epoch && known.partition_epoch >= leadership.partition_epoch
+        };
+        let Some(known) = known.filter(is_of_now) else { return vec![] };
         let members: BTreeSet<NodeId> =
             leadership.isr.iter().chain(&known.isr).chain(&known.eligible).copied().collect();
         let is_trusted = |replica: &&Replica<'_>| {
