@@ -25,9 +25,10 @@ pub(crate) fn register(c: &mut Controller, now: Now, request: &RegisterBroker) -
         Some(_) if same.is_some() => vec![],
         Some(former) => {
             check_supersedes(c, now, former, request)?;
-            supersede(&c.image, former, request)
+            let kept = stopped_as(c, former, request);
+            supersede(&c.image, former, kept.is_some(), request)
         }
-        None => forget_lost(&c.image, None, request),
+        None => forget_lost(&c.image, &[], false, request),
     };
     let offset = c.next_offset() + records.len() as i64;
     let epoch = same.map_or(BrokerEpoch(offset), |broker| broker.epoch);
@@ -42,6 +43,10 @@ pub(crate) fn register(c: &mut Controller, now: Now, request: &RegisterBroker) -
         fenced: same.map_or(request.fenced, |broker| broker.fenced),
         stopping: same.is_some_and(|broker| broker.stopping),
     };
+    if let Some(former) = existing.as_ref().filter(|_| same.is_none()) {
+        let kept = stopped_as(c, former, request);
+        c.liveness.resumes(request.id, epoch, kept);
+    }
     if !registered.fenced {
         c.liveness.heard(request.id, epoch, -1, now.mono);
     }
@@ -70,8 +75,15 @@ fn check_supersedes(
     Ok(())
 }
 
+/// The incarnation that the broker says it was at its last stop, if nothing can be lost since. One that was over before it served, and
+/// before it had heard of its epoch, had the same.
+fn stopped_as(c: &Controller, former: &Broker, request: &RegisterBroker) -> Option<BrokerEpoch> {
+    let had = c.liveness.has_what(former.id, former.epoch);
+    request.stopped_at.filter(|&at| at == former.epoch || at == had)
+}
+
 /// What a new incarnation means for the partitions of the `former` one.
-fn supersede(image: &Image, former: &Broker, request: &RegisterBroker) -> Vec<Record> {
+fn supersede(image: &Image, former: &Broker, clean: bool, request: &RegisterBroker) -> Vec<Record> {
     if !request.fenced {
         return new_leader_epochs(image, request.id);
     }
@@ -90,14 +102,24 @@ fn supersede(image: &Image, former: &Broker, request: &RegisterBroker) -> Vec<Re
             return records;
         }
     }
-    records.extend(forget_lost(&scratch, Some(former.epoch), request));
+    records.extend(forget_lost(&scratch, &former.log_dirs, clean, request));
     records
 }
 
-/// What the replicas of a broker that starts may have lost since its incarnation `former`.
-fn forget_lost(image: &Image, former: Option<BrokerEpoch>, request: &RegisterBroker) -> Vec<Record> {
-    let clean = former.is_some() && request.stopped_at == former;
-    image.partitions_of(request.id).filter_map(|at| forget_replica(image, at, clean, request)).collect()
+/// What the replicas of a broker that starts may have lost since its incarnation before, which had the log directories `before`.
+fn forget_lost(image: &Image, before: &[Uuid], clean: bool, request: &RegisterBroker) -> Vec<Record> {
+    let lost_one = before.iter().any(|dir| !request.log_dirs.contains(dir));
+    let lost_since = Since { clean, lost_one };
+    image.partitions_of(request.id).filter_map(|at| forget_replica(image, at, lost_since, request)).collect()
+}
+
+/// What happened to a broker between two incarnations.
+#[derive(Clone, Copy, Debug)]
+struct Since {
+    /// Whatever it had written is there.
+    clean: bool,
+    /// One of its log directories is not there any more.
+    lost_one: bool,
 }
 
 /// A replica whose disk is not there any more, or whose broker did not stop cleanly, may have lost what it had: it is no
@@ -105,15 +127,19 @@ fn forget_lost(image: &Image, former: Option<BrokerEpoch>, request: &RegisterBro
 fn forget_replica(
     image: &Image,
     at: TopicPartition,
-    clean: bool,
+    since: Since,
     request: &RegisterBroker,
 ) -> Option<Record> {
     let id = request.id;
     let partition = image.partition(at)?;
     let place = partition.replicas.iter().position(|replica| *replica == id)?;
     let directory = partition.directories.get(place).copied().unwrap_or(Uuid::ZERO);
-    let swapped = !directory.is_zero() && !request.log_dirs.contains(&directory);
-    let unsure = !clean && partition.replicas.len() > 1;
+    let unsure = !since.clean && partition.replicas.len() > 1;
+    // Nobody knows where a broker of several directories had it.
+    let swapped = match directory.is_zero() {
+        true => unsure && since.lost_one,
+        false => !request.log_dirs.contains(&directory),
+    };
     if !swapped && !unsure {
         return None;
     }
@@ -123,9 +149,12 @@ fn forget_replica(
         ..PartitionChange::default()
     });
     if swapped {
-        let directories = change.directories.get_or_insert_with(|| partition.directories.to_vec());
-        if let Some(directory) = directories.get_mut(place) {
-            *directory = only(&request.log_dirs);
+        let now = only(&request.log_dirs);
+        if now != directory {
+            let directories = change.directories.get_or_insert_with(|| partition.directories.to_vec());
+            if let Some(directory) = directories.get_mut(place) {
+                *directory = now;
+            }
         }
         // An empty disk is not the best there is, even of the one that led last.
         let known = change.last_known_eligible.as_deref().unwrap_or(&partition.last_known_eligible);

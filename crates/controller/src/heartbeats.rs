@@ -49,6 +49,9 @@ pub(crate) fn heartbeat(c: &mut Controller, now: Now, beat: &Heartbeat) -> Resul
     if left.is_empty() && !broker.log_dirs.is_empty() && !next.is_fenced() {
         next = State::Fenced;
     }
+    if !next.is_fenced() {
+        c.liveness.serves(beat.broker);
+    }
     let change = BrokerChange {
         fenced: (next.is_fenced() != state.is_fenced()).then_some(next.is_fenced()),
         stopping: next == State::Stopping && !broker.stopping,

@@ -31,6 +31,8 @@ struct Session {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Liveness {
     sessions: BTreeMap<NodeId, Session>,
+    /// Incarnations that have not served yet and have all that an earlier one had, with that.
+    resumed: BTreeMap<NodeId, (BrokerEpoch, BrokerEpoch)>,
 }
 
 impl Liveness {
@@ -38,7 +40,8 @@ impl Liveness {
     pub(crate) fn begin(image: &Image, now: Mono) -> Liveness {
         let there = image.brokers().values().filter(|broker| !broker.fenced);
         let session = |epoch| Session { epoch, since: now, heard: now, offset: -1, stops_at: None };
-        Liveness { sessions: there.map(|broker| (broker.id, session(broker.epoch))).collect() }
+        let sessions = there.map(|broker| (broker.id, session(broker.epoch))).collect();
+        Liveness { sessions, resumed: BTreeMap::new() }
     }
 
     /// A heartbeat, or the registration of a broker.
@@ -49,6 +52,24 @@ impl Liveness {
             true => Session { since: session.since, stops_at: session.stops_at, ..fresh },
             false => fresh,
         };
+    }
+
+    /// Incarnation `epoch` of a broker has all that its incarnation `of` had, or nobody knows what it has.
+    pub(crate) fn resumes(&mut self, id: NodeId, epoch: BrokerEpoch, of: Option<BrokerEpoch>) {
+        match of {
+            Some(of) => _ = self.resumed.insert(id, (epoch, of)),
+            None => _ = self.resumed.remove(&id),
+        }
+    }
+
+    /// It serves: others count on what it has now.
+    pub(crate) fn serves(&mut self, id: NodeId) {
+        self.resumed.remove(&id);
+    }
+
+    /// The incarnation whose all is what incarnation `epoch` had: that itself, or an earlier one, if it was over before it served.
+    pub(crate) fn has_what(&self, id: NodeId, epoch: BrokerEpoch) -> BrokerEpoch {
+        self.resumed.get(&id).filter(|(over, _)| *over == epoch).map_or(epoch, |(_, of)| *of)
     }
 
     /// Whether this broker has been there for long enough to be given work that others do well: it has caught up, and its caches hold what

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use moldau_base::disk::{DirId, Disk, Path};
 use moldau_base::planted::{Bug, planted};
 
+use super::Outdated;
 use crate::names::{FileKind, PartitionFile, deleted_name, file_name, partition_file};
 
 /// Largest small file that is read whole: a checkpoint of some million partitions, or a snapshot of as many producers.
@@ -82,10 +83,14 @@ impl<'a> Files<'a> {
 
     /// Removes a snapshot for good: one that came back after a truncation would describe what is gone.
     pub(super) fn remove_snapshot(&mut self, offset: i64) -> io::Result<()> {
+        self.outdated_snapshot(offset).remove(self.disk)
+    }
+
+    /// A snapshot that is to be removed for good.
+    pub(super) fn outdated_snapshot(&mut self, offset: i64) -> Outdated {
         self.snapshots.remove(&offset);
         let deleted = self.path(&deleted_name(offset, FileKind::Snapshot));
-        self.disk.rename(&self.segment_path(offset, FileKind::Snapshot), &deleted)?;
-        self.disk.remove(&deleted)
+        Outdated { path: self.segment_path(offset, FileKind::Snapshot), deleted }
     }
 
     /// Writes what can be read there once more, to be synced. What lies above the recovery point is in the page cache at best; and a

@@ -82,6 +82,22 @@ struct Work {
     recovered: Recovered,
     /// What has to be made durable before the logs are used.
     unsynced: Vec<Path>,
+    /// Producer snapshots that newer ones replace, once that is done: what the newest tells of may be in the page cache only.
+    outdated: Vec<Outdated>,
+}
+
+/// A file that is removed, and the name that it is given before, which is durable.
+#[derive(Debug)]
+struct Outdated {
+    path: Path,
+    deleted: Path,
+}
+
+impl Outdated {
+    fn remove(&self, disk: &dyn Disk) -> io::Result<()> {
+        disk.rename(&self.path, &self.deleted)?;
+        disk.remove(&self.deleted)
+    }
 }
 
 /// A log that waits for its slot.
@@ -307,7 +323,7 @@ fn at(what: &str) -> impl FnOnce(io::Error) -> RecoverError + use<> {
 pub fn recover(disk: &dyn Disk, dir: DirId, policy: &RecoveryPolicy) -> Result<Recovered, RecoverError> {
     let clean = is_marked_clean(disk, dir).map_err(at(CLEAN_SHUTDOWN))?;
     let recovered = Recovered { logs: Vec::new(), clean, findings: Vec::new(), scanned_bytes: 0 };
-    let mut work = Work { recovered, unsynced: Vec::new() };
+    let mut work = Work { recovered, unsynced: Vec::new(), outdated: Vec::new() };
     let checkpoints = Checkpoints::read(disk, dir, &mut work.recovered.findings)?;
     for entry in disk.list(&Path::new(dir, "")).map_err(at("the log directory"))? {
         let name = entry.name;
@@ -332,6 +348,9 @@ pub fn recover(disk: &dyn Disk, dir: DirId, policy: &RecoveryPolicy) -> Result<R
     }
     // In one go: a file system does that in a fraction of the time that many single syncs take.
     disk.sync_all(&work.unsynced).map_err(at("the log directory"))?;
+    for outdated in &work.outdated {
+        outdated.remove(disk).map_err(at(&outdated.path.name))?;
+    }
     if checkpoints.topics.is_none() {
         match claim_checkpoints(disk, dir, &work.recovered.logs) {
             // The host writes it once there is room.
@@ -398,40 +417,46 @@ fn clean_epoch(disk: &dyn Disk, dir: DirId) -> io::Result<Option<i64>> {
 /// The broker epoch of the clean stop that is marked in all of these directories (KIP-966); none when one of them was not stopped cleanly,
 /// or at another time. To be asked before [`recover`].
 pub fn common_clean_epoch(disk: &dyn Disk, dirs: impl IntoIterator<Item = DirId>) -> io::Result<Option<i64>> {
-    common(dirs, |dir| clean_epoch(disk, dir))
+    common(dirs, |dir| clean_epoch(disk, dir), |one, other| (one == other).then_some(one))
 }
 
 /// The broker epoch with which all of these directories were last used, if that was in this boot of the machine: whatever the broker had
-/// written then is still there, in the system's memory if not on the device, however its process ended.
+/// written then is still there, in the system's memory if not on the device, however its process ended. It may have ended before it
+/// had marked all of them; what counts then is the oldest.
 pub fn common_boot_epoch(
     disk: &dyn Disk,
     dirs: impl IntoIterator<Item = DirId>,
     boot: Uuid,
 ) -> io::Result<Option<i64>> {
-    common(dirs, |dir| {
+    let says = |dir| {
         let path = Path::new(dir, BOOT_CHECKPOINT);
         if disk.len(&path)?.is_none() {
             return Ok(None);
         }
         let known = parse_boot(&disk.read(&path, 0, MOST_MARK_BYTES)?);
         Ok(known.filter(|(of, _)| *of == boot || planted(Bug::BootsAlike)).map(|(_, epoch)| epoch))
-    })
+    };
+    common(dirs, says, |one, other| Some(one.min(other)))
 }
 
-/// What all of these directories say; nothing when one of them says nothing, or something else.
+/// What all of these directories say together; nothing when one of them says nothing.
 fn common(
     dirs: impl IntoIterator<Item = DirId>,
     says: impl Fn(DirId) -> io::Result<Option<i64>>,
+    both: fn(i64, i64) -> Option<i64>,
 ) -> io::Result<Option<i64>> {
-    let mut common = None;
+    let mut all = None;
     for dir in dirs {
-        let epoch = says(dir)?;
-        if epoch.is_none() || common.is_some_and(|common| common != epoch) {
+        let Some(epoch) = says(dir)? else { return Ok(None) };
+        all = match all {
+            None => Some(epoch),
+            Some(others) => both(others, epoch),
+        };
+        if all.is_none() {
             return Ok(None);
         }
-        common = Some(epoch);
     }
-    Ok(common.flatten())
+    Ok(all)
 }
 
 /// Takes the mark away for good. [`recover`] does it; for a directory that it does not read.

@@ -85,8 +85,7 @@ pub(super) fn recover(
     let checkpointed = stored.map(EpochHistory::from_entries);
     let (body, epochs) =
         recover_body(&mut files, name, hints, checkpointed.as_ref(), policy.index_interval_bytes, work)?;
-    let findings = &mut work.recovered.findings;
-    let producers = recover_producers(&mut files, name, &body, hints, findings)?;
+    let producers = recover_producers(&mut files, name, &body, hints, work)?;
     let Body { segments, start, end } = body;
     let epochs_dirty = epochs != checkpointed.unwrap_or_default();
     let flushed = flushed_until(hints, (start, end), epochs_dirty, &producers);
@@ -126,7 +125,7 @@ fn recover_body(
     interval: u32,
     work: &mut Work,
 ) -> io::Result<(Body, EpochHistory)> {
-    let Work { recovered, unsynced } = work;
+    let Work { recovered, unsynced, .. } = work;
     let mut epochs = checkpointed.cloned().unwrap_or_default();
     let mut segments = Segments {
         files,
@@ -197,9 +196,10 @@ fn recover_producers(
     log: &str,
     body: &Body,
     hints: Hints,
-    findings: &mut Vec<Finding>,
+    work: &mut Work,
 ) -> io::Result<Producers> {
-    let found = producers::load(files, log, body.end, findings)?;
+    let Work { recovered, outdated, .. } = work;
+    let found = producers::load(files, log, body.end, &mut recovered.findings, outdated)?;
     let (mut snapshot, entries) = found.filter(|_| !planted(Bug::ForgetSnapshot)).unzip();
     // Without a snapshot there were no producers at the recovery point; unless the log was cut below it, which takes the snapshot away.
     let is_cut = !hints.clean && hints.recovery_point > body.end;

@@ -7,7 +7,7 @@ use moldau_base::limits::BATCHES_PER_PRODUCER;
 use moldau_batch::Header;
 
 use super::files::Files;
-use super::{Finding, FindingKind};
+use super::{Finding, FindingKind, Outdated};
 use crate::index::{floor, parse_index};
 use crate::names::{FileKind, file_name};
 use crate::scan::{Depth, Scanned, Scanner};
@@ -15,16 +15,21 @@ use crate::segment::SegmentMeta;
 use crate::snapshot;
 use moldau_base::ProducerEntry;
 
-/// The newest snapshot at or before `end` that can be used. All others are removed.
+/// The newest snapshot at or before `end` that can be used. All others are removed, those before it once the log is durable.
 pub(super) fn load(
     files: &mut Files<'_>,
     log: &str,
     end: i64,
     findings: &mut Vec<Finding>,
+    outdated: &mut Vec<Outdated>,
 ) -> io::Result<Option<(i64, Vec<ProducerEntry>)>> {
     let mut found = None;
     for offset in files.snapshots.clone().into_iter().rev() {
-        if found.is_none() && offset <= end {
+        if found.is_some() {
+            outdated.push(files.outdated_snapshot(offset));
+            continue;
+        }
+        if offset <= end {
             let path = files.segment_path(offset, FileKind::Snapshot);
             match snapshot::parse(&files.read(&path)?.unwrap_or_default()) {
                 Ok(entries) => {
