@@ -201,6 +201,11 @@ pub(crate) fn committed(shard: &mut Shard, partition: i32, id: u64) {
     step(shard, partition, Input::Committed { id });
 }
 
+/// A coordinator's records are in its log, and too few replicas are in sync for them to be committed.
+pub(crate) fn in_doubt(shard: &mut Shard, partition: i32, id: u64) {
+    step(shard, partition, Input::AppendInDoubt { id, error: ErrorCode::NOT_ENOUGH_REPLICAS_AFTER_APPEND });
+}
+
 /// A coordinator's records are not in its log.
 pub(crate) fn failed(shard: &mut Shard, partition: i32, id: u64, error: ErrorCode) {
     step(shard, partition, Input::AppendFailed { id, error });

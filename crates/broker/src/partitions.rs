@@ -339,7 +339,12 @@ fn carry_out(shard: &mut Shard, number: u32, effects: Vec<Effect>) {
                 }
             }
             Effect::Refuse { token, refusal } => {
-                if let Some(owner) = shard.partitions.tokens.remove(&token.0) {
+                let in_doubt = refusal == moldau_partition::Refusal::NotEnoughReplicasAfterAppend;
+                if let (true, Some(Token::Group { partition, id })) =
+                    (in_doubt, shard.partitions.tokens.get(&token.0).copied())
+                {
+                    crate::groups::in_doubt(shard, partition, id);
+                } else if let Some(owner) = shard.partitions.tokens.remove(&token.0) {
                     let message = Some(refusal.to_string());
                     let refusal = Refusal { code: ErrorCode(refusal.code()), message, batch: None };
                     shard.answer_append(owner, Err(refusal));

@@ -7,7 +7,6 @@ use moldau_wire::ErrorCode;
 use crate::context::Then;
 use crate::coordinator::{Coordinator, Effect};
 use crate::group::{Group, Member, State};
-use crate::offsets::View;
 use crate::records::Entry;
 use crate::request::{
     DeleteGroups, DeletedGroup, DescribeGroups, DescribedGroup, DescribedMember, ListGroups, ListGroupsReply,
@@ -81,16 +80,16 @@ impl Coordinator {
 
     /// The tombstones of a group and of all its offsets. The group stays until they are committed.
     fn bury(&mut self, id: &ByteString, entries: &mut Vec<Entry>) {
-        for (topic, partition, _) in self.offsets.of_group(id, View::Latest) {
+        for (topic, partition) in self.offsets.there_of_group(id) {
             let (group, topic) = (crate::records::own(id), topic.clone());
             entries.push(Entry::Offset { group, topic, partition, value: None });
         }
         self.bury_group(id, entries);
     }
 
-    /// The tombstone of a group, if the log has a record of it.
+    /// The tombstone of a group, if the log has a record of it. Another one if there is one that is not committed: that may be in doubt.
     pub(crate) fn bury_group(&mut self, id: &ByteString, entries: &mut Vec<Entry>) {
-        if let Some(group) = self.groups.get_mut(id).filter(|group| group.recorded) {
+        if let Some(group) = self.groups.get_mut(id).filter(|group| group.recorded || group.burials > 0) {
             group.recorded = false;
             group.burials += 1;
             entries.push(Entry::Group { group: group.id.clone(), value: None });

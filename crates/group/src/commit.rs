@@ -129,11 +129,15 @@ impl Coordinator {
         }
     }
 
-    /// The newest append that may change what the request is answered.
+    /// The newest append that may change what the request is answered, of those that will end soon.
     fn pending_for(&self, wanted: &FetchGroup) -> Option<u64> {
-        let Some(topics) = &wanted.topics else { return self.offsets.pending_of_group(&wanted.group) };
+        let ends = |id: &u64| self.writes.open.get(id).is_some_and(|write| !write.in_doubt);
+        let Some(topics) = &wanted.topics else {
+            return self.offsets.pending_of_group(&wanted.group).filter(ends).max();
+        };
         let partitions = topics.iter().flat_map(|topic| topic.partitions.iter().map(move |p| (topic, *p)));
-        partitions.filter_map(|(topic, p)| self.offsets.pending(&wanted.group, &topic.name, p)).max()
+        let pending = partitions.flat_map(|(topic, p)| self.offsets.pending(&wanted.group, &topic.name, p));
+        pending.filter(ends).max()
     }
 
     fn fetched(&self, wanted: &FetchGroup) -> FetchedGroup {
@@ -205,7 +209,7 @@ impl Coordinator {
             let in_use = group.is_some_and(|group| group.is_subscribed(topic));
             let error = if in_use { ErrorCode::GROUP_SUBSCRIBED_TO_TOPIC } else { ErrorCode::NONE };
             for &partition in partitions.iter().filter(|_| !in_use) {
-                if self.offsets.get(&delete.group, topic, partition, View::Latest).is_some() {
+                if self.offsets.is_there(&delete.group, topic, partition) {
                     entries.push(Entry::Offset {
                         group: own(&delete.group),
                         topic: own(topic),

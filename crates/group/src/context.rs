@@ -54,6 +54,8 @@ pub(crate) struct Write {
     pub(crate) removed: Vec<ByteString>,
     /// Requests that want to see its result.
     pub(crate) waiting: Vec<(u64, OffsetFetch)>,
+    /// It is in the log, and nobody waits for it any more.
+    pub(crate) in_doubt: bool,
 }
 
 /// All appends that are neither committed nor failed.
@@ -132,7 +134,8 @@ impl Context<'_> {
         if let Then::Reply { token, .. } = &then {
             self.parked.insert(*token);
         }
-        let mut write = Write { then, offsets: Vec::new(), removed: Vec::new(), waiting: Vec::new() };
+        let mut write =
+            Write { then, offsets: Vec::new(), removed: Vec::new(), waiting: Vec::new(), in_doubt: false };
         let records: Result<Vec<Record>, _> = entries.iter().map(Entry::encode).collect();
         if let Ok(records) = records {
             self.note(id, entries, &mut write);

@@ -42,6 +42,14 @@ pub enum Input {
         /// Of the effect.
         id: u64,
     },
+    /// The records of an [`Effect::Append`] are in the log, and it is not known when, or whether, they will be below the high watermark:
+    /// too few replicas are in sync.
+    AppendInDoubt {
+        /// Of the effect.
+        id: u64,
+        /// Why, as the partition says it.
+        error: ErrorCode,
+    },
     /// The records of an [`Effect::Append`] are not in the log and will not be.
     AppendFailed {
         /// Of the effect.
@@ -80,7 +88,7 @@ pub enum Effect {
         reply: Reply,
     },
     /// Append these records as one batch; report with [`Input::Appended`] and [`Input::Committed`], or
-    /// [`Input::AppendFailed`].
+    /// [`Input::AppendFailed`]; before either, perhaps, with [`Input::AppendInDoubt`].
     Append {
         /// Names the append.
         id: u64,
@@ -167,6 +175,7 @@ impl Coordinator {
             // What was appended was applied when it was decided; what matters is whether it stays.
             Input::Appended { .. } => {}
             Input::Committed { id } => self.committed(now, id, out),
+            Input::AppendInDoubt { id, error } => self.in_doubt(now, id, append_error(error), out),
             Input::AppendFailed { id, error } => self.append_failed(now, id, append_error(error), out),
             Input::Tick => self.tick(now, out),
             Input::TopicsDeleted(topics) => self.topics_deleted(now, &topics, out),
@@ -318,7 +327,8 @@ impl Coordinator {
     }
 
     fn committed(&mut self, now: Now, id: u64, out: &mut Vec<Effect>) {
-        let Some(Write { then, offsets, removed, waiting }) = self.writes.open.remove(&id) else { return };
+        let Some(write) = self.writes.open.remove(&id) else { return };
+        let Write { then, offsets, removed, waiting, in_doubt: _ } = write;
         for key in &offsets {
             self.offsets.commit(id, key);
         }
@@ -338,8 +348,22 @@ impl Coordinator {
         self.fetch_again(waiting, out);
     }
 
+    /// The append is in the log, and nobody knows when it will be committed: who asked for it is told so. What it says counts once it is.
+    /// What a group's next step depends on waits for that.
+    fn in_doubt(&mut self, now: Now, id: u64, error: ErrorCode, out: &mut Vec<Effect>) {
+        let Some(write) = self.writes.open.get_mut(&id) else { return };
+        write.in_doubt = true;
+        if matches!(write.then, Then::Reply { .. }) {
+            let then = std::mem::replace(&mut write.then, Then::Nothing);
+            self.finish(now, then, Err(error), out);
+        }
+        let waiting = self.writes.open.get_mut(&id).map(|write| std::mem::take(&mut write.waiting));
+        self.fetch_again(waiting.unwrap_or_default(), out);
+    }
+
     fn append_failed(&mut self, now: Now, id: u64, error: ErrorCode, out: &mut Vec<Effect>) {
-        let Some(Write { then, offsets, removed, waiting }) = self.writes.open.remove(&id) else { return };
+        let Some(write) = self.writes.open.remove(&id) else { return };
+        let Write { then, offsets, removed, waiting, in_doubt: _ } = write;
         for key in &offsets {
             self.offsets.take_back(id, key);
         }

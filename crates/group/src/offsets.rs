@@ -98,16 +98,33 @@ impl Offsets {
         }
     }
 
-    /// The newest append that a partition waits for.
-    pub(crate) fn pending(&self, group: &ByteString, topic: &ByteString, partition: i32) -> Option<u64> {
-        let slot = self.groups.get(group)?.get(topic)?.get(&partition)?;
-        slot.pending.last().map(|(id, _)| *id)
+    /// The appends that a partition waits for.
+    pub(crate) fn pending(
+        &self,
+        group: &ByteString,
+        topic: &ByteString,
+        partition: i32,
+    ) -> impl Iterator<Item = u64> {
+        let slot = self.groups.get(group).and_then(|topics| topics.get(topic)?.get(&partition));
+        slot.into_iter().flat_map(|slot| slot.pending.iter().map(|(id, _)| *id))
     }
 
-    /// The newest append that any partition of the group waits for.
-    pub(crate) fn pending_of_group(&self, group: &ByteString) -> Option<u64> {
-        let slots = self.groups.get(group)?.values().flat_map(|partitions| partitions.values());
-        slots.filter_map(|slot| slot.pending.last().map(|(id, _)| *id)).max()
+    /// The appends that partitions of the group wait for.
+    pub(crate) fn pending_of_group(&self, group: &ByteString) -> impl Iterator<Item = u64> {
+        let topics = self.groups.get(group).into_iter().flat_map(BTreeMap::values);
+        let slots = topics.flat_map(BTreeMap::values);
+        slots.flat_map(|slot| slot.pending.iter().map(|(id, _)| *id))
+    }
+
+    /// Whether there is such an offset, committed or on its way. One whose deletion is on its way is there until that is committed.
+    pub(crate) fn is_there(&self, group: &ByteString, topic: &ByteString, partition: i32) -> bool {
+        self.groups.get(group).and_then(|topics| topics.get(topic)?.get(&partition)).is_some()
+    }
+
+    /// All of these of a group.
+    pub(crate) fn there_of_group(&self, group: &ByteString) -> impl Iterator<Item = (&ByteString, i32)> {
+        let topics = self.groups.get(group).into_iter().flatten();
+        topics.flat_map(|(topic, partitions)| partitions.keys().map(move |partition| (topic, *partition)))
     }
 
     /// The offsets of a group, by topic and partition.
@@ -212,7 +229,7 @@ mod tests {
         offsets.commit(1, &key());
         offsets.take_back(3, &key());
         assert_eq!((seen(&offsets, View::Committed), seen(&offsets, View::Latest)), (Some(10), Some(20)));
-        assert_eq!(offsets.pending_of_group(&key().group), Some(2));
+        assert_eq!(offsets.pending_of_group(&key().group).max(), Some(2));
         offsets.commit(2, &key());
         offsets.write(4, &key(), None);
         offsets.commit(4, &key());

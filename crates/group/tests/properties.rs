@@ -55,7 +55,7 @@ fn step() -> impl Strategy<Value = Step> {
         1 => client.prop_map(|client| Step::Gone { client }),
         6 => (0..9_000u64).prop_map(|ms| Step::Wait { ms }),
         1 => (60_000..700_000u64).prop_map(|ms| Step::Wait { ms }),
-        2 => (0..4u8).prop_map(|mode| Step::Mode { mode }),
+        2 => (0..5u8).prop_map(|mode| Step::Mode { mode }),
         4 => Just(Step::CommitOne),
         1 => Just(Step::Restart),
     ]
@@ -170,6 +170,7 @@ impl World {
                 self.host.mode = match mode {
                     0 => Log::Hold,
                     1 => Log::Fail(ErrorCode::NOT_ENOUGH_REPLICAS),
+                    2 => Log::Doubt(ErrorCode::NOT_ENOUGH_REPLICAS_AFTER_APPEND),
                     _ => Log::Commit,
                 }
             }
@@ -309,7 +310,8 @@ impl World {
                 let error = topics[0].partitions[0].1;
                 let (group, partition, offset) = self.commits[&token];
                 let allowed = self.allowed.get_mut(&(group, partition)).expect("noted");
-                if error.is_err() && error != ErrorCode::NOT_COORDINATOR {
+                let in_doubt = error == ErrorCode::NOT_COORDINATOR || matches!(self.host.mode, Log::Doubt(_));
+                if error.is_err() && !in_doubt {
                     allowed.remove(&offset);
                 }
             }

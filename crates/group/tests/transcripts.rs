@@ -13,7 +13,7 @@
 //! | `alice: list [states=] [types=]`, `describe GROUP … [v=]`, `delete GROUP …` | ListGroups, DescribeGroups, DeleteGroups |
 //! | `alice: gone` | nobody waits for the answer to alice's last request |
 //! | `wait 3s` | time passes |
-//! | `log: hold`, `log: commit`, `log: fail ERROR` | appends are not committed; are, the held ones too; are refused |
+//! | `log: hold`, `log: doubt ERROR`, `log: commit`, `log: fail ERROR` | appends are not committed; nor are they soon, which is told; are, the held ones too; are refused |
 //! | `restart` | the coordinator loses its partition and replays the log |
 //! | `topic-deleted T [id=]`, `config KEY=VALUE` | as they say |
 //!

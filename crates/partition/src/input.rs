@@ -20,6 +20,9 @@ pub enum Acks {
     Leader,
     /// `acks=all`: every in-sync replica has stored it.
     All,
+    /// As `All`, for who keeps what is in the log, whatever it was told: one that was refused after its append because too few are in sync
+    /// is acknowledged all the same once it is replicated.
+    Standing,
 }
 
 impl Acks {

@@ -318,7 +318,7 @@ impl Partition {
         assert!(self.appending.is_none(), "an append has no result yet");
         let Appending { token, acks, append_time } = request;
         let leader = self.leader().ok_or(Refusal::NotLeader)?;
-        if acks == Acks::All && !leader.has_min_isr() {
+        if matches!(acks, Acks::All | Acks::Standing) && !leader.has_min_isr() {
             return Err(Refusal::NotEnoughReplicas);
         }
         match self.producers.admit(batches)? {
@@ -327,7 +327,12 @@ impl Partition {
                 out.push(Effect::Append { token, epoch: self.epoch, append_time });
             }
             Admission::Duplicate { base_offset, end_offset, timestamp } => {
-                self.producing.push(acks, Pending { token, base_offset, end_offset, append_time: timestamp });
+                let stands = acks == Acks::Standing;
+                let append_time = timestamp;
+                self.producing.push(
+                    acks,
+                    Pending { token, base_offset, end_offset, append_time, stands, refused: false },
+                );
                 self.acknowledge(i64::MIN, out);
             }
         }
@@ -364,6 +369,8 @@ impl Partition {
             base_offset,
             end_offset: self.end_offset,
             append_time: append_time.unwrap_or(-1),
+            stands: acks == Acks::Standing,
+            refused: false,
         };
         if planted(Bug::AcknowledgeEarly) {
             self.producing.push(acks, Pending { end_offset: 0, ..pending });
@@ -479,11 +486,15 @@ impl Partition {
             out.push(acknowledge(pending));
         }
         // A follower hears of no higher high watermark while too few are in sync.
-        let enough = self.leader().is_none_or(Leader::has_min_isr);
-        while let Some(pending) = self.producing.pop_replicated(self.high_watermark.max(refused_below)) {
-            let refused =
-                Effect::Refuse { token: pending.token, refusal: Refusal::NotEnoughReplicasAfterAppend };
-            out.push(if enough { acknowledge(pending) } else { refused });
+        if self.leader().is_none_or(Leader::has_min_isr) {
+            while let Some(pending) = self.producing.pop_replicated(self.high_watermark) {
+                out.push(acknowledge(pending));
+            }
+            return;
+        }
+        while let Some(pending) = self.producing.refuse(self.high_watermark.max(refused_below)) {
+            let refusal = Refusal::NotEnoughReplicasAfterAppend;
+            out.push(Effect::Refuse { token: pending.token, refusal });
         }
     }
 

@@ -12,6 +12,10 @@ pub(crate) struct Pending {
     pub(crate) base_offset: i64,
     pub(crate) end_offset: i64,
     pub(crate) append_time: i64,
+    /// It waits on when it is refused ([`Acks::Standing`]).
+    pub(crate) stands: bool,
+    /// It was.
+    pub(crate) refused: bool,
 }
 
 /// Producers, by what they wait for, in the order of the log.
@@ -26,7 +30,7 @@ impl Producing {
         let queue = match acks {
             Acks::None => return,
             Acks::Leader => &mut self.stored,
-            Acks::All => &mut self.replicated,
+            Acks::All | Acks::Standing => &mut self.replicated,
         };
         // Only a duplicate of a batch in flight does not go to the end.
         let at = queue.partition_point(|other| other.end_offset <= pending.end_offset);
@@ -41,6 +45,18 @@ impl Producing {
     /// The next request that waits for replication and is below `high_watermark`.
     pub(crate) fn pop_replicated(&mut self, high_watermark: i64) -> Option<Pending> {
         self.replicated.pop_front_if(|pending| pending.end_offset <= high_watermark)
+    }
+
+    /// The next request that waits for replication, is below `end` and gets no acknowledgement. One that stands waits on.
+    pub(crate) fn refuse(&mut self, end: i64) -> Option<Pending> {
+        let below = self.replicated.partition_point(|pending| pending.end_offset <= end);
+        let at = self.replicated.range(..below).position(|pending| !pending.refused)?;
+        let pending = self.replicated.get_mut(at)?;
+        if pending.stands {
+            pending.refused = true;
+            return Some(*pending);
+        }
+        self.replicated.remove(at)
     }
 
     /// Where the last request that waits for replication ends.

@@ -1,7 +1,7 @@
 //! Plays `tests/transcripts/*.txt`: what a partition answers to what happens to it.
 //!
 //! Commands: `open start= end= hw=`, `lead epoch= pe= replicas= isr= min_isr=`, `follow epoch= [leader=]`, `stop WHY [epoch=]`,
-//! `produce NAME acks= batches= [append_time=]`, `stored END`, `taken_back END`, `start OFFSET`, `wait NAME view= [offset=] beyond= [told= [node=]]`, `cancel NAME`,
+//! `produce NAME acks=|standing batches= [append_time=]`, `stored END`, `taken_back END`, `start OFFSET`, `wait NAME view= [offset=] beyond= [told= [node=]]`, `cancel NAME`,
 //! `expire after=`, `time MS`, `min_isr N`, `full` and `small_segments` (why the log will not take the next append),
 //! `ask [epoch=]` (leader epoch check and ListOffsets), `show`, `producers`, `restart` (from the log alone).
 //!
@@ -224,7 +224,10 @@ impl World {
 
     fn produce(&mut self, line: &Line) -> String {
         let token = self.token(line.word(0));
-        let acks = Acks::from_wire(line.number("acks").unwrap_or(-1)).unwrap();
+        let acks = match line.has("standing") {
+            true => Acks::Standing,
+            false => Acks::from_wire(line.number("acks").unwrap_or(-1)).unwrap(),
+        };
         let batches: Vec<Batch> =
             line.list("batches").into_iter().map(|text| batch(text, self.now_ms)).collect();
         self.step(

@@ -113,7 +113,7 @@ pub(crate) fn append_own(shard: &mut Shard, id: TopicPartition, owner: Token, re
         Ok((number, batch))
     });
     match ready {
-        Ok((number, batch)) => append(shard, number, owner, Acks::All, &[batch], None),
+        Ok((number, batch)) => append(shard, number, owner, Acks::Standing, &[batch], None),
         Err(refusal) => shard.answer_append(owner, Err(refusal)),
     }
 }

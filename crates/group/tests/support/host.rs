@@ -14,6 +14,8 @@ pub enum Log {
     Commit,
     /// Appends them; they are committed later.
     Hold,
+    /// Appends them, and says that it is not known when they will be committed; they are, later.
+    Doubt(ErrorCode),
     /// Refuses them.
     Fail(ErrorCode),
 }
@@ -80,7 +82,10 @@ impl Host {
             vec![appended, Input::Committed { id }]
         } else {
             self.held.push_back(id);
-            vec![appended]
+            match self.mode {
+                Log::Doubt(error) => vec![appended, Input::AppendInDoubt { id, error }],
+                _ => vec![appended],
+            }
         }
     }
 

@@ -145,10 +145,8 @@ impl Script {
         let words: Vec<&str> = rest.split_whitespace().collect();
         match words[0] {
             "hold" => self.host().mode = Log::Hold,
-            "fail" => {
-                let named = ErrorCode::all().find(|code| code.name() == words[1]);
-                self.host().mode = Log::Fail(named.expect("an error code"));
-            }
+            "fail" => self.host().mode = Log::Fail(code(words[1])),
+            "doubt" => self.host().mode = Log::Doubt(code(words[1])),
             "commit" => {
                 self.host().mode = Log::Commit;
                 let mut said = Vec::new();
@@ -475,4 +473,8 @@ fn answer_described(group: &DescribedGroup) -> String {
         group.protocol,
         members.collect::<Vec<_>>().join(", ")
     )
+}
+
+fn code(name: &str) -> ErrorCode {
+    ErrorCode::all().find(|code| code.name() == name).expect("an error code")
 }
