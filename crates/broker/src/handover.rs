@@ -150,13 +150,7 @@ fn go_on(shard: &mut Shard, id: TopicPartition) {
             }
             Place::There(node, address) => carry(shard, id, node, address),
             Place::NotYet => {}
-            Place::Nowhere => {
-                let waiting =
-                    shard.hand_over.moving.get_mut(&id).map(|moving| std::mem::take(&mut moving.waiting));
-                for (to, _) in waiting.into_iter().flatten() {
-                    refuse(shard, to);
-                }
-            }
+            Place::Nowhere => refuse_all(shard, id),
         }
     }
     if shard.hand_over.moving.get(&id).is_some_and(|moving| !moving.waiting.is_empty()) {
@@ -181,6 +175,14 @@ fn place(shard: &Shard, id: TopicPartition, until: Option<Mono>) -> Place {
             Some(address) => Place::There(leader, address),
             None => Place::Nowhere,
         },
+    }
+}
+
+/// Refuses what waits for a partition.
+fn refuse_all(shard: &mut Shard, id: TopicPartition) {
+    let waiting = shard.hand_over.moving.get_mut(&id).map(|moving| std::mem::take(&mut moving.waiting));
+    for (to, _) in waiting.into_iter().flatten() {
+        refuse(shard, to);
     }
 }
 
@@ -227,8 +229,12 @@ fn carried(shard: &mut Shard, id: TopicPartition, result: Result<Response, NoAns
         outcome => {
             let Some((to, produce)) = moving.waiting.pop_front() else { return };
             let answer = outcome.map_err(Refusal::from);
-            let taker = Taker::Elsewhere { sequenced: is_sequenced(&produce) };
+            let (taker, failed) = (Taker::Elsewhere { sequenced: is_sequenced(&produce) }, answer.is_err());
             shard.answer(to, Answer::Produced(answer.map(|done| Produced { taker, ..done })));
+            if failed {
+                // What came behind it must not overtake it. Its producer sends all of it again.
+                refuse_all(shard, id);
+            }
             go_on(shard, id);
         }
     }

@@ -180,7 +180,6 @@ fn spoken() -> Vec<api_versions::response::Api> {
         api_key: key as i16,
         min_version: key.versions().min,
         max_version: key.versions().max,
-        ..Default::default()
     };
     [ApiKey::BrokerRegistration, ApiKey::BrokerHeartbeat].map(api).to_vec()
 }

@@ -91,7 +91,6 @@ pub(crate) fn to_wire(alter: &AlterPartitions) -> Request {
                 .collect(),
             leader_recovery_state: i8::from(wish.recovering),
             partition_epoch: wish.partition_epoch.0,
-            ..Default::default()
         }],
     };
     Request {
