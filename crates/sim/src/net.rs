@@ -248,6 +248,13 @@ impl Net {
         }
     }
 
+    /// What is on its way from this node to clients is lost.
+    pub(crate) fn lose_answers(&mut self, broker: Spot) {
+        let pairs = self.links.values_mut().filter(|pair| pair.broker == broker);
+        let is_answer = |what: &Arrival| matches!(what, Arrival::Bytes(_) | Arrival::Late(_));
+        pairs.for_each(|pair| pair.to_client.under_way.retain(|what| !is_answer(what)));
+    }
+
     /// One end is closed: it gets nothing more. Both closed, the connection is forgotten.
     pub(crate) fn shut(&mut self, link: Link, at: Side) {
         let Some(pair) = self.links.get_mut(&link) else { return };

@@ -5,7 +5,10 @@ use std::rc::Rc;
 use bytestring::ByteString;
 use moldau_base::Uuid;
 use moldau_check::{Event, Partition};
-use moldau_wire::{ApiKey, ErrorCode, create_topics, delete_records, delete_topics, list_offsets, metadata};
+use moldau_wire::{
+    ApiKey, ErrorCode, create_topics, delete_records, delete_topics, incremental_alter_configs, list_offsets,
+    metadata,
+};
 
 use crate::cx::{Cx, Gone};
 use crate::kafka::Kafka;
@@ -14,6 +17,10 @@ use crate::kafka::Kafka;
 pub const LATEST: i64 = -1;
 /// ListOffsets: the log start offset.
 pub const EARLIEST: i64 = -2;
+/// In ConfigResource: a broker; without a name all of them.
+const BROKER: i8 = 4;
+/// In IncrementalAlterConfigs.
+const SET: i8 = 0;
 
 /// A topic as clients know it.
 #[derive(Clone, Debug)]
@@ -46,6 +53,34 @@ pub struct Wanted {
     pub configs: Vec<(&'static str, String)>,
     /// Which topic of this name it is.
     pub life: u32,
+}
+
+/// Sets the cluster's default of a topic configuration, trying until it is set.
+pub async fn set_default(cx: &Cx, name: &'static str, value: &'static str) {
+    loop {
+        let kafka = Kafka::connect_at_last(cx).await;
+        let config = incremental_alter_configs::request::Config {
+            name: ByteString::from_static(name),
+            config_operation: SET,
+            value: Some(ByteString::from_static(value)),
+        };
+        let resource = incremental_alter_configs::request::Resource {
+            resource_type: BROKER,
+            resource_name: ByteString::new(),
+            configs: vec![config],
+        };
+        let request = incremental_alter_configs::Request { resources: vec![resource], validate_only: false };
+        let answered = kafka.call(request).await;
+        let code = answered.ok().and_then(|response| Some(response.responses.first()?.error_code));
+        match code {
+            Some(ErrorCode::NONE) => return,
+            Some(code) if !code.is_retriable() => {
+                cx.problem(format!("the default of {name} was refused: {code:?}"));
+                return;
+            }
+            _ => cx.pause_ms(50, 200).await,
+        }
+    }
 }
 
 /// Makes a topic, trying until it is there.

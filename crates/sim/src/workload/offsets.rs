@@ -32,6 +32,10 @@ fn start(scene: &Scene) {
     scene.clone().client(move |cx| async move {
         let partitions = cx.between(1, 4) as i32;
         let configs = scene.topic_configs(&cx);
+        if cx.nodes() > 1 {
+            // Offsets, too, are acknowledged only when more than one node has them: one alone may lose its disk.
+            admin::set_default(&cx, "min.insync.replicas", "2").await;
+        }
         let topic =
             admin::create(&cx, Wanted { name: "read".to_owned(), partitions, configs, life: 1 }).await;
         for _ in 0..cx.between(1, 4) {

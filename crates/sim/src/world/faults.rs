@@ -306,6 +306,8 @@ impl World {
             self.nodes[node].lost_at = Some(self.clock.now());
         }
         if !self.setup.synced && self.nodes.len() == 1 {
+            // What may be lost is known from here on. An acknowledgement that came later would be one of a record that may be gone.
+            self.net.lose_answers(Spot::Node(node));
             crate::loss::tell(&mut self.shared.borrow_mut(), &self.nodes[node].disk);
         }
         self.nodes[node].boots += 1;
