@@ -40,12 +40,14 @@ pub(super) fn truncated(shard: &mut Shard, number: u32, end_offset: i64) {
 /// What is on disk agrees with the cut.
 pub(crate) fn settled(shard: &mut Shard, number: u32, end_offset: i64) {
     tell_core(shard, number, Input::Truncated { end_offset });
+    super::relocate::log_was_cut(shard, number);
     crate::stop::cut_ended(shard, number);
 }
 
 /// The producers of what is left are known.
 fn producers_replayed(shard: &mut Shard, number: u32, producers: Producers) {
     tell_core(shard, number, Input::Replayed { producers });
+    super::relocate::log_was_cut(shard, number);
     crate::stop::cut_ended(shard, number);
 }
 

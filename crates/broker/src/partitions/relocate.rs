@@ -238,6 +238,13 @@ pub(super) fn log_is_cut(shard: &mut Shard, number: u32) {
     }
 }
 
+/// The log was cut: what it has now can be copied.
+pub(super) fn log_was_cut(shard: &mut Shard, number: u32) {
+    if let Some(at) = shard.partitions.slot(number).and_then(|slot| slot.moves) {
+        go_on(shard, at);
+    }
+}
+
 /// A log directory is out of service. A move from there or to there ends; where two directories have half of the switch, the partition
 /// is out of service until the next start, which knows which of its logs counts.
 pub(super) fn dir_offline(shard: &mut Shard, dir: DirId, fault: &Fault) {

@@ -148,6 +148,10 @@ fn read_next(shard: &mut Shard, at: u32) -> bool {
     let partitions = &mut shard.partitions;
     let Some(under_way) = partitions.moves.all.get_mut(&at) else { return false };
     let Some(slot) = partitions.slots.get_mut(&under_way.slot) else { return false };
+    if slot.replica.is_being_cut() {
+        // What is to go can still be read.
+        return false;
+    }
     let (offset, upto) = (under_way.copy.end_offset(), slot.log.stored_offset());
     if offset < slot.log.start_offset() {
         begin_again(shard, at);
