@@ -36,14 +36,14 @@ pub struct Marks {
 }
 
 /// Whose marks have to be written before it goes on.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 enum Unmarked {
     /// A log that was cut, and where.
     Cut(u32, i64),
     /// A copy that is to take the place of its log.
     Copy(u32),
-    /// A log that is deleted, whose partition may come back here.
-    Gone(TopicPartition, u32),
+    /// Logs that are deleted, whose partitions may come back here.
+    Gone(Vec<(TopicPartition, u32)>),
 }
 
 /// A log's directory entry with its marks; none for a log that is gone.
@@ -69,6 +69,8 @@ pub(crate) struct Checkpoints {
     timer_set: bool,
     /// What of this shard waits for its marks to be written, which is asked for in order.
     unmarked: VecDeque<Unmarked>,
+    /// Logs that are deleted since the last report.
+    gone: Vec<(TopicPartition, u32)>,
     /// Shard 0: who waits for everything reported so far to be written.
     waiting: Vec<ShardId>,
 }
@@ -136,7 +138,8 @@ pub(crate) fn before_move(shard: &mut Shard, at: u32) {
 
 /// A log is deleted. Until its marks are, one that takes its name would be given them.
 pub(crate) fn after_deletion(shard: &mut Shard, id: TopicPartition, number: u32) {
-    want(shard, Unmarked::Gone(id, number));
+    shard.partitions.checkpoints().gone.push((id, number));
+    write_soon(shard);
 }
 
 /// There is no log of this name in that log directory, or no longer.
@@ -175,7 +178,9 @@ pub(crate) fn written(shard: &mut Shard) {
             crate::partitions::cut_is_written(shard, number, end_offset);
         }
         Some(Unmarked::Copy(at)) => crate::partitions::move_is_marked(shard, at),
-        Some(Unmarked::Gone(id, number)) => shard.partitions.has_left(id, number),
+        Some(Unmarked::Gone(gone)) => {
+            gone.into_iter().for_each(|(id, number)| shard.partitions.has_left(id, number));
+        }
         None => {}
     }
 }
@@ -191,6 +196,10 @@ pub(crate) fn write_soon(shard: &mut Shard) {
 /// Reports what changed in this shard's logs.
 pub(crate) fn tick(shard: &mut Shard) {
     shard.partitions.checkpoints().timer_set = false;
+    let gone = std::mem::take(&mut shard.partitions.checkpoints().gone);
+    if !gone.is_empty() {
+        return want(shard, Unmarked::Gone(gone));
+    }
     let reports = take_reports(shard);
     shard.tell(ShardId(0), Message::Checkpoint(reports));
 }
