@@ -92,8 +92,6 @@ pub struct Committed {
     pub next_offset: i64,
     /// Epoch of the leader that appended them.
     pub epoch: i32,
-    /// The proposal of this node that they were.
-    pub proposal: Option<ProposalId>,
     /// Their values; empty for control records, which are the quorum's own and take offsets too.
     pub values: Vec<Bytes>,
 }
@@ -101,7 +99,7 @@ pub struct Committed {
 /// Why a proposal is not known to be committed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ProposeError {
-    /// It was not appended: this node does not lead.
+    /// It was not appended, or is known to be lost: this node does not lead.
     #[error("not the leader of the metadata quorum")]
     NotLeader(Option<NodeId>),
     /// It was not appended: it holds no record, or too much.

@@ -16,6 +16,7 @@ pub mod meta;
 mod observe;
 mod peers;
 mod progress;
+mod proposals;
 mod quorum;
 mod recovery;
 mod room;

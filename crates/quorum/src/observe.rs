@@ -294,7 +294,7 @@ pub fn read_batches(mut batches: Bytes, from: i64) -> Result<Vec<Committed>, Str
             EntryPayload::Normal(records) => records.values,
             EntryPayload::Blank | EntryPayload::Membership(_) => vec![],
         };
-        read.push(Committed { base_offset, next_offset, epoch, proposal: None, values });
+        read.push(Committed { base_offset, next_offset, epoch, values });
         next = next_offset;
         batches = batches.slice(batch.bytes().len()..);
     }

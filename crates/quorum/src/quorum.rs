@@ -132,7 +132,6 @@ pub struct Quorum {
     shared: Rc<RefCell<Shared>>,
     raft: Raft<Types, Store>,
     next_proposal: u64,
-    pending: Rc<RefCell<BTreeSet<ProposalId>>>,
     leader: Option<(i32, Option<NodeId>)>,
     snapshot_due: bool,
     failed: bool,
@@ -187,7 +186,6 @@ impl Quorum {
             shared,
             raft,
             next_proposal: 0,
-            pending: Rc::default(),
             leader: None,
             snapshot_due: false,
             failed: false,
@@ -375,7 +373,9 @@ impl Quorum {
         let refusal = match () {
             () if values.is_empty() => Some("no records"),
             () if bytes > MAX_PROPOSAL_BYTES => Some("too many bytes"),
-            () if self.pending.borrow().len() >= MAX_PROPOSALS => Some("too many proposals are waiting"),
+            () if self.shared.borrow().proposals.len() >= MAX_PROPOSALS => {
+                Some("too many proposals are waiting")
+            }
             () => None,
         };
         if let Some(why) = refusal {
@@ -389,20 +389,21 @@ impl Quorum {
             self.shared.borrow_mut().events.push_back(Event::Proposed { id, result });
             return id;
         }
-        self.pending.borrow_mut().insert(id);
-        let (raft, shared, pending) = (self.raft.clone(), Rc::clone(&self.shared), Rc::clone(&self.pending));
+        self.shared.borrow_mut().proposals.add(id);
+        let (raft, shared) = (self.raft.clone(), Rc::clone(&self.shared));
         self.runtime.start(async move {
             let timestamp = shared.borrow().wall_ms;
-            let result = raft.client_write(Records { timestamp, values, proposal: Some(id) }).await;
-            let result = match result {
-                Ok(written) => Ok(written.data),
+            let written = raft.client_write(Records { timestamp, values, proposal: Some(id) }).await;
+            let error = match written {
+                // What was appended has its outcome from the log.
+                Ok(_) | Err(RaftError::APIError(ClientWriteError::LogEntryDiscarded(_))) => return,
                 Err(RaftError::APIError(ClientWriteError::ForwardToLeader(to))) => {
-                    Err(ProposeError::NotLeader(to.leader_id))
+                    ProposeError::NotLeader(to.leader_id)
                 }
-                Err(other) => Err(ProposeError::Unknown(other.to_string())),
+                Err(other) => ProposeError::Unknown(other.to_string()),
             };
-            pending.borrow_mut().remove(&id);
-            shared.borrow_mut().events.push_back(Event::Proposed { id, result });
+            let shared = &mut *shared.borrow_mut();
+            shared.proposals.end(id, Err(error), &mut shared.events);
         });
         id
     }
@@ -554,9 +555,7 @@ impl Quorum {
         let why = self.shared.borrow().log.failed().map(str::to_owned).or(fatal);
         let Some(why) = why else { return };
         self.failed = true;
-        for id in std::mem::take(&mut *self.pending.borrow_mut()) {
-            events.push(Event::Proposed { id, result: Err(ProposeError::Unknown(why.clone())) });
-        }
+        events.extend(self.shared.borrow_mut().proposals.fail(&why));
         events.push(Event::Failed(why));
     }
 }

@@ -14,6 +14,7 @@ use crate::event::Event;
 use crate::log::Log;
 use crate::peers::Peers;
 use crate::progress::Progress;
+use crate::proposals::Proposals;
 use crate::quorum::{Config, StartError};
 use crate::runtime::Runtime;
 use crate::store::{Applied, Shared, Store};
@@ -49,6 +50,7 @@ pub(crate) fn recover(
         applied,
         snapshot,
         events: restored.into_iter().collect(),
+        proposals: Proposals::default(),
         calls: Calls::default(),
         progress: Progress::default(),
         received: BTreeMap::new(),

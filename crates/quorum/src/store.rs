@@ -26,6 +26,7 @@ use crate::codec;
 use crate::event::{Committed, Event};
 use crate::log::Log;
 use crate::progress::Progress;
+use crate::proposals::Proposals;
 use crate::serve::Incoming;
 use crate::snapshot::{self, Meta, SnapshotFile, SnapshotId};
 use crate::types::{Entry, LogId, Membership, StoredMembership, Types, Vote, Voter, term};
@@ -50,6 +51,7 @@ pub(crate) struct Shared {
     pub(crate) applied: Applied,
     pub(crate) snapshot: Option<Meta>,
     pub(crate) events: VecDeque<Event>,
+    pub(crate) proposals: Proposals,
     pub(crate) calls: Calls,
     /// How far the others are, while this node leads.
     pub(crate) progress: Progress,
@@ -87,28 +89,23 @@ impl Shared {
         let base_offset = self.applied.next_offset;
         let next_offset = base_offset + codec::offsets(&entry);
         let id = entry.log_id;
-        let (values, proposal) = match entry.payload {
-            EntryPayload::Blank => (vec![], None),
+        let values = match entry.payload {
+            EntryPayload::Blank => vec![],
             EntryPayload::Membership(membership) => {
                 self.applied.membership = StoredMembership::new(Some(id), membership);
-                (vec![], None)
+                vec![]
             }
             EntryPayload::Normal(records) => {
                 self.applied.timestamp = records.timestamp;
-                (records.values, records.proposal)
+                records.values
             }
         };
         self.applied.id = Some(id);
         self.applied.next_offset = next_offset;
         self.log.applied(id.index);
         let epoch = i32::try_from(term(&id)).unwrap_or(i32::MAX);
-        self.events.push_back(Event::Committed(Committed {
-            base_offset,
-            next_offset,
-            epoch,
-            proposal,
-            values,
-        }));
+        self.events.push_back(Event::Committed(Committed { base_offset, next_offset, epoch, values }));
+        self.proposals.committed(&id, base_offset, &mut self.events);
         base_offset
     }
 
@@ -202,6 +199,7 @@ impl Shared {
         self.log.follow(meta.id)?;
         self.applied = Applied::from(&meta);
         self.events.push_back(Event::Restored { next_offset: end_offset, values });
+        self.proposals.skipped(&last, &mut self.events);
         self.snapshot = Some(meta);
         Ok(())
     }
@@ -276,6 +274,7 @@ impl RaftLogStorage<Types> for Store {
         let entries: Vec<Entry> = entries.into_iter().collect();
         let result = {
             let shared = &mut *self.0.borrow_mut();
+            shared.proposals.appended(&entries);
             let received = entries.iter().map(|entry| {
                 let batch = shared.received.remove(&entry.log_id.index);
                 batch.filter(|batch| codec::is(batch.header(), &entry.log_id))

@@ -80,11 +80,15 @@ impl Host {
             Event::Proposed { id: of, result } if *of == id => result.as_ref().ok(),
             _ => None,
         });
-        let committed = self.events.iter().find_map(|event| match event {
-            Event::Committed(committed) if committed.proposal == Some(id) => Some(&committed.base_offset),
-            _ => None,
-        });
-        assert_eq!(offset, committed, "the answer is the offset at which it was committed");
+        if let Some(offset) = offset {
+            let at = |event: &&Event| matches!(event, Event::Committed(at) if at.base_offset == *offset);
+            let Some(Event::Committed(committed)) = self.events.iter().find(at) else {
+                panic!("no records at {offset}")
+            };
+            let told: Vec<&[u8]> = committed.values.iter().map(|value| &**value).collect();
+            let proposed: Vec<&[u8]> = values.iter().map(|value| value.as_bytes()).collect();
+            assert_eq!(told, proposed, "the answer is the offset at which it was committed");
+        }
         offset.is_some()
     }
 

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use moldau_base::disk::DirId;
 use moldau_base::voter::{VoterChange, VoterRefusal, Voters};
 use moldau_base::{Mono, NodeId, Now, Rng, Uuid};
-use moldau_quorum::{CallId, Config, Event, Pace, ProposalId, Quorum, Voter};
+use moldau_quorum::{CallId, Config, Event, Pace, ProposalId, ProposeError, Quorum, Voter};
 
 /// What is on its way.
 #[derive(Debug)]
@@ -54,6 +54,10 @@ pub struct World {
     history: BTreeMap<i64, (i32, Vec<String>, i64)>,
     leaders: BTreeMap<i32, usize>,
     pub acknowledged: BTreeSet<String>,
+    /// Proposals of which it was said that they are not committed and never will be.
+    pub refused: BTreeSet<String>,
+    /// Proposals of which nobody can say that.
+    unknown: u64,
     proposals: u64,
     installed: u64,
 }
@@ -96,6 +100,8 @@ impl World {
             history: BTreeMap::new(),
             leaders: BTreeMap::new(),
             acknowledged: BTreeSet::new(),
+            refused: BTreeSet::new(),
+            unknown: 0,
             proposals: 0,
             installed: 0,
         };
@@ -217,13 +223,15 @@ impl World {
                 }
                 Event::Proposed { id, result } => {
                     let text = node.proposed.remove(&id);
-                    if let (Ok(offset), Some(text)) = (result, text) {
-                        assert_eq!(
-                            self.history[&offset].1,
-                            std::slice::from_ref(&text),
-                            "acknowledged at another place"
-                        );
-                        self.acknowledged.insert(text);
+                    let text = text.expect("an outcome of something proposed, and one only");
+                    match result {
+                        Ok(offset) => {
+                            let there = &self.history[&offset].1;
+                            assert_eq!(there, std::slice::from_ref(&text), "acknowledged at another place");
+                            self.acknowledged.insert(text);
+                        }
+                        Err(ProposeError::Unknown(_)) => self.unknown += 1,
+                        Err(_) => drop(self.refused.insert(text)),
                     }
                 }
                 Event::Call { id: call, to, request } => {
@@ -282,6 +290,11 @@ impl World {
         let id = quorum.propose(vec![text.clone().into()]);
         node.proposed.insert(id, text);
         self.step(at);
+    }
+
+    /// Proposals without an outcome.
+    fn open(&self) -> usize {
+        self.nodes.iter().map(|node| node.proposed.len()).sum()
     }
 
     /// Asks a node to change the voters; its name in `changed`.
@@ -367,6 +380,9 @@ impl World {
         for text in &self.acknowledged {
             assert_eq!(all.iter().filter(|other| **other == text).count(), 1, "{text} was acknowledged");
         }
+        for text in &self.refused {
+            assert!(!all.contains(&text), "{text} was refused and is committed");
+        }
         let Voters { voters, observers } = &self.nodes[leader].voters;
         let members: BTreeSet<&NodeId> = voters.keys().chain(observers.keys()).collect();
         for (at, node) in self.nodes.iter().enumerate().filter(|(at, _)| members.contains(&id(*at))) {
@@ -396,6 +412,39 @@ fn voters_agree_whatever_happens() {
         installed += world.installed;
     }
     assert!(installed > 0, "no snapshot was ever read");
+}
+
+/// A leader that nobody hears appends what is not committed. Its successor's entries take their place, or come after them.
+#[test]
+fn a_leader_that_lost_its_place_knows_what_became_of_its_proposals() {
+    let (mut kept, mut lost) = (0, 0);
+    for seed in 0..12 {
+        let mut world = World::new(seed, 3);
+        world.run(2_000_000);
+        let former = world.leader().expect("somebody leads");
+        let others: Vec<usize> = (0..3).filter(|at| *at != former).collect();
+        // Nobody hears it, or it does not hear that it was heard.
+        let answers = || others.iter().map(|other| (*other, former));
+        let calls = || others.iter().map(|other| (former, *other));
+        world.cut.extend(answers());
+        if seed % 2 == 0 {
+            world.cut.extend(calls());
+        }
+        (0..3).for_each(|_| world.propose(former));
+        world.run(20_000);
+        world.cut.extend(calls());
+        world.run(3_000_000);
+        let leader = others.into_iter().find(|at| world.nodes[*at].leads).expect("another leads");
+        world.propose(leader);
+        world.run(1_000_000);
+        world.heal();
+        world.run(3_000_000);
+        assert_eq!((world.open(), world.unknown), (0, 0), "seed {seed}");
+        kept += world.acknowledged.len() - 1;
+        lost += world.refused.len();
+        world.finish();
+    }
+    assert!(kept > 3 && lost > 3, "{kept} were committed, {lost} were lost");
 }
 
 #[test]
