@@ -12,6 +12,7 @@ use std::sync::Arc;
 use moldau_base::{BrokerEpoch, NodeId, Now, TopicPartition, Uuid};
 use moldau_wire::ErrorCode;
 
+use crate::change::Change;
 use crate::controller::Controller;
 use crate::image::{Broker, Image};
 use crate::record::{BrokerChange, PartitionChange, Record};
@@ -143,7 +144,8 @@ fn forget_replica(
     if !swapped && !unsure {
         return None;
     }
-    let mut change = image.changing(at, &|change| change.lose(id)).unwrap_or(PartitionChange {
+    let lose = |change: &mut Change<'_>| if swapped { change.lose_all(id) } else { change.lose(id) };
+    let mut change = image.changing(at, &lose).unwrap_or(PartitionChange {
         topic: at.topic,
         index: at.partition,
         ..PartitionChange::default()
@@ -155,11 +157,6 @@ fn forget_replica(
             if let Some(directory) = directories.get_mut(place) {
                 *directory = now;
             }
-        }
-        // An empty disk is not the best there is, even of the one that led last.
-        let known = change.last_known_eligible.as_deref().unwrap_or(&partition.last_known_eligible);
-        if known.contains(&id) {
-            change.last_known_eligible = Some(known.iter().copied().filter(|other| *other != id).collect());
         }
     }
     let nothing = PartitionChange { topic: at.topic, index: at.partition, ..PartitionChange::default() };

@@ -42,6 +42,7 @@ pub(crate) struct Change<'a> {
     pub(crate) recovering: bool,
     lost: Option<NodeId>,
     eligible: Vec<NodeId>,
+    last_known: Vec<NodeId>,
 }
 
 struct Elected {
@@ -68,6 +69,7 @@ impl<'a> Change<'a> {
             recovering: before.recovering,
             lost: None,
             eligible: before.eligible.to_vec(),
+            last_known: before.last_known_eligible.to_vec(),
         }
     }
 
@@ -83,7 +85,7 @@ impl<'a> Change<'a> {
         self.settle_eligible();
         let elected = self.elect();
         let leader = self.take_office(&elected);
-        let last_known = self.last_known(leader.unwrap_or(self.before.leader));
+        self.settle_last_known(&elected);
 
         let before = self.before;
         let other = |wanted: Vec<NodeId>, has: &[NodeId]| (wanted != has).then_some(wanted);
@@ -98,7 +100,7 @@ impl<'a> Change<'a> {
             removing: other(self.removing, &before.removing),
             adding: other(self.adding, &before.adding),
             eligible: other(self.eligible, &before.eligible),
-            last_known_eligible: other(last_known, &before.last_known_eligible),
+            last_known_eligible: other(self.last_known, &before.last_known_eligible),
             recovering: (self.recovering != before.recovering).then_some(self.recovering),
         };
         (change != PartitionChange { topic, index, ..PartitionChange::default() }).then_some(change)
@@ -106,8 +108,18 @@ impl<'a> Change<'a> {
 
     /// Replica `id` may have lost what it had: it is neither in sync nor eligible.
     pub(crate) fn lose(&mut self, id: NodeId) {
+        let had_all = self.isr.contains(&id) || self.eligible.contains(&id);
         self.isr.retain(|member| *member != id);
         self.lost = Some(id);
+        if had_all && !self.last_known.contains(&id) {
+            self.last_known.push(id);
+        }
+    }
+
+    /// Nothing is left of what replica `id` had: an empty disk is not the best there is, even of the one that led last.
+    pub(crate) fn lose_all(&mut self, id: NodeId) {
+        self.lose(id);
+        self.last_known.retain(|other| *other != id);
     }
 
     /// A move is complete when every replica that stays is in sync (KIP-455).
@@ -134,6 +146,7 @@ impl<'a> Change<'a> {
     fn settle_eligible(&mut self) {
         if self.isr.len() >= self.min_isr.min(self.replicas.len()).max(1) {
             self.eligible.clear();
+            self.last_known.clear();
             return;
         }
         for id in &self.before.isr {
@@ -168,12 +181,10 @@ impl<'a> Change<'a> {
         }
     }
 
-    /// The one that led last, when everybody that was in sync may have lost something: the best there is (KIP-966).
+    /// The one that led last, when everybody that was in sync may have lost something: the best there is (KIP-966). If its
+    /// disk is gone, the next that had all there was and has its disk.
     fn last_leader(&self) -> Option<NodeId> {
-        match *self.before.last_known_eligible {
-            [last] => Some(last).filter(|last| self.replicas.contains(last)),
-            _ => None,
-        }
+        self.last_known.first().copied().filter(|last| self.replicas.contains(last))
     }
 
     /// Makes the sets fit whoever is elected; what the record says of the leader. Naming it begins a leader epoch.
@@ -201,18 +212,23 @@ impl<'a> Change<'a> {
     fn settle_after_eligible(&mut self) {
         if self.isr.len() >= self.min_isr.min(self.replicas.len()).max(1) {
             self.eligible.clear();
+            self.last_known.clear();
         }
     }
 
-    /// Who led last, kept from when nobody is left in sync until somebody leads.
-    fn last_known(&self, leader: NodeId) -> Vec<NodeId> {
-        if leader != NO_LEADER {
-            return vec![];
+    /// Those that were eligible until they may have lost something, kept while fewer than `min.insync.replicas` are in sync;
+    /// in front of them, while nobody is, the one that led last.
+    fn settle_last_known(&mut self, elected: &Elected) {
+        let before = self.before.leader;
+        if elected.unclean {
+            self.last_known.clear();
+        } else if elected.leader != NO_LEADER {
+            let (isr, eligible, replicas) = (&self.isr, &self.eligible, &self.replicas);
+            self.last_known.retain(|id| replicas.contains(id) && !isr.contains(id) && !eligible.contains(id));
+        } else if before != NO_LEADER && self.isr.is_empty() {
+            self.last_known.retain(|id| *id != before);
+            self.last_known.insert(0, before);
         }
-        if self.before.leader != NO_LEADER && self.isr.is_empty() {
-            return vec![self.before.leader];
-        }
-        self.before.last_known_eligible.to_vec()
     }
 }
 

@@ -128,7 +128,8 @@ impl Image {
         for topic in self.topics().values().filter(|topic| concerned(&topic.name)) {
             let min = self.min_insync_replicas(&topic.name);
             let enough = |p: &Partition| p.isr.len() >= min.min(p.replicas.len()).max(1);
-            let stale = topic.partitions.iter().filter(|(_, p)| !p.eligible.is_empty() && enough(p));
+            let remembered = |p: &Partition| !(p.eligible.is_empty() && p.last_known_eligible.is_empty());
+            let stale = topic.partitions.iter().filter(|(_, p)| remembered(p) && enough(p));
             cleared.extend(stale.map(|(index, _)| (topic.id, *index)));
         }
         for (topic, index) in cleared {
@@ -157,5 +158,12 @@ impl Image {
 }
 
 fn no_more_eligible(topic: Uuid, index: PartitionIndex) -> PartitionChange {
-    PartitionChange { topic, index, eligible: Some(vec![]), ..PartitionChange::default() }
+    let nobody = Some(vec![]);
+    PartitionChange {
+        topic,
+        index,
+        eligible: nobody.clone(),
+        last_known_eligible: nobody,
+        ..PartitionChange::default()
+    }
 }

@@ -139,7 +139,7 @@ impl Cluster {
         Some(decision.reply)
     }
 
-    /// Whoever begins to lead was in sync or eligible before, or the partition says that it recovers.
+    /// Whoever begins to lead was in sync or eligible before, or had all until it may have lost something and the partition says that it recovers.
     fn elected_safely(&mut self, before: &Image, record: &Record) {
         let after = self.controller.image();
         for topic in after.topics().values() {
@@ -149,7 +149,7 @@ impl Cluster {
                 let safe = was.isr.contains(&now.leader)
                     || was.eligible.contains(&now.leader)
                     || self.vouched.contains(&now.leader)
-                    || (now.recovering && (self.unclean || *was.last_known_eligible == [now.leader]));
+                    || (now.recovering && (self.unclean || was.last_known_eligible.contains(&now.leader)));
                 if now.leader != NO_LEADER && now.leader != was.leader && !safe {
                     self.watch
                         .found
