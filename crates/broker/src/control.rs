@@ -273,7 +273,11 @@ pub(crate) fn confirm_at(shard: &mut Shard, offset: i64, what: Confirmed) {
 fn confirm(shard: &mut Shard) {
     loop {
         let Some(control) = shard.control.as_mut() else { return };
-        let everywhere = control.installed.iter().copied().min().unwrap_or(-1);
+        let everywhere = match control.current {
+            true => control.installed.iter().copied().min().unwrap_or(-1),
+            // No shard has begun yet.
+            false => control.image().offset(),
+        };
         if control.unconfirmed.front().is_none_or(|(offset, _)| *offset > everywhere) {
             return;
         }
@@ -399,9 +403,6 @@ fn refused(shard: &mut Shard, proposal: u64, refusal: Refusal) {
 /// Another node leads the quorum, or none, or this one.
 pub(crate) fn leader(shard: &mut Shard, node: Option<NodeId>) {
     let (active, now) = (node == Some(shard.settings.node_id), shard.now);
-    if active {
-        become_current(shard);
-    }
     let Some(control) = shard.control.as_mut() else { return };
     let began = active && !control.active;
     let former = std::mem::replace(&mut control.leader, node).filter(|former| Some(*former) != node);
@@ -493,7 +494,9 @@ fn apply(shard: &mut Shard, before: Image, last: i64, records: Vec<(i64, Bytes)>
     }
 }
 
-/// The image is that of the cluster: logs without a topic id are given to the shards that own their names, and the shards begin.
+/// The image has this broker's registration: logs without a topic id are given to the shards that own their names, and the shards
+/// begin. Before that it says that this broker leads what the process before it led, though the end of a log may be gone since. A
+/// node that begins as the active controller waits for it as others do.
 pub(crate) fn become_current(shard: &mut Shard) {
     let Some(control) = shard.control.as_mut() else { return };
     if std::mem::replace(&mut control.current, true) {

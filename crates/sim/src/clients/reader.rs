@@ -221,6 +221,8 @@ impl Reader {
                 // Asked for anew by the next fetch.
                 self.lost = true;
                 self.session.told.insert(index, -1);
+                // As clients do (retry.backoff.ms): where the only replica in sync has a failed disk, this may last.
+                self.cx.pause_ms(0, 100).await;
                 return Ok(0);
             }
         }
