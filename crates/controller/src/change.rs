@@ -144,6 +144,8 @@ impl<'a> Change<'a> {
     /// While fewer than `min.insync.replicas` are in sync, nothing more is acknowledged: whoever leaves the in-sync set
     /// then still has all that ever was (KIP-966).
     fn settle_eligible(&mut self) {
+        // A replica that is taken away and added again begins with nothing.
+        self.last_known.retain(|id| self.replicas.contains(id));
         if self.isr.len() >= self.min_isr.min(self.replicas.len()).max(1) {
             self.eligible.clear();
             self.last_known.clear();
@@ -184,7 +186,7 @@ impl<'a> Change<'a> {
     /// The one that led last, when everybody that was in sync may have lost something: the best there is (KIP-966). If its
     /// disk is gone, the next that had all there was and has its disk.
     fn last_leader(&self) -> Option<NodeId> {
-        self.last_known.first().copied().filter(|last| self.replicas.contains(last))
+        self.last_known.first().copied()
     }
 
     /// Makes the sets fit whoever is elected; what the record says of the leader. Naming it begins a leader epoch.
@@ -223,8 +225,7 @@ impl<'a> Change<'a> {
         if elected.unclean {
             self.last_known.clear();
         } else if elected.leader != NO_LEADER {
-            let (isr, eligible, replicas) = (&self.isr, &self.eligible, &self.replicas);
-            self.last_known.retain(|id| replicas.contains(id) && !isr.contains(id) && !eligible.contains(id));
+            self.last_known.retain(|id| !self.isr.contains(id) && !self.eligible.contains(id));
         } else if before != NO_LEADER && self.isr.is_empty() {
             self.last_known.retain(|id| *id != before);
             self.last_known.insert(0, before);

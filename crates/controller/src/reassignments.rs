@@ -123,7 +123,8 @@ fn cancel(
         ids.iter().copied().filter(|id| !partition.adding.contains(id)).collect()
     };
     let (replicas, mut isr) = (keep(&partition.replicas), keep(&partition.isr));
-    let unclean = isr.is_empty() && !partition.isr.is_empty();
+    let best = partition.best();
+    let unclean = keep(best).is_empty() && !best.is_empty();
     if unclean && !c.elects_uncleanly(name) {
         let index = at.partition;
         return Err(Refusal::new(
@@ -149,6 +150,12 @@ fn cancel(
 }
 
 impl Partition {
+    /// The replicas that have everything that was acknowledged; when it is not certain that any has, those that had it.
+    fn best(&self) -> &[NodeId] {
+        let known: [&[NodeId]; 3] = [&self.isr, &self.eligible, &self.last_known_eligible];
+        known.into_iter().find(|ids| !ids.is_empty()).unwrap_or_default()
+    }
+
     /// Whether a move is under way.
     pub fn is_moving(&self) -> bool {
         !self.adding.is_empty() || !self.removing.is_empty()
