@@ -11,12 +11,14 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use futures_util::future::{Either, select};
+use futures_util::stream::{Stream, StreamExt, unfold};
 use moldau_base::NodeId;
 use openraft::alias::{SnapshotOf, VoteOf};
+use openraft::base::{BoxFuture, BoxStream};
 use openraft::errors::{NetworkError, RPCError, ReplicationClosed, StreamingError, Unreachable};
-use openraft::network::{Backoff, RPCOption};
+use openraft::network::{Backoff, RPCOption, stream_append_sequential};
 use openraft::raft::{
-    AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, TransferLeaderRequest,
+    AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, StreamAppendResult, TransferLeaderRequest,
     TransferLeaderResponse, VoteRequest, VoteResponse,
 };
 use openraft::{AnyError, AsyncRuntime, RaftNetworkFactory, RaftNetworkV2};
@@ -26,6 +28,9 @@ use crate::runtime::Runtime;
 use crate::snapshot::SnapshotFile;
 use crate::store::Shared;
 use crate::types::{Entry, LogId, Types, Vote, Voter};
+
+/// What a voter answers to a stream of entries.
+type Answers<'s> = BoxStream<'s, Result<StreamAppendResult<Types>, RPCError<Types>>>;
 
 /// Bytes of entries in one call, if they are more than one.
 const APPEND_BYTES: usize = 1 << 20;
@@ -161,6 +166,26 @@ impl RaftNetworkV2<Types> for Peer {
             Outcome::Conflict => AppendEntriesResponse::Conflict,
             Outcome::HigherVote(vote) => AppendEntriesResponse::HigherVote(vote),
         })
+    }
+
+    /// One request after the other. A stream whose next entries are purged has nothing to bring any more, though openraft would go on
+    /// with it for ever: it ends, and openraft looks what it has decided to send since.
+    fn stream_append<'s, S>(
+        &'s mut self,
+        input: S,
+        option: RPCOption,
+    ) -> BoxFuture<'s, Result<Answers<'s>, RPCError<Types>>>
+    where
+        S: Stream<Item = AppendEntriesRequest<Types>> + Unpin + 'static,
+    {
+        let shared = self.shared.clone();
+        let until_purged = unfold(Some((input, shared)), |state| async move {
+            let (mut input, shared) = state?;
+            let request = input.next().await?;
+            let is_purged = request.entries.is_empty() && request.prev_log_id < shared.borrow().log.purged();
+            Some((request, (!is_purged).then_some((input, shared))))
+        });
+        stream_append_sequential(self, Box::pin(until_purged), option)
     }
 
     async fn vote(

@@ -236,7 +236,7 @@ impl RaftLogReader<Types> for Store {
     }
 
     /// What is sent to a voter. A stream may still ask for entries that have been purged meanwhile: then there are none for it, not those that
-    /// come after them. openraft takes nothing for a sign of life, and begins again with the snapshot.
+    /// come after them, and it ends ([`crate::peers`]).
     async fn limited_get_log_entries(&mut self, start: u64, end: u64) -> Result<Vec<Entry>, io::Error> {
         let entries = self.0.borrow().log.entries(start..end)?;
         let is_whole = entries.first().is_some_and(|first| first.log_id.index == start);
