@@ -16,7 +16,7 @@ use moldau_check::{Client, Event, Record, Violation, Watch};
 use crate::clients::admin::Topic;
 use crate::exec::{Either, first};
 use crate::failure::{self, Failure};
-use crate::net::{Arrival, Assembler, Link, gather};
+use crate::net::{Arrival, Assembler, Link};
 
 /// What clients ask of the world.
 pub(crate) enum Wish {
@@ -123,7 +123,7 @@ impl Shared {
         match arrival {
             Arrival::Open => end.open = true,
             Arrival::Closed | Arrival::Refused => end.closed = true,
-            Arrival::Late(pieces) => return self.arrived(link, Arrival::Bytes(gather(&pieces))),
+            Arrival::Late(_) | Arrival::Short => {}
             Arrival::Bytes(piece) => match end.assembler.take(&piece) {
                 Ok(frames) => end.frames.extend(frames),
                 Err(error) => {

@@ -39,6 +39,8 @@ pub enum Arrival {
     Bytes(Bytes),
     /// Bytes of which some are still in files: they are read when they arrive, as a `sendfile` under way would.
     Late(Vec<Piece>),
+    /// A file was cut while it was sent, and is shorter than what was promised of it: the sender resets the connection.
+    Short,
     /// The other side has closed, or the connection was reset.
     Closed,
     /// Nobody listens there.
@@ -55,15 +57,21 @@ pub enum Piece {
 }
 
 /// The bytes of all pieces, as they are at this moment.
-pub(crate) fn gather(pieces: &[Piece]) -> Bytes {
+pub(crate) fn gather(pieces: &[Piece]) -> Arrival {
     let mut all = BytesMut::new();
     for piece in pieces {
         match piece {
             Piece::Bytes(bytes) => all.extend_from_slice(bytes),
-            Piece::File(file, position, len) => all.extend_from_slice(&file.read(*position, *len as usize)),
+            Piece::File(file, position, len) => {
+                let there = file.read(*position, *len as usize);
+                if there.len() < *len as usize {
+                    return Arrival::Short;
+                }
+                all.extend_from_slice(&there);
+            }
         }
     }
-    all.freeze()
+    Arrival::Bytes(all.freeze())
 }
 
 #[derive(Debug, Default)]
@@ -232,7 +240,7 @@ impl Net {
             self.shut(link, at);
         }
         arrival.map(|arrival| match arrival {
-            Arrival::Late(pieces) => Arrival::Bytes(gather(&pieces)),
+            Arrival::Late(pieces) => gather(&pieces),
             other => other,
         })
     }
@@ -243,7 +251,7 @@ impl Net {
         let pipes = pairs.map(|pair| &mut pair.to_client);
         for arrival in pipes.flat_map(|pipe| &mut pipe.under_way) {
             if let Arrival::Late(pieces) = arrival {
-                *arrival = Arrival::Bytes(gather(pieces));
+                *arrival = gather(pieces);
             }
         }
     }
@@ -251,7 +259,8 @@ impl Net {
     /// What is on its way from this node to clients is lost.
     pub(crate) fn lose_answers(&mut self, broker: Spot) {
         let pairs = self.links.values_mut().filter(|pair| pair.broker == broker);
-        let is_answer = |what: &Arrival| matches!(what, Arrival::Bytes(_) | Arrival::Late(_));
+        let is_answer =
+            |what: &Arrival| matches!(what, Arrival::Bytes(_) | Arrival::Late(_) | Arrival::Short);
         pairs.for_each(|pair| pair.to_client.under_way.retain(|what| !is_answer(what)));
     }
 

@@ -292,6 +292,7 @@ impl World {
                 let node = self.server_of(link);
                 if let Some(arrival) = self.net.arrive(link, side) {
                     match side {
+                        _ if matches!(arrival, Arrival::Short) => self.reset_link(link),
                         Side::Broker => self.reached(node, link, arrival),
                         Side::Client if self.callers.contains_key(&link) => self.called_back(link, arrival),
                         Side::Client => self.shared.borrow_mut().arrived(link, arrival),
@@ -443,7 +444,7 @@ impl World {
             Want::Send(link, pieces) => {
                 let arrival = match self.rng.chance(1, 2) {
                     true => Arrival::Late(pieces),
-                    false => Arrival::Bytes(crate::net::gather(&pieces)),
+                    false => crate::net::gather(&pieces),
                 };
                 if let Arrival::Bytes(bytes) = &arrival {
                     self.trace.bytes(bytes);

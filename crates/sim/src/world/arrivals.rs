@@ -31,7 +31,7 @@ impl World {
                     self.step(node, shard, Input::Frame { conn: ConnId(link.0), bytes });
                 }
             }
-            Arrival::Late(_) => {}
+            Arrival::Late(_) | Arrival::Short => {}
         }
     }
 

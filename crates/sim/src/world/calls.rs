@@ -96,7 +96,7 @@ impl World {
             Arrival::Closed => self.ended(link, NoAnswer::Broken),
             Arrival::Refused => self.ended(link, NoAnswer::Refused),
             Arrival::Bytes(piece) => self.answered(caller, &piece),
-            Arrival::Late(_) => {}
+            Arrival::Late(_) | Arrival::Short => {}
         }
     }
 

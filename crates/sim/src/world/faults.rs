@@ -90,10 +90,15 @@ impl World {
     fn reset(&mut self, all: bool) {
         for link in self.net.links() {
             if all || self.rng.chance(1, 2) {
-                for (side, due) in self.net.reset(self.clock.now(), link) {
-                    self.arrives(link, side, Some(due));
-                }
+                self.reset_link(link);
             }
+        }
+    }
+
+    /// A connection is reset.
+    pub(super) fn reset_link(&mut self, link: Link) {
+        for (side, due) in self.net.reset(self.clock.now(), link) {
+            self.arrives(link, side, Some(due));
         }
     }
 
