@@ -80,7 +80,9 @@ impl World {
         let image = quorums.map(Quorum::image).max_by_key(|image| image.offset())?;
         let bound = self.longest_silence();
         silent.iter().find_map(|(place, (since, _))| {
-            let (id, silent) = (boot::node_id(*place), now.since(*since.max(majority_since)));
+            // One that stood still says something when it goes on, even if it is over in the same moment.
+            let spoke = Some(self.nodes[*place].still_until).filter(|until| *until <= now).unwrap_or_default();
+            let (id, silent) = (boot::node_id(*place), now.since(*since.max(majority_since).max(&spoke)));
             (silent.as_nanos() > u128::from(bound) && counts_on(image, id)).then(|| {
                 format!(
                     "broker {id} was silent for {} ms while a majority of the voters was there, and is not fenced",
