@@ -177,6 +177,11 @@ pub enum Input<'a> {
         /// The same batches as in [`Input::Produce`].
         batches: &'a [Batch],
     },
+    /// To a leader: these batches of a client are refused without being looked at, because the log takes nothing for now.
+    Refused {
+        /// The batches.
+        batches: &'a [Batch],
+    },
     /// The log has taken nothing.
     NotAppended {
         /// The request that brought the batches.

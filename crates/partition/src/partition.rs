@@ -107,6 +107,7 @@ impl Partition {
             Input::Appended { token, base_offset, batches } => {
                 self.appended(now, token, base_offset, batches, out)
             }
+            Input::Refused { batches } => self.producers.refuse(batches, now.mono),
             Input::NotAppended { token, refusal } => {
                 self.take_appending(token);
                 out.push(Effect::Refuse { token, refusal });

@@ -1,7 +1,7 @@
 //! Plays `tests/transcripts/*.txt`: what a partition answers to what happens to it.
 //!
 //! Commands: `open start= end= hw=`, `lead epoch= pe= replicas= isr= min_isr=`, `follow epoch= [leader=]`, `stop WHY [epoch=]`,
-//! `produce NAME acks=|standing batches= [append_time=]`, `stored END`, `taken_back END`, `start OFFSET`, `wait NAME view= [offset=] beyond= [told= [node=]]`, `cancel NAME`,
+//! `produce NAME acks=|standing batches= [append_time=]`, `turned_away batches=` (the log takes nothing for now), `stored END`, `taken_back END`, `start OFFSET`, `wait NAME view= [offset=] beyond= [told= [node=]]`, `cancel NAME`,
 //! `expire after=`, `time MS`, `min_isr N`, `full` and `small_segments` (why the log will not take the next append),
 //! `ask [epoch=]` (leader epoch check and ListOffsets), `show`, `producers`, `restart` (from the log alone).
 //!
@@ -66,6 +66,7 @@ impl World {
                 return self.step(Input::Stop { epoch: line.number("epoch").map(LeaderEpoch), refusal }, &[]);
             }
             "produce" => return self.produce(line),
+            "turned_away" => return self.step(Input::Refused { batches: &self.batches(line) }, &[]),
             "stored" => return self.step(Input::Stored { end_offset: number(line) }, &[]),
             "taken_back" => {
                 let end_offset = number(line);
@@ -228,12 +229,15 @@ impl World {
             true => Acks::Standing,
             false => Acks::from_wire(line.number("acks").unwrap_or(-1)).unwrap(),
         };
-        let batches: Vec<Batch> =
-            line.list("batches").into_iter().map(|text| batch(text, self.now_ms)).collect();
+        let batches = self.batches(line);
         self.step(
             Input::Produce { token, acks, batches: &batches, append_time: line.number("append_time") },
             &batches,
         )
+    }
+
+    fn batches(&self, line: &Line) -> Vec<Batch> {
+        line.list("batches").into_iter().map(|text| batch(text, self.now_ms)).collect()
     }
 
     fn step(&mut self, input: Input<'_>, batches: &[Batch]) -> String {

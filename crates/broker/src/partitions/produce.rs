@@ -34,6 +34,10 @@ fn try_produce(shard: &mut Shard, to: Return, produce: Produce) -> Result<(), Re
     let batches = moldau_batch::split(&produce.records).map_err(|error| invalid(&error))?;
     let slot = shard.partitions.slots.get_mut(&number).ok_or(ErrorCode::NOT_LEADER_OR_FOLLOWER)?;
     let append_time = check(slot, shard.now, &batches)?;
+    if let Err(refusal) = writable(slot, shard.now) {
+        slot.replica.step(shard.now, Input::Refused { batches: &batches }, &mut Vec::new());
+        return Err(refusal);
+    }
     let own = Token::Client(to);
     let count = batches.len() as u64;
     let records: i64 = batches.iter().map(|batch| i64::from(batch.header().count)).sum();
@@ -56,7 +60,7 @@ fn invalid(error: &moldau_batch::BatchError) -> Refusal {
     Refusal { code: ErrorCode(error.code()), message: Some(error.to_string()), batch: None }
 }
 
-/// What the topic's configuration and the log's state say about batches of a client; the append time, if the topic stamps it.
+/// What the topic's configuration says about batches of a client; the append time, if the topic stamps it.
 fn check(slot: &Slot, now: Now, batches: &[Batch]) -> Result<Option<i64>, Refusal> {
     let config = &slot.config;
     let append_time = (config.timestamp_type == TimestampType::LogAppendTime).then_some(now.wall_ms);
@@ -86,7 +90,6 @@ fn check(slot: &Slot, now: Now, batches: &[Batch]) -> Result<Option<i64>, Refusa
         let why = format!("{bytes} bytes are more than segment.bytes, {}", config.segment_bytes);
         return Err(Refusal { code: ErrorCode::RECORD_LIST_TOO_LARGE, message: Some(why), batch: None });
     }
-    writable(slot, now)?;
     Ok(append_time)
 }
 
