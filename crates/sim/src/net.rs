@@ -56,7 +56,7 @@ pub enum Piece {
     File(Handle, u64, u32),
 }
 
-/// The bytes of all pieces, as they are at this moment.
+/// The bytes of all pieces, as they are at this moment, or that a file is too short.
 pub(crate) fn gather(pieces: &[Piece]) -> Arrival {
     let mut all = BytesMut::new();
     for piece in pieces {
